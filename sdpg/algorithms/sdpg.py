@@ -1,0 +1,63 @@
+"""Self-Distilled Policy Gradient: L = L_out + beta(k) * L_OPD+ + alpha * L_K(pi_theta, pi_ref), Eq. (3.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sdpg.algorithms.advantages import group_normalised
+from sdpg.algorithms.anchors import ANCHORS, Anchor
+from sdpg.algorithms.base import Needs
+from sdpg.algorithms.schedules import trapezoid
+from sdpg.algorithms.surrogates import clipped
+
+
+@dataclass(frozen=True, kw_only=True)
+class SDPG:
+    """Defaults are section 4.1's, for T = 400 steps."""
+
+    T: int = 400  # training steps
+    beta_base: float = 1e-3  # peak weight of the distillation term
+    T_warm: int = 50  # beta rises over the first T_warm steps,
+    T_decay: int = 350  # and falls to 0 over the last T_decay
+    alpha: float = 1e-3  # weight of the reference anchor
+    anchor: Anchor = "ufkl"  # ufkl | urkl | fkl | rkl
+    gate: bool = True  # distil only responses with A > 0, Eq. (3.5)
+    off_policy: bool = False  # A.3: clipped ratio, for several updates per rollout batch
+    clip_low: float = 0.2
+    clip_high: float = 0.28
+    clip_dual: float = 10.0
+
+    def __post_init__(self):
+        if self.anchor not in ANCHORS:
+            raise ValueError(f"anchor: got {self.anchor!r}, expected one of {', '.join(ANCHORS)}")
+
+    def beta(self, k: int) -> float:
+        """Weight of the distillation term at step k (section 3.5.2)."""
+        return trapezoid(k, peak=self.beta_base, T=self.T, T_warm=self.T_warm, T_decay=self.T_decay)
+
+    def needs(self, k: int) -> Needs:
+        """Live teacher on gated responses while beta(k) > 0, reference while alpha > 0."""
+        if self.beta(k) == 0:
+            return Needs(reference=self.alpha > 0)
+        gate = "positive" if self.gate else "all"
+        return Needs(reference=self.alpha > 0, teacher="live", divergence="reverse_kl", gate=gate)
+
+    def advantages(self, R_NG):
+        """Eq. (2.1)."""
+        return group_normalised(R_NG)
+
+    def token_loss(self, s, A_B1, k):
+        """Eq. (3.1) per token; off-policy, the last two terms carry SG[rho] (A.3)."""
+        A, beta = A_B1, self.beta(k)
+        if self.off_policy:
+            L = {"outcome": clipped(s.rho, A, low=self.clip_low, high=self.clip_high, dual=self.clip_dual)}
+            sg_rho = s.rho.detach()
+        else:
+            L = {"outcome": -A * s.logp}
+            sg_rho = 1.0
+        if beta > 0:
+            m = (A > 0).float() if self.gate else 1.0  # Eq. (3.5)
+            L["distillation"] = beta * m * sg_rho * s.div
+        if self.alpha > 0:
+            L["anchor"] = self.alpha * sg_rho * ANCHORS[self.anchor](s.logw)
+        return L

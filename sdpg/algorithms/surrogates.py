@@ -1,0 +1,14 @@
+"""Clipped policy-gradient surrogates on the ratio rho = pi_theta / pi_old of the sampled token."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def clipped(rho: Tensor, A: Tensor, *, low: float, high: float, dual: float | None = None) -> Tensor:
+    """max(-A rho, -A clip(rho, 1 - low, 1 + high)), and for A < 0 at most -A * dual (A.3): (B, T), (B, 1) -> (B, T)."""
+    loss = torch.maximum(-A * rho, -A * rho.clamp(1 - low, 1 + high))
+    if dual is None:
+        return loss
+    return torch.where(A < 0, torch.minimum(loss, -A * dual), loss)

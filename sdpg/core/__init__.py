@@ -1,0 +1,1 @@
+"""The training core that every method shares. It knows `algorithms.base` and no method by name."""

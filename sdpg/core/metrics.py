@@ -1,0 +1,92 @@
+"""Metrics of a step as sums over responses and tokens, so that micro-batches and processes add up (docs/metrics.md)."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sdpg.algorithms.anchors import k3
+from sdpg.algorithms.base import Signals
+from sdpg.core.batch import Sample
+from sdpg.core.collector import Batch
+
+PHASES = ("rollout", "verify", "reference", "teacher", "train", "optimizer", "sync", "evaluation", "checkpoint")
+
+
+def rollout_sums(batch: Batch, A_NG: Tensor) -> dict[str, float]:
+    """Sums over the responses of a batch."""
+    process = [s.process for s in batch.scores if s.process is not None]
+    return {
+        "responses": len(batch.samples),
+        "tokens": sum(len(s.rollout.ids) for s in batch.samples),
+        "truncated": sum(s.rollout.finish_reason == "length" for s in batch.samples),
+        "reward": batch.R_NG.sum().item(),
+        "correct": sum(score.correct for score in batch.scores),
+        "process": sum(process),
+        "processes": len(process),
+        "groups": len(batch.R_NG),
+        "informative": (batch.R_NG != batch.R_NG[:, :1]).any(1).sum().item(),
+        "positive": (A_NG > 0).sum().item(),
+    }
+
+
+@torch.no_grad()
+def add_signals(sums: dict, s: Signals) -> None:
+    """Add a micro-batch's entropy and KL to the reference (k3), summed over its tokens."""
+    sums["signal_tokens"] += s.mask.sum().item()
+    sums["entropy"] += (s.entropy * s.mask).sum().item()
+    if s.logp_ref is not None:
+        sums["kl_ref"] += (k3(s.logw) * s.mask).sum().item()
+
+
+@torch.no_grad()
+def add_logprob_gap(sums: dict, logp: Tensor, samples: Sequence[Sample]) -> None:
+    """Add |trainer's log-prob - engine's log-prob| of the sampled tokens: logp (B, T) of the policy that sampled them."""
+    for line, sample in zip(logp.cpu(), samples, strict=True):
+        gap = (line[: len(sample.rollout.ids)] - torch.tensor(sample.rollout.logprobs)).abs()
+        sums["gap"] += gap.sum().item()
+        sums["gap_tokens"] += len(gap)
+        sums["gap_max"] = max(sums["gap_max"], gap.max().item())
+
+
+def add_up(parts: Sequence[dict]) -> dict[str, float]:
+    """Join the sums of several processes."""
+    total = defaultdict(float)
+    for part in parts:
+        for key, value in part.items():
+            total[key] = max(total[key], value) if key == "gap_max" else total[key] + value
+    return total
+
+
+def means(t: dict[str, float]) -> dict[str, float | None]:
+    """Sums of a step -> the columns of metrics.jsonl that come from them."""
+    responses, tokens = t["responses"], t["signal_tokens"]
+    losses = {key: t[key] for key in sorted(t) if key.startswith("loss_")}
+    return {
+        "reward": t["reward"] / responses,
+        "accuracy": t["correct"] / responses,
+        "process_accuracy": t["process"] / t["processes"] if t["processes"] else None,
+        "entropy": t["entropy"] / tokens,
+        "response_length": t["tokens"] / responses,
+        "truncated": t["truncated"] / responses,
+        "informative_groups": t["informative"] / t["groups"],
+        "loss": sum(losses.values()),
+        **losses,
+        "gate_fraction": t["positive"] / responses,
+        "kl_ref": t["kl_ref"] / tokens if "kl_ref" in t else None,
+        "logprob_gap_mean": t["gap"] / t["gap_tokens"],
+        "logprob_gap_max": t["gap_max"],
+    }
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Most memory so far, in MiB: of the GPU's allocator since it was last reset, else of this process (resident)."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

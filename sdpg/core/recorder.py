@@ -1,0 +1,101 @@
+"""What a run leaves to read: metrics.jsonl, TensorBoard events, and a progress bar (or a line now and then)."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from sdpg.io import write_atomic
+
+LINE_EVERY = 10.0  # seconds between lines where stderr is no terminal
+
+
+class Recorder:
+    """Appends one JSON row per step; a row is flushed before the next step starts."""
+
+    def __init__(self, folder: Path, *, steps: int, done: int, title: str):
+        """folder: of the run; rows after step `done` (left by a killed run) are dropped. title: shown in the bar."""
+        self.path = folder / "metrics.jsonl"
+        rows = [row for row in read_rows(self.path) if row["step"] <= done] if self.path.exists() else []
+        if [row["step"] for row in rows] != list(range(1, done + 1)):
+            raise ValueError(
+                f"{self.path}: expected rows for steps 1..{done}, got {len(rows)}; delete {folder} to restart"
+            )
+        with write_atomic(self.path) as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+        self.file = self.path.open("a", encoding="utf-8")
+        self.tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
+        self.title, self.steps, self.last_line = title, steps, 0.0
+        terminal = sys.stderr.isatty()
+        self.bar = tqdm(total=steps, initial=done, desc=title, unit="step", disable=not terminal, dynamic_ncols=True)
+        self.started, self.first = time.perf_counter(), done
+
+    def write(self, row: dict) -> None:
+        """Record one step."""
+        self.file.write(json.dumps(row, allow_nan=False) + "\n")
+        self.file.flush()
+        for key, value in row.items():
+            if key != "step" and value is not None:
+                self.tensorboard.add_scalar(key, value, row["step"])
+        self._show(row)
+
+    def _show(self, row: dict) -> None:
+        k = row["step"]
+        facts = f"reward {row['reward']:.3f}, accuracy {row['accuracy']:.3f}, {row['tokens_per_second']:.0f} tok/s"
+        self.bar.set_postfix_str(facts, refresh=False)
+        self.bar.update(1)
+        now = time.perf_counter()
+        if self.bar.disable and (now - self.last_line > LINE_EVERY or k == self.steps):
+            eta = (now - self.started) / (k - self.first) * (self.steps - k)
+            print(f"{self.title}: step {k}/{self.steps}, {facts}, ETA {eta:.0f} s", file=sys.stderr, flush=True)
+            self.last_line = now
+
+    def close(self) -> None:
+        """Flush and close everything."""
+        self.bar.close()
+        self.file.close()
+        self.tensorboard.close()
+
+
+def read_rows(path: Path) -> list[dict]:
+    """Rows of a metrics.jsonl; a last line that was cut off by a kill is left out, any other broken line is a ValueError."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    rows = []
+    for i, line in enumerate(lines):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if i + 1 == len(lines) and not line.endswith("\n"):
+                break
+            raise ValueError(
+                f"{path}, line {i + 1}: not valid JSON ({error}); delete the run's folder to restart"
+            ) from error
+    return rows
+
+
+class Clock:
+    """Seconds by phase of a step; on a GPU a phase ends when its kernels have."""
+
+    def __init__(self, device: torch.device):
+        self.cuda = device.type == "cuda"
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, phase: str):
+        start = self._now()
+        try:
+            yield
+        finally:
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + self._now() - start
+
+    def _now(self) -> float:
+        if self.cuda:
+            torch.cuda.synchronize()
+        return time.perf_counter()

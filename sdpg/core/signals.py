@@ -1,0 +1,127 @@
+"""Signals of one micro-batch: exactly those that the method needs, only on the tokens where they can matter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from sdpg.algorithms.base import Needs, Signals
+from sdpg.core.batch import Sample, Tokens, before_response, locate, pad
+from sdpg.core.head import Head, token_signals
+from sdpg.core.models import hidden_states
+
+Clock = Callable[[str], AbstractContextManager]
+
+
+@dataclass(frozen=True)
+class Models:
+    """The trained policy and the initial policy: the reference, and what a frozen teacher is."""
+
+    policy: PreTrainedModel
+    reference: PreTrainedModel | None
+
+    def teacher(self, kind: str) -> PreTrainedModel:
+        """The weights that read the privileged context."""
+        return self.policy if kind == "live" else self.reference
+
+
+def policy_logprobs(model: PreTrainedModel, samples: Sequence[Sample], temperature: float) -> Tensor:
+    """log-probs (B, T) of the sampled tokens under `model`, without gradient."""
+    with torch.no_grad():
+        tokens = locate(samples, model.device)
+        hidden = _student_hidden(model, samples, tokens)
+        logp, _, _ = token_signals(hidden, Head.of(model), tokens.targets, temperature=temperature)
+        return tokens.scatter(logp)
+
+
+def compute_signals(
+    models: Models,
+    samples: Sequence[Sample],
+    needs: Needs,
+    A_B1: Tensor,
+    temperature: float,
+    logp_old: Tensor | None = None,
+    clock: Clock = lambda name: nullcontext(),
+) -> Signals:
+    """Run the passes that `needs` names on one micro-batch -> `Signals`, all (B, T).
+
+    A_B1 (B, 1): advantages, which decide the gate. logp_old (B, T): None takes the current policy's own log-probs, which is
+    exact while there is one update per rollout batch. Time is told to `clock` as "reference", "teacher" and "train".
+    """
+    policy = models.policy
+    tokens = locate(samples, policy.device)
+    logp_ref = None
+    if needs.reference:
+        with clock("reference"):
+            logp_ref = policy_logprobs(models.reference, samples, temperature)
+    gated = _gate(needs, A_B1)[tokens.row]  # (M,)
+    teacher_hidden = None
+    if gated.any():
+        with clock("teacher"):
+            teacher_hidden = _teacher_hidden(models.teacher(needs.teacher), samples, tokens, gated)
+    with clock("train"):
+        hidden = _student_hidden(policy, samples, tokens)  # (M, d)
+        logp, entropy, div = _heads(models, hidden, tokens, gated, teacher_hidden, needs, temperature)
+    return Signals(
+        logp=logp,
+        logp_old=logp.detach() if logp_old is None else logp_old,
+        entropy=entropy,
+        mask=tokens.scatter(torch.ones_like(tokens.row, dtype=torch.float32)),
+        logp_ref=logp_ref,
+        div=div,
+    )
+
+
+def _gate(needs: Needs, A_B1: Tensor) -> Tensor:
+    """(B,) bool: which responses get a teacher pass."""
+    if needs.teacher is None:
+        return torch.zeros(len(A_B1), dtype=torch.bool, device=A_B1.device)
+    if needs.gate == "positive":
+        return A_B1[:, 0] > 0
+    return torch.ones(len(A_B1), dtype=torch.bool, device=A_B1.device)
+
+
+def _student_hidden(model, samples: Sequence[Sample], tokens: Tokens) -> Tensor:
+    prompts = [s.prompt for s in samples]
+    ids = pad(prompts, [s.rollout.ids for s in samples], model.device)
+    return before_response(hidden_states(model, ids), prompts, tokens.row, tokens.t)
+
+
+@torch.no_grad()
+def _teacher_hidden(model, samples: Sequence[Sample], tokens: Tokens, gated: Tensor) -> Tensor:
+    """Teacher's hidden states at the gated tokens: the same response after the privileged prompt -> (gated M, d)."""
+    rows = tokens.row[gated].unique()  # sorted
+    chosen = [samples[i] for i in rows.tolist()]
+    prompts = [s.teacher_prompt for s in chosen]
+    ids = pad(prompts, [s.rollout.ids for s in chosen], model.device)
+    position = torch.searchsorted(rows, tokens.row[gated])  # row of the teacher's smaller batch
+    return before_response(hidden_states(model, ids), prompts, position, tokens.t[gated])
+
+
+def _heads(models: Models, hidden, tokens: Tokens, gated: Tensor, teacher_hidden, needs: Needs, temperature: float):
+    """One head call for the gated tokens, with the divergence, and one for the rest -> logp, entropy, div, all (B, T)."""
+    head = Head.of(models.policy)
+    if teacher_hidden is None:
+        logp, entropy, _ = token_signals(hidden, head, tokens.targets, temperature=temperature)
+        div = torch.zeros(tokens.shape, device=hidden.device) if needs.teacher is not None else None
+        return tokens.scatter(logp), tokens.scatter(entropy), div
+    logp, entropy, div = token_signals(
+        hidden[gated],
+        head,
+        tokens.targets[gated],
+        temperature=temperature,
+        divergence=needs.divergence,
+        teacher_hidden=teacher_hidden,
+        teacher_head=Head.of(models.teacher(needs.teacher)),
+    )
+    logp, entropy, div = (tokens.scatter(x, gated) for x in (logp, entropy, div))
+    rest = ~gated
+    if rest.any():
+        more, more_entropy, _ = token_signals(hidden[rest], head, tokens.targets[rest], temperature=temperature)
+        logp, entropy = logp + tokens.scatter(more, rest), entropy + tokens.scatter(more_entropy, rest)
+    return logp, entropy, div

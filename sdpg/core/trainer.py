@@ -1,0 +1,278 @@
+"""The training loop that every method shares.
+
+A step: roll out -> judge -> advantages -> for each update: signals -> token loss -> one reduction -> AdamW -> push weights.
+Names: P prompts per step, G responses each, U updates per rollout batch, k the step (1, 2, ...).
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from sdpg.algorithms.base import Algorithm
+from sdpg.algorithms.reduce import Reduction, token_weights
+from sdpg.core import checkpoint, distributed, metrics
+from sdpg.core.batch import micro_batches
+from sdpg.core.collector import Batch, Collector
+from sdpg.core.models import frozen, load_model
+from sdpg.core.optimizer import MasterAdamW
+from sdpg.core.recorder import Clock, Recorder
+from sdpg.core.signals import Models, compute_signals, policy_logprobs
+from sdpg.types import Problem
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The block `train` of a config; defaults and meanings are in workflows/schemas/config.schema.json."""
+
+    engine: str
+    steps: int
+    prompts_per_step: int
+    group_size: int
+    temperature: float
+    max_prompt_tokens: int
+    max_response_tokens: int
+    lr: float
+    betas: Sequence[float]
+    weight_decay: float
+    warmup_steps: int
+    clip_grad_norm: float
+    reduction: Reduction
+    updates_per_batch: int
+    micro_batch_tokens: int
+    precision: Literal["fp32", "bf16"]
+    gradient_checkpointing: bool
+    checkpoint_every: int
+    eval_every: int
+    eval_problems: int
+
+    @property
+    def dtype(self) -> str:
+        """torch's name of the compute precision."""
+        return {"fp32": "float32", "bf16": "bfloat16"}[self.precision]
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was asked to stop, and did after saving its state."""
+
+
+class Trainer:
+    """One run: method x seed. Lives in `work`; `run()` returns when all steps are done there."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        algorithm: Algorithm,
+        *,
+        base: Path,
+        tokenizer,
+        make_collector: Callable[[int, int, int], Collector],
+        evaluation: dict[str, Sequence[Problem]],
+        work: Path,
+        run_config: dict,
+        title: str,
+    ):
+        """base: HF checkpoint to start from. make_collector(max_positions, rank, world) -> Collector. evaluation: problems by
+        task name, for the accuracy that is watched during training. work: folder of the unfinished run. run_config: what
+        the run depends on; a state saved under another one is not resumed.
+        """
+        self.rank, self.world = distributed.start()
+        c = self.config = config
+        _check(c, algorithm, self.world)
+        self.algorithm, self.tokenizer, self.evaluation = algorithm, tokenizer, evaluation
+        self.work, self.run_config, self.title = work, run_config, title
+        self.device = _device()
+        dtype = getattr(torch, c.dtype)
+        policy = load_model(base, dtype=dtype, device=self.device, gradient_checkpointing=c.gradient_checkpointing)
+        needs = [algorithm.needs(k) for k in range(1, c.steps + 1)]
+        reference = None
+        if any(n.reference or n.teacher == "frozen" for n in needs):
+            reference = frozen(load_model(base, dtype=dtype, device=self.device))
+        self.models = Models(policy, reference)
+        self.optimizer = MasterAdamW(
+            policy,
+            lr=c.lr,
+            betas=c.betas,
+            weight_decay=c.weight_decay,
+            warmup_steps=c.warmup_steps,
+            clip_norm=c.clip_grad_norm,
+        )
+        self.collector: Collector = make_collector(policy.config.max_position_embeddings, self.rank, self.world)
+        self._stop = False
+
+    def run(self) -> None:
+        """Train from the last saved state (or the start) to the last step; raises `Interrupted` after Ctrl-C or SIGTERM."""
+        c = self.config
+        done = checkpoint.saved_step(self.work / "state", self.run_config)
+        if done:
+            checkpoint.load_state(self.work / "state", self.optimizer)
+        elif self.rank == 0:
+            shutil.rmtree(self.work, ignore_errors=True)  # of another config
+            self.work.mkdir(parents=True)
+            checkpoint.save_policy(self.models.policy, self.tokenizer, self.work / "checkpoints", 0)
+        distributed.barrier()
+        self._push(done)
+        recorder = Recorder(self.work, steps=c.steps, done=done, title=self.title) if self.rank == 0 else None
+        try:
+            with self._stop_on_signals():
+                for k in range(done + 1, c.steps + 1):
+                    row = self.step(k)
+                    if recorder:
+                        recorder.write(row)
+                    if any(distributed.gather(self._stop)) and k < c.steps:
+                        self._save_state(k)
+                        raise Interrupted(f"stopped after step {k} of {c.steps}; run the same command again to go on")
+        finally:
+            if recorder:
+                recorder.close()
+
+    def step(self, k: int) -> dict:
+        """One training step -> its row of metrics."""
+        c = self.config
+        clock = Clock(self.device)
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        with clock("step"):
+            batch = self.collector.collect(k, clock)
+            A_NG = self.algorithm.advantages(batch.R_NG)
+            sums = defaultdict(float, metrics.rollout_sums(batch, A_NG))
+            old = self._old_logprobs(batch, k, clock, sums)
+            norms = [self._update(batch, A_NG, old, u, k, clock, sums) for u in range(c.updates_per_batch)]
+            with clock("sync"):
+                self._push(k)
+        row = self._row(k, sums, norms, clock)
+        if c.eval_every and (k % c.eval_every == 0 or k == c.steps):
+            with clock("evaluation"):
+                for task, problems in self.evaluation.items():
+                    row[f"eval_{task}_accuracy"] = self.collector.accuracy(problems, k)
+        if k % c.checkpoint_every == 0 or k == c.steps:
+            with clock("checkpoint"):
+                self._save(k)
+        for phase in ("evaluation", "checkpoint"):
+            row[f"seconds_{phase}"] = clock.seconds.get(phase, 0.0)
+        return row
+
+    def _old_logprobs(self, batch: Batch, k: int, clock, sums) -> list[Tensor] | None:
+        """With several updates per batch: each response's log-probs before the first one; otherwise None (rho = 1)."""
+        if self.config.updates_per_batch == 1:
+            return None
+        old: list[Tensor] = [torch.empty(0)] * len(batch.samples)
+        with clock("train"):
+            for rows in micro_batches(batch.samples, self.config.micro_batch_tokens):
+                samples = [batch.samples[i] for i in rows]
+                logp = policy_logprobs(self.models.policy, samples, self.config.temperature)
+                metrics.add_logprob_gap(sums, logp, samples)
+                for i, line in zip(rows, logp, strict=True):
+                    old[i] = line[: len(batch.samples[i].rollout.ids)]
+        return old
+
+    def _update(self, batch: Batch, A_NG: Tensor, old, u: int, k: int, clock, sums) -> float:
+        """Update u of the step, on its share of the prompts -> gradient norm. The weights are those of all processes."""
+        c = self.config
+        n = len(A_NG) // c.updates_per_batch
+        first = u * n * c.group_size
+        samples = batch.samples[first : first + n * c.group_size]
+        A = A_NG[u * n : (u + 1) * n].reshape(-1, 1).to(self.device)  # (n*G, 1)
+        length = torch.tensor([len(s.rollout.ids) for s in samples]).view(n, c.group_size)
+        tokens = sum(distributed.gather(int(length.sum())))
+        prompts = c.prompts_per_step // c.updates_per_batch
+        w = token_weights(length, c.reduction, prompts=prompts, tokens=tokens).reshape(-1, 1).to(self.device)
+        needs = self.algorithm.needs(k)
+        for rows in micro_batches(samples, c.micro_batch_tokens, teacher=needs.teacher is not None):
+            micro = [samples[i] for i in rows]
+            logp_old = None
+            if old is not None:
+                logp_old = torch.nn.utils.rnn.pad_sequence([old[first + i] for i in rows], batch_first=True)
+            s = compute_signals(self.models, micro, needs, A[rows], c.temperature, logp_old, clock)
+            with clock("train"):
+                terms = self.algorithm.token_loss(s, A[rows], k)
+                terms = {name: (w[rows] * s.mask * term).sum() for name, term in terms.items()}
+                loss = sum(terms.values())
+                if loss.requires_grad:
+                    loss.backward()
+            for name, value in terms.items():
+                sums[f"loss_{name}"] += value.item() / c.updates_per_batch
+            metrics.add_signals(sums, s)
+            if old is None:
+                metrics.add_logprob_gap(sums, s.logp, micro)
+        with clock("optimizer"):
+            return self.optimizer.step()
+
+    def _row(self, k: int, sums: dict, norms: list[float], clock) -> dict:
+        """Metrics of the step over all processes (docs/metrics.md)."""
+        total = metrics.add_up(distributed.gather(dict(sums)))
+        beta = getattr(self.algorithm, "beta", None)
+        seconds = clock.seconds["step"]
+        return {
+            "step": k,
+            **metrics.means(total),
+            "beta": beta(k) if beta else None,
+            "grad_norm": sum(norms) / len(norms),
+            "lr": self.optimizer.learning_rate(self.optimizer.updates),
+            "tokens": int(total["tokens"]),
+            "tokens_per_second": total["tokens"] / seconds,
+            "peak_memory_mb": metrics.peak_memory_mb(self.device),
+            "seconds": seconds,
+            **{f"seconds_{phase}": clock.seconds.get(phase, 0.0) for phase in metrics.PHASES},
+        }
+
+    def _push(self, k: int) -> None:
+        self.collector.engine.load_weights(self.models.policy.named_parameters(), version=k)
+
+    def _save(self, k: int) -> None:
+        if self.rank == 0:
+            checkpoint.save_policy(self.models.policy, self.tokenizer, self.work / "checkpoints", k)
+        self._save_state(k)
+
+    def _save_state(self, k: int) -> None:
+        if self.rank == 0:
+            checkpoint.save_state(self.work / "state", self.optimizer, k, self.run_config)
+        distributed.barrier()
+
+    @contextmanager
+    def _stop_on_signals(self):
+        """Ctrl-C or SIGTERM: finish the step at hand, save the state, leave. A second one ends at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def request(number, frame):
+            if self._stop:
+                raise KeyboardInterrupt
+            self._stop = True
+
+        before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _check(c: TrainConfig, algorithm: Algorithm, world: int) -> None:
+    """Settings that do not fit together: ValueError."""
+    updates = c.updates_per_batch
+    if c.prompts_per_step % updates or (c.prompts_per_step // updates) % world:
+        raise ValueError(
+            f"train.prompts_per_step={c.prompts_per_step} must be a multiple of train.updates_per_batch={updates} "
+            f"x {world} processes"
+        )
+    if updates > 1 and not algorithm.off_policy:
+        raise ValueError(
+            f"train.updates_per_batch={updates}, but {type(algorithm).__name__} is on-policy as configured; "
+            "set it to 1, or `off_policy: true` where the method has that field"
+        )
+
+
+def _device() -> torch.device:
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")

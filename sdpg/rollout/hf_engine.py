@@ -1,0 +1,146 @@
+"""In-process engine on transformers: prefill each prompt once, expand its KV cache to n responses, decode together.
+
+For tiny models and for machines without vLLM. Names: N prompts, n responses each, B = rows still decoding, V vocabulary.
+
+A sampled token depends only on (seed of the prompt, response index, position) and on the model's probabilities: the
+uniform numbers are drawn per prompt beforehand and mapped through the inverse CDF. So a response does not change with
+what else is in the batch, or with the number of processes that share the prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, DynamicCache
+
+from sdpg.rollout.engine import check_prompts, prompt_seeds
+from sdpg.types import Rollout, Sampling
+
+COMPACT_BELOW = 0.75  # drop finished rows from the cache when fewer than this share of its rows are still decoding
+
+
+class HFEngine:
+    """Engine (see `sdpg.rollout.engine`) that owns a copy of the model in `dtype` on the best device of this process."""
+
+    def __init__(
+        self, model_dir: str | Path, *, dtype: str, max_len: int, device: str | None = None, max_rows: int = 1024
+    ):
+        """max_len: prompt plus response tokens. max_rows: most responses decoded side by side (bounds the KV cache)."""
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=getattr(torch, dtype))
+        self.model = model.to(self.device).eval().requires_grad_(False)
+        self.max_len, self.max_rows, self.version = max_len, max_rows, 0
+
+    def load_weights(self, named_tensors: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
+        """Copy (HF parameter name, tensor) pairs into the model in place; every parameter must be given."""
+        parameters = dict(self.model.named_parameters(remove_duplicate=False))
+        own = {name for name, _ in self.model.named_parameters()}
+        given = set()
+        for name, tensor in named_tensors:
+            if name not in parameters:
+                raise ValueError(
+                    f"load_weights: the model has no parameter {name!r}; send the names of its HF checkpoint"
+                )
+            parameters[name].copy_(tensor)
+            given.add(name)
+        if missing := sorted(own - given):
+            raise ValueError(f"load_weights: {len(missing)} parameters were not given, first {missing[0]!r}")
+        self.version = version
+
+    @torch.inference_mode()
+    def generate(
+        self, prompts: Sequence[Sequence[int]], n: int, sampling: Sampling, seed: int | Sequence[int]
+    ) -> list[list[Rollout]]:
+        """See `Engine.generate`."""
+        check_prompts(prompts, sampling.max_tokens, self.max_len)
+        seeds = prompt_seeds(seed, len(prompts))
+        size = max(1, self.max_rows // n)
+        out: list[list[Rollout]] = []
+        for i in range(0, len(prompts), size):
+            out += self._generate(prompts[i : i + size], n, sampling, seeds[i : i + size])
+        return out
+
+    def _generate(self, prompts, n, sampling, seeds) -> list[list[Rollout]]:
+        rows = len(prompts) * n
+        u = torch.cat([_uniform(seed, n, sampling.max_tokens) for seed in seeds]).to(self.device)  # (N*n, T)
+        stop = torch.tensor(sorted(sampling.stop_token_ids), device=self.device)
+        logits, mask, position, cache = self._prefill(prompts, n)  # rows of one prompt are neighbours
+        ids = torch.zeros(rows, sampling.max_tokens, dtype=torch.long, device=self.device)
+        logprobs = torch.zeros(rows, sampling.max_tokens, device=self.device)
+        length = torch.full((rows,), sampling.max_tokens, device=self.device)
+        stopped = torch.zeros(rows, dtype=torch.bool, device=self.device)
+        active = torch.arange(rows, device=self.device)  # (B,) the row of the result that each cache row belongs to
+        for t in range(sampling.max_tokens):
+            logp = torch.log_softmax(logits.float() / sampling.temperature, -1)  # (B, V)
+            token = _inverse_cdf(logp.exp(), u[active, t])  # (B,)
+            alive = ~stopped[active]
+            ids[active[alive], t] = token[alive]
+            logprobs[active[alive], t] = logp.gather(1, token[:, None])[:, 0][alive]
+            now = alive & torch.isin(token, stop)
+            length[active[now]] = t + 1
+            stopped[active[now]] = True
+            alive &= ~now
+            left = int(alive.sum())
+            if left == 0 or t + 1 == sampling.max_tokens:
+                break
+            if left < COMPACT_BELOW * len(active):
+                keep = alive.nonzero()[:, 0]
+                cache.batch_select_indices(keep)
+                active, token, position, mask = active[keep], token[keep], position[keep], mask[keep]
+            mask = torch.cat([mask, mask.new_ones(len(active), 1)], 1)
+            position = position + 1
+            logits = self._forward(token[:, None], mask, position[:, None], cache)
+        return self._collect(ids, logprobs, length, stopped, n)
+
+    def _prefill(self, prompts, n):
+        """Left-pad, run the N prompts once, repeat the cache n times -> logits (N*n, V), mask, last position, cache."""
+        width = max(map(len, prompts))
+        ids = torch.zeros(len(prompts), width, dtype=torch.long)
+        mask = torch.zeros(len(prompts), width, dtype=torch.long)
+        for i, prompt in enumerate(prompts):
+            ids[i, width - len(prompt) :] = torch.tensor(prompt)
+            mask[i, width - len(prompt) :] = 1
+        ids, mask = ids.to(self.device), mask.to(self.device)
+        position = (mask.cumsum(1) - 1).clamp_min(0)
+        cache = DynamicCache(config=self.model.config)
+        logits = self._forward(ids, mask, position, cache)
+        cache.batch_repeat_interleave(n)
+        return logits.repeat_interleave(n, 0), mask.repeat_interleave(n, 0), position[:, -1].repeat_interleave(n), cache
+
+    def _forward(self, ids, mask, position, cache):
+        out = self.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=position,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return out.logits[:, -1]  # (B, V)
+
+    def _collect(self, ids, logprobs, length, stopped, n) -> list[list[Rollout]]:
+        ids, logprobs, length, stopped = ids.tolist(), logprobs.tolist(), length.tolist(), stopped.tolist()
+        rollouts = [
+            Rollout(ids[i][: length[i]], logprobs[i][: length[i]], "stop" if stopped[i] else "length", self.version)
+            for i in range(len(ids))
+        ]
+        return [rollouts[i : i + n] for i in range(0, len(rollouts), n)]
+
+    def close(self) -> None:
+        """Drop the model."""
+        self.model = None
+
+
+def _uniform(seed: int, n: int, length: int) -> torch.Tensor:
+    """(n, length) uniform numbers in [0, 1) of one prompt, always drawn on the CPU so that every device agrees."""
+    return torch.rand(n, length, generator=torch.Generator().manual_seed(seed))
+
+
+def _inverse_cdf(p: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+    """Sample one index per row of probabilities p (B, V) with uniforms u (B,): the first index whose CDF exceeds u."""
+    cdf = p.cumsum(-1)
+    total = cdf[:, -1]
+    target = torch.minimum(u * total, torch.nextafter(total, torch.zeros_like(total)))  # < total, so p[index] > 0
+    return torch.searchsorted(cdf, target[:, None], right=True)[:, 0]

@@ -1,0 +1,127 @@
+"""A tiny random model, and a task on bare token ids whose rewards are easy to earn, for tests of the core."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import transformers
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from sdpg.core.collector import Collector
+from sdpg.core.trainer import TrainConfig, Trainer
+from sdpg.rollout.hf_engine import HFEngine
+from sdpg.types import Problem, Score
+
+transformers.logging.disable_progress_bar()
+VOCAB, EOS = 24, 1
+
+
+class Tokenizer:
+    """Stands in for a tokenizer where only saving is asked of it."""
+
+    def save_pretrained(self, folder):
+        (folder / "tokenizer.json").write_text("{}")
+
+
+class TokenTask:
+    """Question "3 4 5" is the prompt [3, 4, 5]; the teacher's has the answer appended. Right: the answer is in the response."""
+
+    stop_token_ids = (EOS,)
+
+    def student_prompt(self, problem):
+        return [int(x) for x in problem.question.split()]
+
+    def teacher_prompt(self, problem):
+        return [*self.student_prompt(problem), 2, int(problem.answer)]
+
+    def score(self, problem, ids, finish_reason):
+        return Score(correct=int(problem.answer) in ids, process=None)
+
+
+def problems(count: int = 12) -> list[Problem]:
+    out = []
+    for i in range(count):
+        question = " ".join(str(3 + (i * 5 + j * j) % 20) for j in range(2 + i % 4))
+        out.append(Problem(str(i), question, str(3 + i % 20), "", "test"))
+    return out
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """Folder of a random 2-layer Qwen3 with 24 tokens."""
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=VOCAB,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        intermediate_size=64,
+        tie_word_embeddings=True,
+        max_position_embeddings=64,
+        pad_token_id=0,
+        eos_token_id=EOS,
+    )
+    folder = tmp_path_factory.mktemp("tiny")
+    Qwen3ForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def train_config(**changes) -> TrainConfig:
+    fields = {
+        "engine": "in-process",
+        "steps": 6,
+        "prompts_per_step": 4,
+        "group_size": 4,
+        "temperature": 1.0,
+        "max_prompt_tokens": 16,
+        "max_response_tokens": 10,
+        "lr": 1e-3,
+        "betas": (0.9, 0.999),
+        "weight_decay": 0.1,
+        "warmup_steps": 2,
+        "clip_grad_norm": 1.0,
+        "reduction": "group",
+        "updates_per_batch": 1,
+        "micro_batch_tokens": 4096,
+        "precision": "fp32",
+        "gradient_checkpointing": False,
+        "checkpoint_every": 2,
+        "eval_every": 3,
+        "eval_problems": 4,
+    }
+    return TrainConfig(**fields | changes)
+
+
+def make_trainer(tiny, work, algorithm, config=None, *, seed=0, data=None, task=None):
+    config = config or train_config()
+    engine = HFEngine(tiny, dtype=config.dtype, max_len=config.max_prompt_tokens + config.max_response_tokens)
+
+    def make_collector(max_positions, rank, world):
+        return Collector(
+            problems() if data is None else data,
+            task or TokenTask(),
+            engine,
+            seed=seed,
+            prompts_per_step=config.prompts_per_step,
+            group_size=config.group_size,
+            temperature=config.temperature,
+            max_prompt_tokens=config.max_prompt_tokens,
+            max_response_tokens=config.max_response_tokens,
+            max_positions=max_positions,
+            rank=rank,
+            world=world,
+        )
+
+    return Trainer(
+        config,
+        algorithm,
+        base=tiny,
+        tokenizer=Tokenizer(),
+        make_collector=make_collector,
+        evaluation={"test": problems(4)},
+        work=work,
+        run_config={"seed": seed, "algorithm": repr(algorithm)},
+        title="test",
+    )

@@ -1,0 +1,81 @@
+"""The chunked head against a version that materialises everything in float64."""
+
+import pytest
+import torch
+
+from sdpg.core.head import Head, token_signals
+
+M, D, V = 13, 6, 17
+
+
+def inputs(dtype=torch.float64, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    make = lambda *shape: torch.randn(*shape, generator=g, dtype=torch.float64).to(dtype)  # noqa: E731
+    return {
+        "hidden": make(M, D).requires_grad_(),
+        "weight": make(V, D).requires_grad_(),
+        "bias": make(V).requires_grad_(),
+        "teacher": make(M, D).requires_grad_(),
+        "targets": torch.randint(0, V, (M,), generator=g),
+        "upstream": make(2, M),
+    }
+
+
+def materialised(x, *, temperature, softcap, divergence):
+    """log p of the target, entropy and divergence straight from their definitions."""
+
+    def logprobs(hidden):
+        logits = (hidden.double() @ x["weight"].double().T + x["bias"].double()).double()
+        if softcap:
+            logits = softcap * torch.tanh(logits / softcap)
+        return torch.log_softmax(logits / temperature, -1)
+
+    p, q = logprobs(x["hidden"]), logprobs(x["teacher"]).detach()
+    kl = lambda a, b: (a.exp() * (a - b)).sum(-1)  # noqa: E731
+    m = (0.5 * p.exp() + 0.5 * q.exp()).log()
+    div = {"reverse_kl": kl(p, q), "forward_kl": kl(q, p), "gjsd": 0.5 * kl(q, m) + 0.5 * kl(p, m)}[divergence]
+    return p[torch.arange(M), x["targets"]], -(p.exp() * p).sum(-1), div
+
+
+@pytest.mark.parametrize("divergence", ["reverse_kl", "forward_kl", "gjsd"])
+@pytest.mark.parametrize("chunk_elements", [2**20, 3 * V, 1])
+@pytest.mark.parametrize(("temperature", "softcap"), [(1.0, None), (0.7, None), (1.3, 2.0)])
+def test_values_and_gradients_for_any_upstream_gradient(divergence, chunk_elements, temperature, softcap):
+    x = inputs()
+    head = Head(x["weight"], x["bias"], softcap)
+    how = {"temperature": temperature, "divergence": divergence, "chunk_elements": chunk_elements}
+    logp, entropy, div = token_signals(
+        x["hidden"], head, x["targets"], teacher_hidden=x["teacher"], teacher_head=head, **how
+    )
+    true = materialised(x, temperature=temperature, softcap=softcap, divergence=divergence)
+    for ours, expected in zip((logp, entropy, div), true, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-12)
+    assert not entropy.requires_grad
+    leaves = [x["hidden"], x["weight"], x["bias"]]
+    gradients = [
+        torch.autograd.grad((a * x["upstream"][0]).sum() + (b * x["upstream"][1]).sum(), leaves)
+        for a, b in ((logp, div), (true[0], true[2]))
+    ]
+    for ours, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_no_gradient_reaches_the_teacher():
+    x = inputs()
+    head = Head(x["weight"])
+    _, _, div = token_signals(
+        x["hidden"], head, x["targets"], divergence="reverse_kl", teacher_hidden=x["teacher"], teacher_head=head
+    )
+    assert torch.autograd.grad(div.sum(), x["teacher"], allow_unused=True) == (None,)
+
+
+def test_bf16_hidden_states_are_measured_in_float32():
+    x = inputs(torch.bfloat16)
+    logp, entropy, _ = token_signals(x["hidden"], Head(x["weight"]), x["targets"])
+    assert logp.dtype == entropy.dtype == torch.float32
+
+
+def test_a_divergence_without_a_teacher_is_refused():
+    x = inputs()
+    with pytest.raises(ValueError, match="needs teacher_hidden"):
+        token_signals(x["hidden"], Head(x["weight"]), x["targets"], divergence="reverse_kl")

@@ -1,0 +1,95 @@
+"""The gradient of an update depends on neither the micro-batch split, nor padding, nor the number of processes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_trainer, train_config
+
+import baselines
+from sdpg.core.recorder import Clock
+
+METHODS = {
+    "sdpg": {"T": 6, "beta_base": 1.0, "T_warm": 0, "T_decay": 0, "alpha": 0.1},
+    "grpo": {"kl_coef": 0.1},
+    "opcd": {},
+}
+
+
+def parameters_after(tiny, work, name, steps=2, **changes):
+    trainer = make_trainer(tiny, work, baselines.make(name, **METHODS[name]), train_config(**changes))
+    trainer._push(0)
+    rows = [trainer.step(k) for k in range(1, steps + 1)]
+    return torch.cat([p.detach().flatten().clone() for p in trainer.models.policy.parameters()]), rows
+
+
+@pytest.mark.parametrize("reduction", ["group", "batch"])
+@pytest.mark.parametrize("name", METHODS)
+def test_micro_batch_split_and_padding_change_nothing(tiny, tmp_path, name, reduction):
+    """One padded batch of 16 responses, against batches of 2-3 alike ones, against one response at a time (no padding)."""
+    whole, rows = parameters_after(tiny, tmp_path / "a", name, reduction=reduction)
+    start, _ = parameters_after(tiny, tmp_path / "b", name, steps=0)
+    assert rows[0]["grad_norm"] > 1e-3
+    assert (whole - start).abs().max() > 1e-3
+    for budget in (60, 1):
+        split, split_rows = parameters_after(
+            tiny, tmp_path / str(budget), name, reduction=reduction, micro_batch_tokens=budget
+        )
+        assert (whole - split).abs().max() < 2e-5
+        for key in ("loss", "entropy", "grad_norm"):
+            assert split_rows[0][key] == pytest.approx(rows[0][key], rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["sdpg", "grpo"])
+def test_reductions_differ(tiny, tmp_path, name):
+    group, _ = parameters_after(tiny, tmp_path / "a", name, reduction="group")
+    batch, _ = parameters_after(tiny, tmp_path / "b", name, reduction="batch")
+    assert (group - batch).abs().max() > 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reduction", ["group", "batch"])
+def test_two_processes_do_what_one_does(tiny, tmp_path, reduction):
+    one, rows = parameters_after(tiny, tmp_path / "one", "sdpg", reduction=reduction)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", __file__]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        [*command, str(tiny), str(tmp_path / "two"), reduction],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    two = torch.tensor(json.loads((tmp_path / "two.json").read_text())["parameters"])
+    row = json.loads((tmp_path / "two.json").read_text())["row"]
+    assert (one - two).abs().max() < 2e-5
+    for key in ("reward", "loss", "entropy", "tokens", "grad_norm", "response_length"):
+        assert row[key] == pytest.approx(rows[-1][key], rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_gradient_checkpointing_changes_nothing(tiny, tmp_path, checkpointing):
+    plain, _ = parameters_after(tiny, tmp_path / "a", "sdpg")
+    other, _ = parameters_after(tiny, tmp_path / "b", "sdpg", gradient_checkpointing=checkpointing)
+    assert (plain - other).abs().max() < 1e-6
+
+
+def test_clock_adds_up_phases():
+    clock = Clock(torch.device("cpu"))
+    for _ in range(2):
+        with clock("a"):
+            pass
+    assert set(clock.seconds) == {"a"} and clock.seconds["a"] >= 0
+
+
+if __name__ == "__main__":  # one of two processes
+    model, work, how = sys.argv[1:]
+    values, metrics = parameters_after(Path(model), Path(work), "sdpg", reduction=how)
+    if os.environ["RANK"] == "0":
+        Path(f"{work}.json").write_text(json.dumps({"parameters": values.tolist(), "row": metrics[-1]}))
+    torch.distributed.destroy_process_group()

@@ -1,0 +1,224 @@
+"""The loop: passes that are skipped, learning, several updates per batch, bf16, resuming, stopping, errors."""
+
+import json
+import os
+import signal
+
+import pytest
+import torch
+from conftest import TokenTask, make_trainer, problems, train_config
+from safetensors.torch import load_file
+
+import baselines
+from sdpg.core import checkpoint, signals
+from sdpg.core.recorder import read_rows
+from sdpg.core.trainer import Interrupted
+from sdpg.types import Problem, Score
+
+SDPG = {"T": 6, "beta_base": 1.0, "T_warm": 0, "T_decay": 0, "alpha": 0.1}
+
+
+def without_times(rows):
+    volatile = ("seconds", "tokens_per_second", "peak_memory")
+    return [{k: v for k, v in row.items() if not k.startswith(volatile)} for row in rows]
+
+
+class Easy(TokenTask):
+    def score(self, problem, ids, finish_reason):
+        return Score(correct=7 in ids)
+
+
+class Never(TokenTask):
+    def score(self, problem, ids, finish_reason):
+        return Score(correct=False)
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """Counts the responses that each model pass reads."""
+    counts = {"teacher": 0, "reference": 0}
+    teacher, reference = signals._teacher_hidden, signals.policy_logprobs
+
+    def count_teacher(model, samples, tokens, gated):
+        counts["teacher"] += len(tokens.row[gated].unique())
+        return teacher(model, samples, tokens, gated)
+
+    def count_reference(model, samples, temperature):
+        counts["reference"] += len(samples)
+        return reference(model, samples, temperature)
+
+    monkeypatch.setattr(signals, "_teacher_hidden", count_teacher)
+    monkeypatch.setattr(signals, "policy_logprobs", count_reference)
+    return counts
+
+
+def test_the_teacher_reads_exactly_the_responses_whose_gate_is_open(tiny, tmp_path, passes):
+    trainer = make_trainer(tiny, tmp_path / "w", baselines.make("sdpg", **SDPG))
+    row = trainer.step(1)
+    assert 0 < row["gate_fraction"] < 1
+    assert passes == {"teacher": round(16 * row["gate_fraction"]), "reference": 16}
+
+
+@pytest.mark.parametrize(
+    ("fields", "task", "expected"),
+    [
+        (SDPG, Never(), {"teacher": 0, "reference": 16}),  # no positive advantage
+        (SDPG | {"gate": False}, Never(), {"teacher": 16, "reference": 16}),
+        (SDPG | {"beta_base": 0.0}, None, {"teacher": 0, "reference": 16}),
+        (SDPG | {"T_decay": 6}, None, {"teacher": 0, "reference": 16}),  # beta(T) = 0
+        (SDPG | {"alpha": 0.0, "beta_base": 0.0}, None, {"teacher": 0, "reference": 0}),
+    ],
+)
+def test_no_pass_that_cannot_matter(tiny, tmp_path, passes, fields, task, expected):
+    trainer = make_trainer(tiny, tmp_path / "w", baselines.make("sdpg", **fields), task=task)
+    row = trainer.step(6)
+    assert passes == expected
+    assert (row["kl_ref"] is None) == (expected["reference"] == 0)
+
+
+def test_log_prob_gap_to_the_engine_stays_at_rounding(tiny, tmp_path):
+    trainer = make_trainer(tiny, tmp_path / "w", baselines.make("sdpg", **SDPG), train_config(temperature=0.8))
+    rows = [trainer.step(k) for k in range(1, 5)]
+    assert max(row["logprob_gap_max"] for row in rows) < 1e-4
+    trainer.collector.engine.load_weights(
+        ((n, p + 0.1) for n, p in trainer.models.policy.named_parameters()), version=9
+    )
+    assert trainer.step(5)["logprob_gap_max"] > 1e-2  # the measure does see an engine with other weights
+
+
+@pytest.mark.parametrize("name", ["sdpg", "grpo"])
+def test_it_learns(tiny, tmp_path, name):
+    fields = SDPG | {"T": 40, "alpha": 1e-3} if name == "sdpg" else {}
+    config = train_config(steps=40, lr=3e-3, checkpoint_every=40)
+    trainer = make_trainer(tiny, tmp_path / "w", baselines.make(name, **fields), config, task=Easy())
+    trainer.run()
+    rows = read_rows(tmp_path / "w" / "metrics.jsonl")
+    assert sum(r["reward"] for r in rows[-5:]) / 5 > sum(r["reward"] for r in rows[:5]) / 5 + 0.2
+
+
+def test_several_updates_per_batch(tiny, tmp_path):
+    config = train_config(updates_per_batch=2, lr=1e-2)
+    trainer = make_trainer(tiny, tmp_path / "w", baselines.make("sdpg", **SDPG, off_policy=True), config)
+    row = trainer.step(1)
+    assert trainer.optimizer.updates == 2 and row["logprob_gap_max"] < 1e-4
+    with pytest.raises(ValueError, match="updates_per_batch=2, but SDPG is on-policy"):
+        make_trainer(tiny, tmp_path / "x", baselines.make("sdpg", **SDPG), config)
+    with pytest.raises(ValueError, match="must be a multiple"):
+        make_trainer(tiny, tmp_path / "x", baselines.make("grpo"), train_config(updates_per_batch=3))
+
+
+def test_bf16_keeps_float32_masters(tiny, tmp_path):
+    """Updates far below bf16's resolution must add up instead of being rounded away."""
+    config = train_config(precision="bf16", lr=1e-5, steps=3, micro_batch_tokens=40)
+    trainer = make_trainer(tiny, tmp_path / "w", baselines.make("grpo"), config)
+    before = [m.detach().clone() for m in trainer.optimizer.masters]
+    trainer._push(0)
+    for k in range(1, 4):
+        row = trainer.step(k)
+    assert row["logprob_gap_max"] < 0.1
+    assert all(p.dtype == torch.bfloat16 and p.grad is None for p in trainer.models.policy.parameters())
+    moved = [(m - b).abs().max().item() for m, b in zip(trainer.optimizer.masters, before, strict=True)]
+    assert all(m.dtype == torch.float32 for m in trainer.optimizer.masters) and max(moved) < 1e-4 and min(moved) > 0
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_killed_run_resumes_and_its_metrics_equal_an_uninterrupted_runs(tiny, tmp_path, precision, monkeypatch):
+    algorithm, config = baselines.make("sdpg", **SDPG), train_config(precision=precision)
+    make_trainer(tiny, tmp_path / "whole", algorithm, config).run()
+    killed = make_trainer(tiny, tmp_path / "killed", algorithm, config)
+    step = killed.step
+
+    def step_until_killed(k):
+        if k == 6:
+            raise SystemExit("killed")  # after step 5; the last checkpoint is of step 4
+        return step(k)
+
+    monkeypatch.setattr(killed, "step", step_until_killed)
+    with pytest.raises(SystemExit):
+        killed.run()
+    assert len(read_rows(tmp_path / "killed" / "metrics.jsonl")) == 5
+    with (tmp_path / "killed" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 6, "rew')  # cut off in the middle of a line
+    make_trainer(tiny, tmp_path / "killed", algorithm, config).run()
+    whole, resumed = (read_rows(tmp_path / name / "metrics.jsonl") for name in ("whole", "killed"))
+    assert without_times(resumed) == without_times(whole) and len(whole) == 6
+    ours, theirs = (load_file(tmp_path / n / "checkpoints/step000006/model.safetensors") for n in ("whole", "killed"))
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    lists = [json.loads((tmp_path / n / "checkpoints/checkpoints.json").read_text()) for n in ("whole", "killed")]
+    assert lists[0] == lists[1] and [c["step"] for c in lists[0]["checkpoints"]] == [0, 2, 4, 6]
+
+
+def test_a_seed_reproduces_a_run_exactly_and_another_seed_differs(tiny, tmp_path):
+    rows = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        make_trainer(tiny, tmp_path / name, baselines.make("grpo"), train_config(steps=3), seed=seed).run()
+        rows.append(without_times(read_rows(tmp_path / name / "metrics.jsonl")))
+    assert rows[0] == rows[1] != rows[2]
+
+
+def test_ctrl_c_finishes_the_step_and_saves(tiny, tmp_path, monkeypatch):
+    algorithm = baselines.make("grpo")
+    trainer = make_trainer(tiny, tmp_path / "w", algorithm)
+    step = trainer.step
+
+    def step_with_ctrl_c(k):
+        if k == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(k)
+
+    monkeypatch.setattr(trainer, "step", step_with_ctrl_c)
+    with pytest.raises(Interrupted, match="stopped after step 3 of 6"):
+        trainer.run()
+    assert checkpoint.saved_step(tmp_path / "w" / "state", trainer.run_config) == 3
+    make_trainer(tiny, tmp_path / "w", algorithm).run()
+    make_trainer(tiny, tmp_path / "whole", algorithm).run()
+    stopped, whole = (without_times(read_rows(tmp_path / n / "metrics.jsonl")) for n in ("w", "whole"))
+    assert stopped == whole
+
+
+def test_another_config_starts_afresh(tiny, tmp_path):
+    make_trainer(tiny, tmp_path / "w", baselines.make("grpo"), train_config(steps=2)).run()
+    other = make_trainer(tiny, tmp_path / "w", baselines.make("opcd"), train_config(steps=2))
+    other.run()
+    rows = read_rows(tmp_path / "w" / "metrics.jsonl")
+    assert len(rows) == 2 and "loss_distillation" in rows[0]
+
+
+def test_a_corrupt_resume_state_is_one_clear_error(tiny, tmp_path):
+    make_trainer(tiny, tmp_path / "w", baselines.make("grpo"), train_config(steps=2)).run()
+    (tmp_path / "w" / "state" / "optimizer.safetensors").write_bytes(b"broken")
+    with pytest.raises(ValueError, match=r"cannot resume from .*optimizer.safetensors.*delete .*w to train"):
+        make_trainer(tiny, tmp_path / "w", baselines.make("grpo"), train_config(steps=4)).run()
+
+
+def test_bad_input_is_refused_before_anything_is_written(tiny, tmp_path):
+    algorithm = baselines.make("grpo")
+    with pytest.raises(ValueError, match="training set is empty"):
+        make_trainer(tiny, tmp_path / "w", algorithm, data=[])
+    long = [Problem("p7", " ".join(["3"] * 17), "4", "", "test")]
+    with pytest.raises(
+        ValueError, match=r"problem 'p7' gives a prompt of 17 tokens, more than 16 \(train.max_prompt_tokens"
+    ):
+        make_trainer(tiny, tmp_path / "w", algorithm, data=long)
+    with pytest.raises(ValueError, match="no model at .*missing"):
+        trainer = make_trainer(tiny, tmp_path / "w", algorithm)
+        type(trainer)(
+            trainer.config,
+            algorithm,
+            base=tmp_path / "missing",
+            tokenizer=None,
+            make_collector=None,
+            evaluation={},
+            work=tmp_path / "w",
+            run_config={},
+            title="",
+        )
+    assert not (tmp_path / "w").exists()
+
+
+def test_data_order_is_one_stream_of_shuffled_epochs(tiny, tmp_path):
+    collector = make_trainer(tiny, tmp_path / "w", baselines.make("grpo")).collector
+    seen = [i for k in range(1, 7) for i in collector.indices(k)]
+    assert sorted(seen[:12]) == sorted(seen[12:24]) == list(range(12))
+    assert seen[:12] != seen[12:24]
+    assert len(problems()) == 12

@@ -1,0 +1,86 @@
+"""The composition root of training: the only place where methods, core, engines and tasks meet."""
+
+import dataclasses
+from pathlib import Path
+
+import torch
+import transformers
+from transformers import AutoTokenizer
+
+import baselines
+from sdpg.config import run_config
+from sdpg.core.checkpoint import publish
+from sdpg.core.collector import Collector
+from sdpg.core.record import run_record
+from sdpg.core.trainer import TrainConfig, Trainer
+from sdpg.io import write_json
+from sdpg.rollout import make_engine
+from sdpg.tasks import load_problems, make_task
+
+
+def train_run(config: dict, method: str, seed: int, *, threads: int, results: Path = Path("results")) -> Path:
+    """Train `method` with `seed` under a resolved config -> the folder of the finished run. Errors: ValueError, OSError."""
+    torch.set_num_threads(threads)
+    transformers.logging.disable_progress_bar()  # of loading and saving: the run has its own
+    root = results / config["name"]
+    resolved = run_config(config, method, seed)
+    train = TrainConfig(**resolved["train"])
+    algorithm = make_algorithm(resolved["algorithm"], train.steps)
+    base = root / "model" / "base"
+    if not (base / "config.json").is_file():
+        raise ValueError(f"no base model at {base}; make it first with workflows/scripts/make_base_model.py")
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    task = make_task(resolved["task"], tokenizer)
+    problems = load_problems(root / "data" / "train.parquet")
+    evaluation = {
+        name: load_problems(root / "data" / "eval" / f"{name}.parquet")[: train.eval_problems]
+        for name in resolved["data"]["evaluation"]
+    }
+    max_len = train.max_prompt_tokens + train.max_response_tokens
+    engine = make_engine(train.engine, base, dtype=train.dtype, max_len=max_len, threads=threads, seed=seed)
+
+    def make_collector(max_positions: int, rank: int, world: int) -> Collector:
+        return Collector(
+            problems,
+            task,
+            engine,
+            seed=seed,
+            prompts_per_step=train.prompts_per_step,
+            group_size=train.group_size,
+            temperature=train.temperature,
+            max_prompt_tokens=train.max_prompt_tokens,
+            max_response_tokens=train.max_response_tokens,
+            max_positions=max_positions,
+            rank=rank,
+            world=world,
+        )
+
+    work = root / ".work" / method / f"seed{seed}"
+    trainer = Trainer(
+        train,
+        algorithm,
+        base=base,
+        tokenizer=tokenizer,
+        make_collector=make_collector,
+        evaluation=evaluation,
+        work=work,
+        run_config=resolved,
+        title=f"{method} seed {seed}",
+    )
+    trainer.run()
+    engine.close()
+    run = root / "runs" / method / f"seed{seed}"
+    if trainer.rank == 0:
+        fields = dataclasses.asdict(algorithm)
+        write_json(work / "run.json", run_record(resolved, algorithm=fields, threads=threads, processes=trainer.world))
+        publish(work, run)
+    return run
+
+
+def make_algorithm(block: dict, steps: int):
+    """Build the method of a config's `algorithm` block; a schedule's T is the number of training steps unless it is given."""
+    fields = {key: value for key, value in block.items() if key != "algorithm"}
+    cls = baselines.REGISTRY.get(block["algorithm"])
+    if cls is not None and "T" in {f.name for f in dataclasses.fields(cls)}:
+        fields.setdefault("T", steps)
+    return baselines.make(block["algorithm"], **fields)
