@@ -1,0 +1,27 @@
+"""The figures. Each is a module with `draw(results) -> (Figure, DataFrame)` and shares only style.py and the readers.
+
+A figure's numbers are what is drawn, one row per point; its CAPTION says what is shown and how bands were made.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from sdpg.analysis.results import Results
+
+FIGURES = ("training_curves", "final_accuracy", "beta_schedule", "published_curves")
+
+
+def make(name: str, results: Results, folder: str | Path | None = None) -> list[Path]:
+    """Draw one figure and write <name>.pdf, .png and .csv into `folder` (default: results.root/figures); the three paths.
+
+    Only that figure's module is imported. Raises ValueError for an unknown name or missing input.
+    """
+    if name not in FIGURES:
+        raise ValueError(f"unknown figure {name!r}; choose one of {', '.join(FIGURES)}")
+    from sdpg.figures import style
+
+    module = importlib.import_module(f"sdpg.figures.{name}")
+    figure, data = module.draw(results)
+    return style.save(figure, data, Path(folder or results.root / "figures"), name, module.CAPTION)

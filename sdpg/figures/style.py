@@ -1,0 +1,211 @@
+"""One look for all figures: a colour, line and marker per method, the panel grid, the legend, and saving.
+
+Methods differ in three ways at once (colour, dash pattern, marker), so that they can be told apart by colour-blind readers
+and in grey; the colours of the methods that are usually shown together are spread in lightness (L* 29 to 71).
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from sdpg.io import write_atomic
+
+RC = {
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same on every machine
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 9,
+    "legend.fontsize": 8.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "pdf.fonttype": 42,  # TrueType, so that text stays text
+    "savefig.dpi": 160,
+}
+matplotlib.rcParams.update(RC)
+
+PANEL = (3.3, 2.55)  # inches, width and height of one panel of a grid
+TITLE_WIDTH = 38  # characters that fit above one panel
+GREY = "#666666"
+MANY = 6  # above this number of methods, bands are fainter
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one method looks."""
+
+    label: str
+    color: str
+    dash: str | tuple
+    marker: str
+
+
+_SOLID, _DASH, _DASHDOT, _DOT = "-", (0, (5, 1.6)), (0, (6, 1.5, 1.2, 1.5)), (0, (1.2, 1.3))
+_LONG, _DASHDOTDOT = (0, (9, 2)), (0, (5, 1.3, 1, 1.3, 1, 1.3))
+METHODS = {
+    "sdpg-ufkl": Style("SDPG-UFKL", "#004488", _SOLID, "o"),
+    "sdpg-urkl": Style("SDPG-URKL", "#56b4e9", _DASH, "s"),
+    "grpo": Style("GRPO", "#d55e00", _DASHDOT, "^"),
+    "opcd": Style("OPCD", "#111111", _DOT, "D"),
+    "rlsd": Style("RLSD", "#e69f00", _DASHDOTDOT, "v"),
+    "opsd": Style("OPSD", "#cc79a7", _LONG, "P"),
+    "sdpo": Style("SDPO", "#009e73", _DASH, "X"),
+    "sdft": Style("SDFT", "#882255", _DASHDOT, "<"),
+}
+_SPARE = [  # for every other method name, in the order in which they are asked for
+    ("#332288", _LONG, ">"),
+    ("#44aa99", _SOLID, "h"),
+    ("#117733", _DOT, "p"),
+    ("#aa4499", _DASHDOTDOT, "d"),
+    ("#bb5566", _SOLID, "8"),
+    ("#808080", _DASH, "H"),
+    ("#999933", _DASHDOT, "s"),
+    ("#5c3a1e", _LONG, "^"),
+]
+
+
+def method_styles(methods: Iterable[str]) -> dict[str, Style]:
+    """A style for every method name; names without an entry in METHODS get the spare ones in order (repeating after 8)."""
+    styles, spare = {}, 0
+    for method in methods:
+        if method in METHODS:
+            styles[method] = METHODS[method]
+        else:
+            styles[method] = Style(method, *_SPARE[spare % len(_SPARE)])
+            spare += 1
+    return styles
+
+
+def panel_grid(count: int, columns: int = 3, panel: tuple[float, float] = PANEL) -> tuple[Figure, list[Axes]]:
+    """A figure with `count` axes in rows of `columns` (2 x 3 for six panels)."""
+    columns = min(columns, count)
+    rows = math.ceil(count / columns)
+    figure = Figure(figsize=(panel[0] * columns, panel[1] * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.get_layout_engine().set(w_pad=0.07, h_pad=0.07)
+    return figure, [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
+
+
+def line(axes: Axes, x, y, style: Style, *, markers: bool | int = True, **options) -> Line2D:
+    """One method's line. markers: True on every point; a number of markers spread over the line; or False."""
+    every = None
+    if markers is not True and markers:
+        every = max(1, len(np.atleast_1d(x)) // int(markers))
+    return axes.plot(
+        x,
+        y,
+        color=style.color,
+        linestyle=style.dash,
+        linewidth=1.5,
+        marker=style.marker if markers else None,
+        markersize=4.2,
+        markeredgecolor="white",
+        markeredgewidth=0.4,
+        markevery=every,
+        label=style.label,
+        **options,
+    )[0]
+
+
+def band(axes: Axes, x, low, high, style: Style, methods: int = 1) -> None:
+    """A shaded band between low and high; `methods`: how many bands share the axes."""
+    axes.fill_between(x, low, high, color=style.color, alpha=0.18 if methods <= MANY else 0.08, linewidth=0)
+
+
+def set_title(axes: Axes, title: str) -> None:
+    """A left-aligned title, broken before it reaches the next panel (long names of evaluation sets and methods)."""
+    lines = [part if "$" in part else textwrap.fill(part, TITLE_WIDTH) for part in title.split("\n")]
+    axes.set_title("\n".join(lines), loc="left")
+
+
+def finish(axes: Axes, title: str, ylabel: str, xlabel: str = "training step", ymin: float | None = None) -> None:
+    """Title, labels with units and whole-numbered steps on x."""
+    set_title(axes, title)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 4, 5, 10]))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
+    if ymin is not None and axes.get_ylim()[0] < ymin:
+        axes.set_ylim(bottom=ymin)
+
+
+def method_handles(styles: dict[str, Style]) -> list[Line2D]:
+    """Legend entries: one line with its marker per method."""
+    return [
+        Line2D([], [], color=s.color, linestyle=s.dash, marker=s.marker, linewidth=1.5, markersize=4.2, label=s.label)
+        for s in styles.values()
+    ]
+
+
+def band_handles(label: str, seeds: int) -> list[Artist]:
+    """Legend entry of the shaded band; with one seed there is no band, and the legend says so."""
+    if seeds == 1:
+        return [Line2D([], [], color=GREY, linewidth=1.5, label="one seed (no band)")]
+    return [Patch(facecolor=GREY, alpha=0.35, linewidth=0, label=f"{label} (n = {seeds})")]
+
+
+def legend_below(figure: Figure, *groups: Sequence[Artist]) -> None:
+    """One legend per group of entries below all panels (methods first, then what the marks mean), each as wide as fits.
+
+    The figure grows by the legend's height, so that the panels keep their size.
+    """
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    available = figure.bbox.width * 0.98
+    legends = []
+    for group in groups:
+        for columns in range(len(group), 0, -1):
+            entry = figure.legend(handles=list(group), ncols=columns, loc="upper left", frameon=False, handlelength=3.2)
+            extent = entry.get_window_extent(renderer)
+            if extent.width <= available or columns == 1:
+                break
+            entry.remove()
+        legends.append((entry, extent.height / figure.dpi))
+    heights = [height for _, height in legends]
+    width, height = figure.get_size_inches()
+    margin = 0.06  # inches, above and below the legends
+    total = height + sum(heights) + 2 * margin
+    figure.set_size_inches(width, total)
+    figure.get_layout_engine().set(rect=(0, 1 - height / total, 1, height / total))
+    top = sum(heights) + margin
+    for entry, own in legends:
+        entry.set_loc("upper center")
+        entry.set_bbox_to_anchor((0.5, top / total), transform=figure.transFigure)
+        top -= own
+
+
+def letters(count: int) -> list[str]:
+    """(a), (b), ... for panel titles."""
+    return [f"({chr(ord('a') + i)})" for i in range(count)]
+
+
+def save(figure: Figure, data: pd.DataFrame, folder: Path, name: str, caption: str) -> list[Path]:
+    """Write <name>.pdf, <name>.png and <name>.csv atomically. No timestamps: the same numbers give the same bytes.
+
+    The caption goes into the PNG's `Description` and the PDF's `Subject`, where the report finds its alternative text.
+    """
+    paths = [folder / f"{name}.{kind}" for kind in ("pdf", "png", "csv")]
+    with write_atomic(paths[0], "wb") as file:
+        figure.savefig(file, format="pdf", metadata={"CreationDate": None, "Title": name, "Subject": caption})
+    with write_atomic(paths[1], "wb") as file:
+        figure.savefig(file, format="png", metadata={"Software": None, "Title": name, "Description": caption})
+    with write_atomic(paths[2]) as file:
+        data.to_csv(file, index=False, lineterminator="\n", float_format="%.8g")
+    return paths

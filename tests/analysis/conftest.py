@@ -1,0 +1,33 @@
+"""Fixtures over the fake results tree."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from fake_results import write_results  # noqa: E402
+
+from sdpg import figures  # noqa: E402
+from sdpg.analysis.scores import write_scores  # noqa: E402
+
+
+@pytest.fixture
+def results(tmp_path):
+    """A fresh small tree with its score files, for tests that change files."""
+    made = write_results(tmp_path / "fake", methods=("sdpg-ufkl", "grpo"), seeds=(0, 1), steps=4, every=2, problems=4)
+    write_scores(made)
+    return made
+
+
+@pytest.fixture(scope="session")
+def full(tmp_path_factory):
+    """Four methods, three seeds, two sets, with scores and figures; read only."""
+    made = write_results(tmp_path_factory.mktemp("results") / "fake")
+    write_scores(made)
+    for name in ("training_curves", "final_accuracy", "beta_schedule"):
+        figures.make(name, made)
+    return made

@@ -1,0 +1,141 @@
+"""Writes a small, plausible results/<name> tree without training anything."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from sdpg.analysis.results import Results
+
+LEVELS = {"sdpg-ufkl": 0.65, "sdpg-urkl": 0.63, "grpo": 0.57, "opcd": 0.06}  # accuracy at the end; others lie between
+PHASES = ("rollout", "verify", "reference", "teacher", "train", "optimizer", "sync", "evaluation", "checkpoint")
+
+
+def level(method: str, index: int) -> float:
+    return LEVELS.get(method, 0.3 + 0.03 * index)
+
+
+def write_evaluation(path: Path, steps, problems: int, samples: int, accuracy, rng, process: bool) -> None:
+    """One eval parquet file: accuracy(step) is the mean chance of a right answer; problems differ in difficulty."""
+    difficulty = np.random.default_rng(1).normal(0, 1, problems)  # the same problems for every run
+    rows = []
+    for step in steps:
+        logit = np.log(accuracy(step) / (1 - accuracy(step)))
+        p = 1 / (1 + np.exp(-(logit + difficulty)))
+        correct = rng.random((problems, samples)) < p[:, None]
+        right = correct & (rng.random(correct.shape) < 0.8)
+        tokens = rng.integers(8, 40, correct.shape)
+        entropy = rng.uniform(0.1, 0.6, correct.shape)
+        cut = rng.random(correct.shape) < 0.1
+        for i in range(problems):
+            for j in range(samples):
+                rows.append(
+                    {
+                        "step": step,
+                        "problem_id": f"p{i:03d}",
+                        "sample": j,
+                        "correct": bool(correct[i, j]),
+                        "process": float(right[i, j]) if process else None,
+                        "tokens": int(tokens[i, j]),
+                        "finish_reason": "length" if cut[i, j] else "stop",
+                        "entropy": float(entropy[i, j]),
+                        "text": "1+1=2",
+                    }
+                )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frame = pd.DataFrame(rows)
+    frame["process"] = frame["process"].astype("float64")
+    frame.sample(frac=1, random_state=0).to_parquet(path)  # row order carries no meaning
+
+
+def write_run(folder: Path, method: str, seed: int, steps: int, end: float, rng, process: bool) -> None:
+    """run.json and metrics.jsonl of one run."""
+    algorithm = {"algorithm": method}
+    schedule = None
+    if method.startswith("sdpg"):
+        algorithm |= {"beta_base": 1.0, "T_warm": max(1, steps // 8), "T_decay": max(1, 7 * steps // 8)}
+        schedule = lambda k: min(1, k / algorithm["T_warm"]) * min(1, (steps - k) / algorithm["T_decay"])  # noqa: E731
+    config = {
+        "scale": "fake",
+        "seed": seed,
+        "method": method,
+        "algorithm": algorithm,
+        "train": {"steps": steps, "lr": 3e-4},
+    }
+    filled = {key: value for key, value in algorithm.items() if key != "algorithm"} | {"T": steps}
+    info = {
+        "config": config,
+        "algorithm": filled,
+        "versions": {"python": "3.11.7", "torch": "2.13.0"},
+        "git_commit": "0123456789abcdef",
+        "hardware": {"cores": 2, "gpu": None},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "run.json").write_text(json.dumps(info))
+    rows = []
+    for k in range(1, steps + 1):
+        progress = 1 - np.exp(-3 * k / steps)
+        reward = 0.23 + (end - 0.23) * progress + rng.normal(0, 0.03)
+        row = {
+            "step": k,
+            "reward": float(np.clip(reward, 0, 1)),
+            "entropy": float(0.5 - 0.3 * progress * end + rng.normal(0, 0.01)),
+            "response_length": float(24 - 20 * progress * (end < 0.1) + rng.normal(0, 0.4)),
+            "process_accuracy": float(np.clip(0.8 * reward, 0, 1)) if process else None,
+            "truncated": float(abs(rng.normal(0.02, 0.01))),
+            "beta": schedule(k) if schedule else None,
+            "seconds": 0.2,
+        }
+        rows.append(row | {f"seconds_{phase}": 0.02 for phase in PHASES})
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_lm_eval(path: Path, tasks, value: float) -> None:
+    """lm_eval.json of one run, in lm-eval's form."""
+    entry = {"alias": "x", "accuracy,mean@4": value, "accuracy_stderr,mean@4": 0.02, "process_accuracy,mean@4": 0.1}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"results": dict.fromkeys(tasks, entry), "n-shot": {}}))
+
+
+def write_results(
+    root: Path,
+    *,
+    methods=("sdpg-ufkl", "sdpg-urkl", "grpo", "opcd"),
+    seeds=(0, 1, 2),
+    tasks=("chain", "chain-long"),
+    steps=40,
+    every=20,
+    problems=16,
+    samples=8,
+    process=True,
+    lm_eval=True,
+) -> Results:
+    """The tree of `Results` with everything that comes before scores.csv."""
+    for i, method in enumerate(methods):
+        for seed in seeds:
+            rng = np.random.default_rng([i, seed])
+            end = level(method, i)
+            write_run(root / "runs" / method / f"seed{seed}", method, seed, steps, end, rng, process)
+            folder = root / "eval" / method / f"seed{seed}"
+            for t, task in enumerate(tasks):
+
+                def accuracy(step, end=end, t=t):
+                    return (0.22 + (end - 0.22) * (1 - np.exp(-3 * step / steps))) / (1 + 0.4 * t)
+
+                checkpoints = range(0, steps + 1, every)
+                write_evaluation(folder / f"{task}.parquet", checkpoints, problems, samples, accuracy, rng, process)
+            if lm_eval:
+                write_lm_eval(folder / "lm_eval.json", [*tasks, "reverse"], end)
+    return Results(
+        root=root,
+        methods=tuple(methods),
+        seeds=tuple(seeds),
+        tasks=tuple(tasks),
+        samples=samples,
+        pass_k=(1, 4, 8),
+        steps=steps,
+        lm_eval={"repeats": 4, "limit": 64, "forgetting": "reverse"} if lm_eval else None,
+    )

@@ -1,0 +1,137 @@
+"""The bootstrap: what it averages, that it reproduces, and that its intervals cover."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sdpg.analysis.intervals import (
+    bootstrap_means,
+    bootstrap_weights,
+    hierarchical_interval,
+    interval_name,
+    paired_difference,
+    seed_range,
+)
+
+
+@pytest.fixture
+def x_SP():
+    return np.random.default_rng(0).random((3, 40))
+
+
+def test_mean_is_the_plain_mean_and_inside_the_interval(x_SP):
+    estimate = hierarchical_interval(x_SP)
+    assert estimate.mean == pytest.approx(x_SP.sum() / x_SP.size)
+    assert estimate.low < estimate.mean < estimate.high
+
+
+def test_same_arguments_same_numbers_and_another_seed_others(x_SP):
+    assert hierarchical_interval(x_SP, seed=1) == hierarchical_interval(x_SP.copy(), seed=1)
+    assert hierarchical_interval(x_SP, seed=1) != hierarchical_interval(x_SP, seed=2)
+
+
+def test_global_generator_is_neither_read_nor_moved(x_SP):
+    np.random.seed(3)  # noqa: NPY002
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    hierarchical_interval(x_SP, seed=9)
+    assert (np.random.get_state()[1] == before).all()  # noqa: NPY002
+
+
+@pytest.mark.parametrize("count", [2, 3, 10])
+def test_weights_sum_to_one_and_give_the_unbiased_variance_of_a_mean(count):
+    w = bootstrap_weights(count, 40_000, np.random.default_rng(0))
+    assert w.shape == (40_000, count)
+    np.testing.assert_allclose(w.sum(axis=1), 1)
+    x = np.random.default_rng(1).normal(size=count)
+    assert (w @ x).var() == pytest.approx(x.var(ddof=1) / count, rel=0.05)
+
+
+def test_weights_by_hand_for_two_units():
+    w = bootstrap_weights(2, 50, np.random.default_rng(0))
+    assert {tuple(row) for row in w} == {(1.0, 0.0), (0.0, 1.0)}
+
+
+def test_one_seed_leaves_the_spread_of_the_problems():
+    x = np.random.default_rng(0).random((1, 200))
+    estimate = hierarchical_interval(x, draws=4000)
+    standard_error = x.std(ddof=1) / np.sqrt(200)
+    assert estimate.high - estimate.low == pytest.approx(2 * 1.96 * standard_error, rel=0.07)
+
+
+def test_identical_scores_have_no_width():
+    assert hierarchical_interval(np.full((3, 8), 0.5)) == pytest.approx((0.5, 0.5, 0.5))
+
+
+def simulate(rng, seeds, problems, samples, spread_of_seeds):
+    """Scores [S, P] whose expectation over seeds and problems is exactly 0.5."""
+    logit = rng.normal(0, 1.5, problems) + rng.normal(0, spread_of_seeds, (seeds, 1))
+    return rng.binomial(samples, 1 / (1 + np.exp(-logit))) / samples
+
+
+@pytest.mark.parametrize("seeds, spread", [(3, 0.1), (10, 0.3)])
+def test_interval_covers_the_truth(seeds, spread):
+    rng = np.random.default_rng(5)
+    intervals = [hierarchical_interval(simulate(rng, seeds, 64, 8, spread), draws=500, seed=i) for i in range(300)]
+    covered = np.mean([low <= 0.5 <= high for _, low, high in intervals])
+    assert 0.91 <= covered <= 0.985  # 0.95 +- 3 standard errors of 300 trials, and a little for the percentile method
+
+
+def test_paired_difference_covers_and_shares_the_problems():
+    rng = np.random.default_rng(6)
+    hits, narrower = [], []
+    for i in range(200):
+        difficulty = rng.normal(0, 1.5, 64)
+        p = 1 / (1 + np.exp(-(difficulty + rng.normal(0, 0.1, (6, 1)))))
+        x = rng.binomial(8, p) / 8
+        a, b = x[:3], x[3:]
+        _, low, high = paired_difference(a, b, draws=500, seed=i)
+        hits.append(low <= 0 <= high)
+        width = np.subtract(*hierarchical_interval(a, draws=500, seed=i)[:0:-1])
+        narrower.append(high - low < width)
+    assert np.mean(hits) >= 0.91
+    assert np.mean(narrower) > 0.9
+
+
+def test_paired_difference_is_the_difference_of_the_means_and_changes_sign():
+    rng = np.random.default_rng(0)
+    a, b = rng.random((3, 30)), rng.random((2, 30)) * 0.5
+    forth, back = paired_difference(a, b), paired_difference(b, a)
+    assert forth.mean == pytest.approx(a.mean() - b.mean()) == pytest.approx(-back.mean)
+    assert forth.low > 0 > back.high
+
+
+def test_paired_difference_of_single_seeds_is_the_problem_bootstrap():
+    a, b = np.random.default_rng(2).random((2, 1, 50))
+    direct = hierarchical_interval(a - b, seed=4)
+    assert paired_difference(a, b, seed=4) == pytest.approx(direct)
+
+
+def test_seed_range():
+    mean, low, high = seed_range(np.array([[1.0, 5.0], [2.0, 1.0], [6.0, 0.0]]))
+    np.testing.assert_allclose(mean, [3, 2])
+    np.testing.assert_allclose(low, [1, 0])
+    np.testing.assert_allclose(high, [6, 5])
+
+
+def test_name_says_what_was_resampled():
+    assert interval_name(3) == "95% interval, bootstrap over seeds and problems"
+    assert "one seed" in interval_name(1)
+
+
+@pytest.mark.parametrize("x", [np.zeros(3), np.zeros((0, 3)), np.zeros((3, 0))])
+def test_wrong_shape_is_an_error(x):
+    with pytest.raises(ValueError, match=r"\[seeds, problems\], got shape"):
+        bootstrap_means(x)
+
+
+def test_nan_names_its_place():
+    x = np.zeros((2, 3))
+    x[1, 2] = np.nan
+    with pytest.raises(ValueError, match="seed index 1, problem index 2"):
+        hierarchical_interval(x)
+
+
+def test_other_problems_are_an_error():
+    with pytest.raises(ValueError, match="same problems: got 4 and 5"):
+        paired_difference(np.zeros((2, 4)), np.zeros((2, 5)))

@@ -1,0 +1,164 @@
+"""The tables: layout, which cells are bold, and the three file formats."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from sdpg.analysis.tables import TABLES, build, make
+from sdpg.analysis.tables.layout import Cell, Table, latex_escape, to_latex, to_markdown, write
+from sdpg.analysis.tables.main import bold_methods
+
+
+def rows_of(markdown: str) -> list[list[str]]:
+    """Cells of a pipe table, header first, the rule left out."""
+    lines = [line for line in markdown.splitlines() if line.startswith("|")]
+    return [
+        [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines if not line.startswith("| ---")
+    ]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_three_files(full, tmp_path, name):
+    paths = make(name, full, tmp_path)
+    assert [path.name for path in paths] == [f"{name}.{kind}" for kind in ("md", "tex", "csv")]
+    assert all(path.stat().st_size > 100 for path in paths)
+    first = [path.read_bytes() for path in paths]
+    assert [path.read_bytes() for path in make(name, full, tmp_path)] == first
+
+
+def test_main_has_the_layout_of_table_1(full, tmp_path):
+    make("main", full, tmp_path)
+    header, *body = rows_of((tmp_path / "main.md").read_text())
+    assert header == ["method", "chain: Last", "chain: Best", "chain-long: Last", "chain-long: Best"]
+    assert [row[0] for row in body] == ["base model (step 0)", *full.methods]
+    latex = (tmp_path / "main.tex").read_text()
+    assert r"\multicolumn{2}{c}{chain} & \multicolumn{2}{c}{chain-long} \\" in latex
+    assert "method & Last & Best & Last & Best" in latex
+    assert latex.count("{") == latex.count("}")
+    with open(tmp_path / "main.csv", newline="") as file:
+        assert [row["method"] for row in csv.DictReader(file)].count("grpo") == 2
+
+
+def test_main_numbers_are_means_over_seeds_of_scores(full):
+    scores = full.scores.query("metric == 'mean@8'")
+    data = build("main", full).data.set_index(["method", "task"])
+    for (method, task), group in scores.groupby(["method", "task"]):
+        by_step = group.pivot(index="step", columns="seed", values="value")
+        assert data.loc[(method, task), "last"] == pytest.approx(by_step.iloc[-1].mean())
+        assert data.loc[(method, task), "best"] == pytest.approx(by_step.iloc[1:].max().mean())
+    base = scores.query("step == 0 and task == 'chain'")["value"].mean()
+    assert data.loc[("base", "chain"), "last"] == pytest.approx(base)
+
+
+def test_main_caption_says_how(full):
+    caption = build("main", full).caption
+    for words in ("mean@8", "3 seeds", "bootstrap over seeds and problems", "test set", "Bold", "not corrected"):
+        assert words in caption
+
+
+def test_bold_rule():
+    last = {"a": 0.6, "b": 0.59, "c": 0.3}
+    assert bold_methods(last, {frozenset("ac"), frozenset("bc")}) == {"a", "b"}
+    assert bold_methods(last, {frozenset("ac"), frozenset("ab")}) == {"a"}
+    assert bold_methods(last, {frozenset("bc")}) == set()  # nothing is told from the best: nothing is bold
+    assert bold_methods({"a": 0.5}, set()) == set()
+
+
+def test_bold_follows_the_comparisons(results):
+    results.comparisons.assign(low=0.1, high=0.2).to_csv(results.root / "comparisons.csv", index=False)
+    fresh = replace(results)
+    cells = dict(build("main", fresh).rows)
+    assert cells["sdpg-ufkl"][0].bold != cells["grpo"][0].bold
+    assert not any(cells[method][1].bold for method in results.methods)  # Best never is
+
+
+def test_main_without_step_zero_has_no_base_row(results):
+    for name in ("scores", "intervals"):
+        path = results.root / f"{name}.csv"
+        frame = pd.read_csv(path)
+        frame[frame["step"] != 0].to_csv(path, index=False)
+    assert [label for label, _ in build("main", replace(results)).rows] == ["sdpg-ufkl", "grpo"]
+
+
+def test_lm_eval_stands_beside_vllm(full):
+    table = build("lm_eval", full)
+    assert table.columns == [
+        ("chain", "lm-eval accuracy"),
+        ("chain", "vLLM mean@8"),
+        ("chain", "difference"),
+        ("chain-long", "lm-eval accuracy"),
+        ("chain-long", "vLLM mean@8"),
+        ("chain-long", "difference"),
+        ("reverse (not trained on)", "lm-eval accuracy"),
+    ]
+    row = table.data.query("method == 'grpo' and task == 'chain'").iloc[0]
+    vllm = full.scores.query("method == 'grpo' and task == 'chain' and metric == 'mean@8' and step == 40")[
+        "value"
+    ].mean()
+    assert (row["lm_eval"], row["stderr"], row["other"]) == pytest.approx((0.57, 0.02, vllm))
+    assert "first 64 problems" in table.caption
+    assert "no values of the base model" in table.caption
+    assert build("lm_eval", replace(full, engine="in-process")).columns[1] == ("chain", "in-process mean@8")
+
+
+def test_lm_eval_shows_forgetting_against_the_base_model(results):
+    path = results.root / "eval" / "base" / "lm_eval.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"results": {"reverse": {"accuracy,none": 0.9}}}))
+    table = build("lm_eval", results)
+    assert table.columns[-3:] == [
+        ("reverse (not trained on)", name) for name in ("lm-eval accuracy", "base model", "difference")
+    ]
+    assert dict(table.rows)["grpo"][-1].text == "−0.330"  # 0.57 - 0.90
+
+
+def test_lm_eval_left_out_gives_a_table_that_says_so(results, tmp_path):
+    paths = make("lm_eval", replace(results, lm_eval=None), tmp_path)
+    assert "not run at this scale" in paths[0].read_text()
+    assert "multicolumn" not in paths[1].read_text()
+
+
+def test_missing_lm_eval_values_are_named(results):
+    scores = results.scores
+    scores[~scores["metric"].str.startswith("lm_eval")].to_csv(results.root / "scores.csv", index=False)
+    with pytest.raises(ValueError, match="scores.csv has no lm-eval values"):
+        build("lm_eval", replace(results))
+    scores[(scores["seed"] != 1) | (scores["method"] != "grpo")].to_csv(results.root / "scores.csv", index=False)
+    with pytest.raises(
+        ValueError, match=r"lm_eval_accuracy of grpo on chain is there for the seeds \[0\], expected \[0, 1\]"
+    ):
+        build("lm_eval", replace(results))
+
+
+def test_missing_intervals_are_named(results):
+    results.intervals.query("method != 'grpo'").to_csv(results.root / "intervals.csv", index=False)
+    with pytest.raises(ValueError, match="intervals.csv has no mean@8 of grpo on chain"):
+        build("main", replace(results))
+
+
+def test_unknown_table():
+    with pytest.raises(ValueError, match="unknown table 'x'; choose one of main, lm_eval"):
+        build("x", None)
+
+
+def test_special_characters_survive_in_every_format(tmp_path):
+    nasty = r"a|b_50%&$#{}~^\<>"
+    table = Table(
+        f"Caption {nasty}", "method", [(nasty, "x")], [(nasty, [Cell("1", bold=True)])], pd.DataFrame({"m": [nasty]})
+    )
+    assert rows_of(to_markdown(table))[1][0].replace(r"\|", "|") == nasty
+    latex = to_latex(table, "x")
+    assert r"a|b\_50\%\&\$\#\{\}\textasciitilde{}\textasciicircum{}\textbackslash{}\textless{}\textgreater{}" in latex
+    assert r"\textbf{1}" in latex
+    assert pd.read_csv(write(table, tmp_path, "nasty")[2])["m"].item() == nasty
+
+
+def test_latex_escapes_once():
+    assert latex_escape("\\_") == r"\textbackslash{}\_"
+    assert latex_escape("0.1 ± 0.2–0.3 −1") == r"0.1 $\pm$ 0.2--0.3 $-$1"

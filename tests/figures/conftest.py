@@ -1,0 +1,36 @@
+"""The fake results tree, for the figures."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "analysis"))
+
+from fake_results import write_results  # noqa: E402
+
+from sdpg.analysis.scores import write_scores  # noqa: E402
+
+PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
+
+
+def build(root: Path, **options):
+    """A tree with score files, and the project's published reference data."""
+    made = write_results(root, **options)
+    write_scores(made)
+    return replace(made, published=PUBLISHED)
+
+
+@pytest.fixture
+def make_tree(tmp_path):
+    return lambda **options: build(tmp_path / "fake", **options)
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory):
+    """Three methods, three seeds, two sets, smoothed rollout metrics; read only."""
+    methods = ("sdpg-ufkl", "grpo", "opcd")
+    return build(tmp_path_factory.mktemp("results") / "fake", methods=methods, steps=80, every=20, problems=6)

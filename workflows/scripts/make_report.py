@@ -1,0 +1,20 @@
+"""Write results/<name>/report.html, one self-contained page: tables, figures, configurations, environment and times."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from sdpg.analysis.report import make_report
+from sdpg.analysis.results import Results
+from sdpg.cli import config_from, parser, run
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line: --scale NAME --set key=value."""
+    args = parser(__doc__).parse_args(argv)
+    make_report(Results.from_config(config_from(args)))
+
+
+if __name__ == "__main__":
+    run(main)
