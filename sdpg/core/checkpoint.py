@@ -48,22 +48,22 @@ def list_checkpoints(checkpoints: Path) -> list[dict]:
     return read_json(path)["checkpoints"] if path.exists() else []
 
 
-def save_state(folder: Path, optimizer, step: int, run_config: dict) -> None:
-    """Replace the resume state in one step: optimizer tensors, the step, and the config they belong to."""
+def save_state(folder: Path, optimizer, step: int, identity: dict) -> None:
+    """Replace the resume state in one step: optimizer tensors, the step, and the run they belong to."""
     with new_folder(folder) as temporary:
         save_file(
             {k: t.contiguous().cpu() for k, t in optimizer.state_tensors().items()}, temporary / "optimizer.safetensors"
         )
-        write_json(temporary / "state.json", {"step": step, "updates": optimizer.updates, "config": run_config})
+        write_json(temporary / "state.json", {"step": step, "updates": optimizer.updates, "identity": identity})
 
 
-def saved_step(folder: Path, run_config: dict) -> int:
-    """The step that can be resumed from, 0 if there is none or it belongs to another config."""
+def saved_step(folder: Path, identity: dict) -> int:
+    """The step that can be resumed from, 0 if there is none or it belongs to another run."""
     path = folder / "state.json"
     if not path.exists():
         return 0
     state = read_json(path)
-    return state["step"] if state["config"] == run_config else 0
+    return state["step"] if state["identity"] == identity else 0
 
 
 def load_state(folder: Path, optimizer) -> None:

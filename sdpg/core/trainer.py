@@ -79,18 +79,18 @@ class Trainer:
         make_collector: Callable[[int, int, int], Collector],
         evaluation: dict[str, Sequence[Problem]],
         work: Path,
-        run_config: dict,
+        identity: dict,
         title: str,
     ):
         """base: HF checkpoint to start from. make_collector(max_positions, rank, world) -> Collector. evaluation: problems by
-        task name, for the accuracy that is watched during training. work: folder of the unfinished run. run_config: what
-        the run depends on; a state saved under another one is not resumed.
+        task name, for the accuracy that is watched during training. work: folder of the unfinished run. identity: what
+        decides the run's outcome (JSON); a state saved under another one is not resumed.
         """
         self.rank, self.world = distributed.start()
         c = self.config = config
         _check(c, algorithm, self.world)
         self.algorithm, self.tokenizer, self.evaluation = algorithm, tokenizer, evaluation
-        self.work, self.run_config, self.title = work, run_config, title
+        self.work, self.identity, self.title = work, identity, title
         self.device = _device()
         dtype = getattr(torch, c.dtype)
         policy = load_model(base, dtype=dtype, device=self.device, gradient_checkpointing=c.gradient_checkpointing)
@@ -113,7 +113,7 @@ class Trainer:
     def run(self) -> None:
         """Train from the last saved state (or the start) to the last step; raises `Interrupted` after Ctrl-C or SIGTERM."""
         c = self.config
-        done = checkpoint.saved_step(self.work / "state", self.run_config)
+        done = checkpoint.saved_step(self.work / "state", self.identity)
         if done:
             checkpoint.load_state(self.work / "state", self.optimizer)
         elif self.rank == 0:
@@ -236,7 +236,7 @@ class Trainer:
 
     def _save_state(self, k: int) -> None:
         if self.rank == 0:
-            checkpoint.save_state(self.work / "state", self.optimizer, k, self.run_config)
+            checkpoint.save_state(self.work / "state", self.optimizer, k, self.identity)
         distributed.barrier()
 
     @contextmanager

@@ -122,6 +122,6 @@ def make_trainer(tiny, work, algorithm, config=None, *, seed=0, data=None, task=
         make_collector=make_collector,
         evaluation={"test": problems(4)},
         work=work,
-        run_config={"seed": seed, "algorithm": repr(algorithm)},
+        identity={"seed": seed, "algorithm": repr(algorithm)},
         title="test",
     )

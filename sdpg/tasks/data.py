@@ -1,0 +1,115 @@
+"""The data sets of a run: built from their sources, made disjoint by content, kept as parquet files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import astuple, fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sdpg.io import write_atomic, write_json
+from sdpg.tasks.prompts import load_template
+from sdpg.tasks.sources import build_source
+from sdpg.types import Problem
+
+# What evaluation.lm_eval.forgetting may name, besides lm-eval's own tasks: skills that training does not touch.
+FORGETTING = {"reverse": {"reverse": {"count": 128, "seed": 4}}}
+COLUMNS = [field.name for field in fields(Problem)]
+
+
+def content_key(question: str) -> str:
+    """Questions with the same key are the same problem: letters in lower case, all white space left out."""
+    return "".join(question.casefold().split())
+
+
+def load_problems(path: str | Path) -> list[Problem]:
+    """Read a parquet file of `save_problems`. Raises ValueError if it is missing, empty, or lacks a column."""
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist; run the data rule of this scale first")
+    try:
+        frame = pd.read_parquet(path)
+    except Exception as error:  # pyarrow raises several unrelated kinds for a file that is not parquet
+        raise ValueError(
+            f"{path} could not be read as parquet ({error}); delete it and run the data rule again"
+        ) from error
+    if missing := [column for column in COLUMNS if column not in frame.columns]:
+        raise ValueError(f"{path} has no column {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}")
+    if frame.empty:
+        raise ValueError(f"{path} is empty: got 0 problems, expected at least 1")
+    return [Problem(*row) for row in frame[COLUMNS].itertuples(index=False, name=None)]
+
+
+def save_problems(path: str | Path, problems: list[Problem]) -> None:
+    """Write problems as parquet with columns id, question, answer, solution, source; atomically."""
+    frame = pd.DataFrame([astuple(problem) for problem in problems], columns=COLUMNS)
+    with write_atomic(path, "wb") as file:
+        frame.to_parquet(file, index=False)
+
+
+def build_data(config: dict[str, Any], folder: str | Path) -> dict[str, Any]:
+    """Build the sets of `config["data"]` and write train.parquet, eval/<name>.parquet and disjoint.json into `folder`,
+    and forgetting/<name>.parquet if `evaluation.lm_eval.forgetting` names one of FORGETTING.
+
+    A problem that occurs twice in a set is kept once. The training set loses every problem that is also in an evaluation
+    set (evaluation wins), and all sets lose the questions that the template's worked examples answer. Nothing is written
+    before every set is built. Returns what disjoint.json holds.
+    """
+    data = config["data"]
+    shots = {content_key(q) for q in load_template(config["task"]["template"]).shot_questions()}
+    reports, evaluation = {}, {}
+    for name, source in data["evaluation"].items():
+        evaluation[name], reports[name] = _clean(build_source(source, f"evaluation.{name}"), shots, "shown_in_prompt")
+    held_out = {content_key(p.question) for problems in evaluation.values() for p in problems}
+    train, train_report = _clean(build_source(data["train"], "train"), shots, "shown_in_prompt")
+    train, overlap = _clean(train, held_out, "overlap_removed")
+    train_report["overlap_removed"] = overlap["overlap_removed"]
+    train_report["removed_ids"] = (train_report["removed_ids"] + overlap["removed_ids"])[:20]
+    train_report["problems"] = len(train)
+    for name, problems in {"train": train, **{f"evaluation.{k}": v for k, v in evaluation.items()}}.items():
+        if not problems:
+            raise ValueError(
+                f"data.{name} has no problem left after duplicates and overlaps were taken out; give it more"
+            )
+    report = {
+        "train": train_report,
+        "evaluation": reports,
+        "overlap_remaining": len({content_key(p.question) for p in train} & held_out),
+    }
+    assert report["overlap_remaining"] == 0
+    folder = Path(folder)
+    save_problems(folder / "train.parquet", train)
+    forgetting = (config.get("evaluation", {}).get("lm_eval") or {}).get("forgetting")
+    if forgetting in FORGETTING:
+        save_problems(folder / "forgetting" / f"{forgetting}.parquet", build_source(FORGETTING[forgetting], forgetting))
+    for name, problems in evaluation.items():
+        save_problems(folder / "eval" / f"{name}.parquet", problems)
+    write_json(folder / "disjoint.json", report)
+    return report
+
+
+def _clean(problems: list[Problem], unwanted: set[str], reason: str) -> tuple[list[Problem], dict[str, Any]]:
+    """Drop repeated and unwanted questions -> what is left, and the counts. Ids must differ."""
+    if repeated := [id for id, n in Counter(p.id for p in problems).items() if n > 1]:
+        raise ValueError(f"problem ids must differ, got {repeated[0]!r} more than once ({len(repeated)} such ids)")
+    seen: set[str] = set()
+    kept, duplicates, removed = [], 0, []
+    for problem in problems:
+        key = content_key(problem.question)
+        if key in unwanted:
+            removed.append(problem.id)
+        elif key in seen:
+            duplicates += 1
+        else:
+            kept.append(problem)
+        seen.add(key)
+    report = {
+        "problems": len(kept),
+        "duplicates_removed": duplicates,
+        reason: len(removed),
+        "without_solution": sum(not p.solution for p in kept),
+        "removed_ids": removed[:20],
+    }
+    return kept, report

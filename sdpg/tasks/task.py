@@ -1,0 +1,135 @@
+"""A task as training and evaluation see it: prompts as token ids, the ids that end a response, and the score."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sdpg.tasks.prompts import Template, load_template
+from sdpg.tasks.verifiers import make_verifier
+from sdpg.types import Problem, Score
+
+OWN_VERIFIER = {"reverse": "reverse"}  # problems from these sources are judged by their own rule whatever the task's is
+
+
+def make_task(config: dict[str, Any], tokenizer) -> Task:
+    """The task of `config["task"]` = {template, verifier, stop, chat_template} for a checkpoint's tokenizer.
+
+    Raises ValueError for an unknown template or verifier, a stop string of more than one character, a tokenizer without
+    end-of-sequence token, or `chat_template: true` with a tokenizer that has none.
+    """
+    return Task(
+        load_template(config["template"]),
+        config["verifier"],
+        tokenizer,
+        stop=tuple(config.get("stop", ())),
+        chat_template=config.get("chat_template", False),
+    )
+
+
+class Task:
+    """Built by `make_task`. Attributes: template, verifier, stop, stop_token_ids."""
+
+    def __init__(
+        self, template: Template, verifier: str, tokenizer, *, stop: tuple[str, ...] = (), chat_template: bool = False
+    ):
+        if chat_template and not getattr(tokenizer, "chat_template", None):
+            raise ValueError(
+                f"task.chat_template is true, but the tokenizer of {tokenizer.name_or_path!r} has no chat template; "
+                "set task.chat_template to false, or take a chat model"
+            )
+        self.template, self.tokenizer, self.stop, self.chat_template = template, tokenizer, stop, chat_template
+        self.verifier = make_verifier(verifier, template.answer_after)
+        self._own = {source: make_verifier(name) for source, name in OWN_VERIFIER.items()}
+        self.eos_token_ids = eos_token_ids(tokenizer)
+        self.stop_token_ids: tuple[int, ...] = stop_token_ids(tokenizer, stop, self.eos_token_ids)
+
+    def student_prompt(self, problem: Problem) -> list[int]:
+        """Token ids of what the policy sees: made from the question alone."""
+        return self._encode(self.template.student_text(problem.question), problem)
+
+    def teacher_prompt(self, problem: Problem) -> list[int]:
+        """Token ids of the prompt with the privileged context."""
+        return self._encode(self.template.teacher_text(problem.question, problem.answer, problem.solution), problem)
+
+    def text(self, ids: list[int]) -> str:
+        """A response as text: without special tokens and end tokens, and cut at the first stop string."""
+        if ids and ids[-1] in self.eos_token_ids:
+            ids = ids[:-1]
+        text = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        for stop in self.stop:
+            text = text.partition(stop)[0]
+        return text
+
+    def score(self, problem: Problem, ids: list[int], finish_reason: str) -> Score:
+        """The verifier's judgement of one response. A response that did not stop by itself is wrong."""
+        score = self.score_text(problem, self.text(ids))
+        if finish_reason == "stop":
+            return score
+        return Score(False, None if score.process is None else 0.0)
+
+    def score_text(self, problem: Problem, text: str) -> Score:
+        """The same for a response that stopped and is text already (see `text`)."""
+        return self._own.get(problem.source, self.verifier)(problem, text)
+
+    @property
+    def failures(self) -> dict[str, int]:
+        """How often the verifier could not judge a response (and called it wrong), by reason."""
+        return dict(self.verifier.failures)
+
+    def close(self) -> None:
+        """End the verifier's child process, if there is one; it also ends with this process."""
+        self.verifier.close()
+
+    def _encode(self, text: str, problem: Problem) -> list[int]:
+        if self.chat_template:
+            message = [{"role": "user", "content": text}]
+            text = self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+        ids = list(self.tokenizer(text, add_special_tokens=not self.chat_template)["input_ids"])
+        if ids and ids[-1] in self.eos_token_ids and not self.chat_template:
+            ids.pop()  # some tokenizers close every text; a prompt goes on
+        unknown = self.tokenizer.unk_token_id  # some tokenizers use one token for this and for the ends of a text
+        if (
+            unknown in ids
+            and not self.chat_template
+            and unknown not in (*self.eos_token_ids, self.tokenizer.bos_token_id)
+        ):
+            raise ValueError(
+                f"problem {problem.id!r}: its prompt has characters that the tokenizer does not know: {text[:120]!r}; "
+                "take problems, or a template, that fit the model"
+            )
+        return ids
+
+
+def eos_token_ids(tokenizer) -> tuple[int, ...]:
+    """The tokenizer's end token, and those of the checkpoint's generation_config.json if it lies beside the tokenizer."""
+    ids = {tokenizer.eos_token_id} - {None}
+    path = Path(tokenizer.name_or_path or "") / "generation_config.json"
+    if path.is_file():
+        listed = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
+        ids |= set(listed) if isinstance(listed, list) else {listed} - {None}
+    if not ids:
+        raise ValueError(f"the tokenizer of {tokenizer.name_or_path!r} has no end-of-sequence token; set its eos_token")
+    return tuple(sorted(ids))
+
+
+def stop_token_ids(tokenizer, stop: tuple[str, ...], eos: tuple[int, ...]) -> tuple[int, ...]:
+    """`eos` and every token of the vocabulary whose text contains one of the stop strings.
+
+    One ASCII character each: such a character always lies inside one token, so that stopping on tokens is exact in every
+    engine. A longer string can begin in one token and end in the next, which no list of tokens catches.
+    """
+    for text in stop:
+        if len(text) != 1 or not text.isascii():
+            raise ValueError(
+                f"task.stop: got {text!r}, expected one ASCII character such as '\\n'. Responses end on tokens, and a "
+                "longer string can be spread over several tokens, so stopping on it would differ between engines"
+            )
+    special = set(tokenizer.all_special_ids)
+    found = set(eos)
+    if stop:
+        for i in range(len(tokenizer)):
+            if i not in special and any(text in tokenizer.decode([i]) for text in stop):
+                found.add(i)
+    return tuple(sorted(found))

@@ -1,0 +1,165 @@
+"""Supervised warm start of the tiny base model: demonstrations with a noise model, and the training loop.
+
+The student's level is set by the noise of the demonstrations, not by stopping early: each fact (a, op, b) has its own
+fixed error rate, so the base model is wrong about particular facts and can learn them by trial. Hinted demonstrations
+have no wrong values but skip to the answer more often: a teacher that is right, and biased towards a shortcut.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+
+from sdpg.tasks.chain import ANSWER_MARK, DIGITS, MODULUS, OPERATORS, apply, draw_question, parse_question, work
+
+GROUPS = (
+    2  # a batch is run in this many parts of similar length, so that short demonstrations are not padded to long ones
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmStart:
+    """Settings of `model.warm_start`; the meaning of each, with the defaults in the config's JSON schema."""
+
+    hidden_size: int  # width
+    layers: int
+    heads: int
+    head_dim: int  # vLLM's CPU attention takes 32, 64, 80, 96, 112, 128 ... and nothing smaller
+    intermediate_size: int
+    steps: int  # supervised steps
+    batch_size: int  # demonstrations a step
+    lr: float  # peak of a cosine schedule with a linear warm-up over the first 5% of the steps
+    hinted: float  # share of the chain demonstrations whose prompt carries the hint
+    operations: tuple[int, ...]  # chain lengths of the demonstrations
+    error_rate: float  # mean over facts of the chance that a plain demonstration gets the fact wrong
+    jump_plain: float  # chance before each step to skip to the answer, plain demonstrations
+    jump_hinted: float  # the same, hinted demonstrations
+    reverse: float  # share of demonstrations that teach `reverse` instead of the chain
+    seed: int
+    student_range: tuple[float, float]  # where the student's measured accuracy must lie
+    teacher_min: float  # the least measured accuracy of the hinted teacher
+
+    def __post_init__(self):
+        if self.head_dim < 2 or self.head_dim % 2:
+            raise ValueError(f"model.warm_start.head_dim must be even (rotary embedding), got {self.head_dim}")
+        for name in ("hinted", "error_rate", "jump_plain", "jump_hinted", "reverse", "teacher_min"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"model.warm_start.{name} must lie in [0, 1], got {getattr(self, name)}")
+        low, high = self.student_range
+        if not 0 <= low < high <= 1:
+            raise ValueError(f"model.warm_start.student_range must be [low, high] within [0, 1], got {[low, high]}")
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """A prompt and the response to imitate, as text; the end-of-sequence token is added when it is tokenised."""
+
+    prompt: str
+    response: str
+
+
+class Demonstrator:
+    """An endless, seeded stream of demonstrations.
+
+    prompts: (question, answer, solution, hinted) -> prompt text; questions in `exclude` (the evaluation sets) never occur.
+    """
+
+    def __init__(self, config: WarmStart, prompts: Callable[[str, str, str, bool], str], exclude: Collection[str] = ()):
+        self.config, self.prompts, self.exclude = config, prompts, frozenset(exclude)
+        self.rng = random.Random(f"demonstrations/{config.seed}")
+        self.error_rate = fact_error_rates(config.error_rate, config.seed)
+
+    def draw(self) -> Demonstration:
+        """One demonstration: `reverse`, a hinted chain or a plain chain, by the configured shares."""
+        c, rng = self.config, self.rng
+        if rng.random() < c.reverse:
+            text = "".join(rng.choice(DIGITS) for _ in range(rng.choice((4, 5, 6))))
+            return Demonstration(f"<{text}?", text[::-1])
+        question = draw_question(rng, rng.choice(c.operations))
+        while question in self.exclude:
+            question = draw_question(rng, rng.choice(c.operations))
+        hinted = rng.random() < c.hinted
+        solution, answer = work(question)
+        return Demonstration(self.prompts(question, answer, solution, hinted), self._response(question, answer, hinted))
+
+    def _response(self, question: str, answer: str, hinted: bool) -> str:
+        """The chain with running values; a wrong value is carried on, a jump ends the chain with the right answer."""
+        jump = self.config.jump_hinted if hinted else self.config.jump_plain
+        value, steps = parse_question(question)
+        text = str(value)
+        for op, b in steps:
+            if self.rng.random() < jump:
+                return f"{text}{ANSWER_MARK}{answer}"
+            right = apply(value, op, b)
+            wrong = not hinted and self.rng.random() < self.error_rate[value, op, b]
+            value = (right + self.rng.randrange(1, MODULUS)) % MODULUS if wrong else right
+            text += f"{op}{b}={value}"
+        return f"{text}{ANSWER_MARK}{value}"
+
+
+def fact_error_rates(mean: float, seed: int) -> dict[tuple[int, str, int], float]:
+    """A fixed error rate for each fact (a, op, b), uniform on the widest interval in [0, 1] that is centred on `mean`."""
+    rng = random.Random(f"facts/{seed}")
+    half = min(mean, 1 - mean)
+    return {
+        (a, op, b): mean + half * (2 * rng.random() - 1)
+        for a in range(MODULUS)
+        for op in OPERATORS
+        for b in range(MODULUS)
+    }
+
+
+def batch_parts(demonstrations: list[Demonstration], tokenizer) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """[(ids [B, T], labels [B, T])] in GROUPS parts by length, padded right; labels are -100 on prompt and padding."""
+    texts = [d.prompt for d in demonstrations] + [d.response for d in demonstrations]
+    ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    rows = []
+    for prompt, response in zip(ids[: len(demonstrations)], ids[len(demonstrations) :], strict=True):
+        response = [*response, tokenizer.eos_token_id]
+        rows.append((prompt + response, [-100] * len(prompt) + response))
+    rows.sort(key=lambda row: len(row[0]))
+    size = -(-len(rows) // GROUPS)
+    parts = []
+    for i in range(0, len(rows), size):
+        part = rows[i : i + size]
+        width = len(part[-1][0])
+        ids = torch.tensor([x + [tokenizer.pad_token_id] * (width - len(x)) for x, _ in part])
+        labels = torch.tensor([y + [-100] * (width - len(y)) for _, y in part])
+        parts.append((ids, labels))
+    return parts
+
+
+def train(model, tokenizer, demonstrator: Demonstrator, config: WarmStart) -> float:
+    """Train `model` in place (AdamW, cosine schedule, clip 1.0, token mean over responses); returns the last loss."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, betas=(0.9, 0.99), weight_decay=0.01)
+    warm = max(1, config.steps // 20)
+    model.train()
+    loss_value = math.nan
+    with tqdm(total=config.steps, desc="warm start", unit="step", mininterval=1.0) as bar:
+        for k in range(config.steps):
+            share = min(1.0, (k + 1) / warm) * 0.5 * (1 + math.cos(math.pi * k / config.steps))
+            for group in optimizer.param_groups:
+                group["lr"] = config.lr * share
+            parts = batch_parts([demonstrator.draw() for _ in range(config.batch_size)], tokenizer)
+            tokens = sum(int((labels[:, 1:] != -100).sum()) for _, labels in parts)
+            total = torch.zeros(())
+            for ids, labels in parts:
+                # causal and padded on the right: no response token sees padding, so no attention mask is needed
+                logits = model(input_ids=ids[:, :-1], use_cache=False).logits  # (B, T-1, V)
+                loss = F.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), reduction="sum") / tokens
+                loss.backward()
+                total += loss.detach()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            loss_value = float(total)
+            bar.set_postfix(loss=f"{loss_value:.3f}", refresh=False)
+            bar.update()
+    model.eval()
+    return loss_value

@@ -1,0 +1,182 @@
+"""The checkpoint sweep on the in-process engine: files, seeds, checks and errors."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from sdpg.evaluation.agreement import EngineMismatch, check_agreement
+from sdpg.evaluation.checkpoints import load_checkpoints, named_tensors
+from sdpg.evaluation.run import evaluate_run
+from sdpg.evaluation.sampling import SCHEMA, score_groups, sweep
+from sdpg.evaluation.setup import load_sets, make_sampling
+from sdpg.rollout.hf_engine import HFEngine
+from sdpg.types import Problem, Rollout, Score
+from tests.evaluation.conftest import STEPS
+
+
+def evaluate(run, out, **options):
+    return evaluate_run(run.run_dir, run.config, seed=0, data_dir=run.data_dir, out_dir=out, **options)
+
+
+def test_every_checkpoint_problem_and_sample_has_one_row(run, tmp_path):
+    paths = evaluate(run, tmp_path / "eval")
+    assert [path.name for path in paths] == ["chain.parquet", "chain-2.parquet"]
+    frame = pd.read_parquet(paths[0])
+    assert list(frame.columns) == list(SCHEMA)
+    assert len(frame) == 2 * 100 * 8
+    assert set(frame["step"]) == {0, STEPS}
+    assert not frame.duplicated(["step", "problem_id", "sample"]).any()
+    assert frame["tokens"].between(1, 24).all()
+    assert (frame["entropy"] >= 0).all()
+    assert frame["process"].isin([0.0, 1.0]).all()
+    by_step = frame.groupby("step")["correct"].mean()
+    assert by_step[0] < 0.1 < by_step[STEPS]
+    truncated = frame[frame["finish_reason"] == "length"]
+    assert (truncated["tokens"] == 24).all()
+    assert not truncated["correct"].any()
+
+
+def test_the_same_seed_gives_the_same_file(run, tmp_path):
+    run.config["data"]["evaluation"].pop("chain-2")
+    a, b = (pd.read_parquet(evaluate(run, tmp_path / name)[0]) for name in "ab")
+    pd.testing.assert_frame_equal(a, b)
+
+
+class Scripted:
+    """An engine that records what it is asked and answers every prompt with one token and EOS."""
+
+    def __init__(self):
+        self.seeds, self.version = [], None
+
+    def generate(self, prompts, n, sampling, seed):
+        self.seeds.append(list(seed))
+        return [[Rollout([5, 1], [-0.5, -1.5], "stop", self.version) for _ in range(n)] for _ in prompts]
+
+    def load_weights(self, named_tensors, version):
+        self.version = version
+
+
+def test_seeds_depend_on_run_seed_set_problem_and_step_only(run, monkeypatch):
+    monkeypatch.setattr("sdpg.evaluation.sampling.check_agreement", lambda *a, **k: 0.0)
+    checkpoints = load_checkpoints(run.run_dir)
+    task, sets = load_sets(run.config, checkpoints[0].path, run.data_dir)
+    options = {"sampling": make_sampling(run.config, task), "samples": 1, "dtype": "float32"}
+    seeds = []
+    for seed in (0, 0, 1):
+        engine = Scripted()
+        sweep(engine, checkpoints, sets, task, seed=seed, **options)
+        seeds.append(engine.seeds)
+    assert seeds[0] == seeds[1]
+    drawn = [s for part in seeds[0] + seeds[2] for s in part]
+    assert len(set(drawn)) == len(drawn) == 2 * 2 * 200
+
+
+def test_rows_say_what_the_rollouts_were():
+    class Task:
+        def score(self, problem, ids, finish_reason):
+            return Score(ids[0] == 7, None)
+
+        def text(self, ids):
+            return " ".join(map(str, ids))
+
+    problems = [Problem("p", "q", "a", "s", "t")]
+    groups = [[Rollout([7, 1], [-1.0, -2.0], "stop", 3), Rollout([6, 6, 6], [-0.1] * 3, "length", 3)]]
+    frame = score_groups(problems, groups, Task(), 3)
+    assert frame["correct"].tolist() == [True, False]
+    assert frame["entropy"].tolist() == pytest.approx([1.5, 0.1])
+    assert frame["tokens"].tolist() == [2, 3]
+    assert frame["process"].isna().all()
+    assert frame["text"].tolist() == ["7 1", "6 6 6"]
+
+
+def test_process_without_values_is_written_as_null(tmp_path):
+    from sdpg.evaluation.sampling import write_frame
+
+    write_frame(tmp_path / "x.parquet", pd.DataFrame({"process": [np.nan, np.nan]}))
+    assert pd.read_parquet(tmp_path / "x.parquet")["process"].isna().all()
+
+
+def test_agreement_passes_for_the_right_weights_only(run):
+    checkpoints = load_checkpoints(run.run_dir)
+    task, sets = load_sets(run.config, checkpoints[0].path, run.data_dir)
+    engine = HFEngine(checkpoints[0].path, dtype="float32", max_len=40)
+    engine.load_weights(named_tensors(checkpoints[1].path), STEPS)
+    prompts = sets[0].prompts[:4]
+    rollouts = [g[0] for g in engine.generate(prompts, 1, make_sampling(run.config, task), seed=0)]
+    assert check_agreement(checkpoints[1].path, prompts, rollouts, temperature=1.0, dtype="float32") < 1e-4
+    with pytest.raises(EngineMismatch, match=r"step000000.*nats, tolerance for float32 is 0\.001"):
+        check_agreement(checkpoints[0].path, prompts, rollouts, temperature=1.0, dtype="float32")
+    with pytest.raises(EngineMismatch):
+        check_agreement(checkpoints[1].path, prompts, rollouts, temperature=0.9, dtype="float32")
+
+
+def test_an_engine_that_keeps_old_weights_stops_the_evaluation(run, tmp_path, monkeypatch):
+    def keep(self, tensors, version):
+        self.version = version
+
+    monkeypatch.setattr(HFEngine, "load_weights", keep)
+    with pytest.raises(EngineMismatch, match=f"step{STEPS:06d}"):
+        evaluate(run, tmp_path / "eval")
+    assert not (tmp_path / "eval").exists()
+
+
+@pytest.fixture
+def broken(run, tmp_path):
+    """A copy of the run whose files a test may damage."""
+    shutil.copytree(run.run_dir, tmp_path / "run")
+    return type(run)(tmp_path / "run", run.data_dir, run.config)
+
+
+def test_a_corrupt_checkpoint_is_named(broken, tmp_path):
+    path = broken.run_dir / "checkpoints" / f"step{STEPS:06d}" / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=rf"step{STEPS:06d}.model\.safetensors is corrupt.*train this run again"):
+        evaluate(broken, tmp_path / "eval")
+    path.unlink()
+    with pytest.raises(ValueError, match=rf"step{STEPS:06d}.model\.safetensors is missing"):
+        evaluate(broken, tmp_path / "eval")
+    assert not (tmp_path / "eval").exists()
+
+
+def test_mistakes_are_found_before_an_engine_starts(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("sdpg.rollout.make_engine", lambda *a, **k: pytest.fail("an engine was started"))
+    out = tmp_path / "eval"
+    with pytest.raises(ValueError, match="train this run first"):
+        evaluate_run(tmp_path / "no", run.config, seed=0, data_dir=run.data_dir, out_dir=out)
+    run.config["evaluation"]["pass_k"] = [1, 9]
+    with pytest.raises(ValueError, match="k = 9"):
+        evaluate(run, out)
+    run.config["evaluation"]["pass_k"] = [1]
+    run.config["train"]["max_prompt_tokens"] = 5
+    with pytest.raises(ValueError, match=r"problem 'chain-\d+' of evaluation set 'chain-2' has a prompt of 6 tokens"):
+        evaluate(run, out)
+    run.config["train"]["max_prompt_tokens"] = 16
+    run.config["evaluation"]["lm_eval"]["forgetting"] = "revers"
+    with pytest.raises(ValueError, match=r"forgetting is 'revers': it must be common-knowledge"):
+        evaluate(run, out, lm_eval=True)
+    run.config["evaluation"]["lm_eval"]["forgetting"] = "chain"
+    with pytest.raises(ValueError, match="an evaluation set already"):
+        evaluate(run, out, lm_eval=True)
+    run.config["evaluation"]["lm_eval"] = None
+    with pytest.raises(ValueError, match="--lm-eval"):
+        evaluate(run, out, lm_eval=True)
+    run.config["data"]["evaluation"] = {"missing": {}}
+    with pytest.raises(ValueError, match=r"missing\.parquet"):
+        evaluate(run, out)
+
+
+def test_reference_logprobs_are_temperature_scaled(run):
+    from sdpg.evaluation.agreement import checkpoint_logprobs
+
+    path = load_checkpoints(run.run_dir)[1].path
+    hot, cold = (checkpoint_logprobs(path, [[3, 4]], [[5, 6]], temperature=t, dtype="float32")[0] for t in (50.0, 1.0))
+    vocabulary = 24
+    assert hot.shape == cold.shape == (2,)
+    assert torch.allclose(hot, torch.full((2,), -float(np.log(vocabulary))), atol=0.7)

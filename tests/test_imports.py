@@ -1,0 +1,73 @@
+"""Imports point one way; an arrow the wrong way fails here. `workflows/scripts` alone may see everything."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LEAVES = {"sdpg.types", "sdpg.io"}
+# package -> the project's modules that it may import (a prefix allows what is below it)
+ALLOWED = {
+    "sdpg/algorithms": {"sdpg.algorithms", *LEAVES},
+    "baselines": {"baselines", "sdpg.algorithms"},
+    "sdpg/rollout": {"sdpg.rollout", *LEAVES},
+    "sdpg/tasks": {"sdpg.tasks", *LEAVES},
+    "sdpg/core": {"sdpg.core", "sdpg.algorithms", "sdpg.rollout.engine", *LEAVES},
+    "sdpg/evaluation": {"sdpg.evaluation", "sdpg.tasks", "sdpg.rollout", *LEAVES},
+    "sdpg/analysis": {"sdpg.analysis", "sdpg.evaluation.estimators", "sdpg.config", *LEAVES},
+    "sdpg/figures": {"sdpg.figures", "sdpg.analysis", "sdpg.algorithms.schedules", "sdpg.config", *LEAVES},
+}
+
+
+def project_imports(file: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            package = ".".join(file.relative_to(ROOT).with_suffix("").parts[: -node.level]) if node.level else ""
+            module = ".".join(filter(None, [package, node.module]))
+            inside = (ROOT / module.replace(".", "/")).is_dir()
+            found |= {f"{module}.{alias.name}" for alias in node.names} if inside else {module}
+    return {name for name in found if name.split(".")[0] in ("sdpg", "baselines", "workflows")}
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_a_package_imports_only_what_it_may_know(package):
+    files = sorted((ROOT / package).rglob("*.py"))
+    assert files
+    for file in files:
+        for name in project_imports(file):
+            allowed = any(name == a or name.startswith(a + ".") for a in ALLOWED[package])
+            assert allowed, f"{file.relative_to(ROOT)} imports {name}"
+
+
+def test_no_two_files_import_each_other_in_a_circle():
+    modules = {}
+    for file in [*(ROOT / "sdpg").rglob("*.py"), *(ROOT / "baselines").rglob("*.py")]:
+        name = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        modules[name] = project_imports(file)
+
+    def visit(name, path):
+        assert name not in path, " -> ".join([*path, name])
+        for other in modules.get(name, ()):
+            target = other if other in modules else other.rpartition(".")[0]
+            if target in modules and target != name and not name.startswith(target + "."):
+                visit(target, [*path, name])
+
+    for name in modules:
+        visit(name, [])
+
+
+@pytest.mark.parametrize("module", ["sdpg.analysis", "sdpg.figures", "sdpg.config", "sdpg.cli", "sdpg.evaluation.estimators"])
+def test_no_torch_where_only_files_are_read(module):
+    code = (
+        f"import importlib, pkgutil, sys\nm = importlib.import_module('{module}')\n"
+        "for x in pkgutil.walk_packages(getattr(m, '__path__', []), m.__name__ + '.'): importlib.import_module(x.name)\n"
+        "heavy = {'torch', 'transformers', 'vllm', 'lm_eval'} & set(sys.modules)\nassert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
