@@ -62,7 +62,9 @@ def test_no_two_files_import_each_other_in_a_circle():
         visit(name, [])
 
 
-@pytest.mark.parametrize("module", ["sdpg.analysis", "sdpg.figures", "sdpg.config", "sdpg.cli", "sdpg.evaluation.estimators"])
+@pytest.mark.parametrize(
+    "module", ["sdpg.analysis", "sdpg.figures", "sdpg.config", "sdpg.cli", "sdpg.evaluation.estimators"]
+)
 def test_no_torch_where_only_files_are_read(module):
     code = (
         f"import importlib, pkgutil, sys\nm = importlib.import_module('{module}')\n"

@@ -20,6 +20,7 @@ class Batch:
     samples: list[Sample]
     scores: list[Score]
     R_NG: Tensor
+    unjudged: int = 0  # responses that the verifier could not judge in time or size and called wrong
 
 
 class Collector:
@@ -81,6 +82,7 @@ class Collector:
             for i, group in zip(chosen, groups, strict=True)
             for rollout in group
         ]
+        before = self._failures()
         with clock("verify"):
             scores = [
                 self.task.score(self.problems[i], rollout.ids, rollout.finish_reason)
@@ -88,7 +90,10 @@ class Collector:
                 for rollout in group
             ]
         rewards = torch.tensor([float(score.correct) for score in scores])
-        return Batch(samples, scores, rewards.view(len(chosen), self.G))
+        return Batch(samples, scores, rewards.view(len(chosen), self.G), self._failures() - before)
+
+    def _failures(self) -> int:
+        return sum(self.task.failures.values())
 
     def accuracy(self, problems: Sequence[Problem], step: int) -> float:
         """Share of right answers with one response per problem, at the training temperature."""

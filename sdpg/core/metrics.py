@@ -24,6 +24,7 @@ def rollout_sums(batch: Batch, A_NG: Tensor) -> dict[str, float]:
     return {
         "responses": len(batch.samples),
         "tokens": sum(len(s.rollout.ids) for s in batch.samples),
+        "unjudged": batch.unjudged,
         "truncated": sum(s.rollout.finish_reason == "length" for s in batch.samples),
         "reward": batch.R_NG.sum().item(),
         "correct": sum(score.correct for score in batch.scores),
@@ -74,6 +75,7 @@ def means(t: dict[str, float]) -> dict[str, float | None]:
         "entropy": t["entropy"] / tokens,
         "response_length": t["tokens"] / responses,
         "truncated": t["truncated"] / responses,
+        "unjudged": t["unjudged"] / responses,
         "informative_groups": t["informative"] / t["groups"],
         "loss": sum(losses.values()),
         **losses,

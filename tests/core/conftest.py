@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 import torch
 import transformers
@@ -27,6 +29,7 @@ class TokenTask:
     """Question "3 4 5" is the prompt [3, 4, 5]; the teacher's has the answer appended. Right: the answer is in the response."""
 
     stop_token_ids = (EOS,)
+    failures: ClassVar[dict] = {}
 
     def student_prompt(self, problem):
         return [int(x) for x in problem.question.split()]

@@ -1,0 +1,87 @@
+# `make` lists the targets. Two variables matter: SCALE (cpu, smoke, lm or a YAML file) and FLAVOUR (cpu or cuda).
+PYTHON ?= python3
+SCALE ?= cpu
+ARGS ?=
+JOBS ?= 2
+UV_VERSION := 0.13.9
+
+VENV := .venv
+# The flavour that is installed already, and cpu in a new clone.
+FLAVOUR ?= $(patsubst $(VENV)/.installed-%,%,$(firstword $(wildcard $(VENV)/.installed-*) $(VENV)/.installed-cpu))
+BIN := $(VENV)/bin
+LOCK := requirements/$(FLAVOUR).lock
+STAMP := $(VENV)/.installed-$(FLAVOUR)
+# Byte-compiled now, once: otherwise every process that may not write compiles thousands of modules at each start.
+INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps
+SNAKEMAKE := $(BIN)/snakemake
+SMK_FILES := Snakefile workflows/rules
+
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce smoke figures test lint format lock clean
+.DELETE_ON_ERROR:
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "  Options: SCALE=cpu|smoke|lm|FILE.yaml  FLAVOUR=cpu|cuda  PYTHON=python3.12  ARGS='more arguments'"
+
+reproduce: $(STAMP) ## Set up and run everything at SCALE (default cpu)
+	$(SNAKEMAKE) reproduce-all --config scale=$(SCALE) $(ARGS)
+
+test: $(STAMP) ## Set up and run the tests; ARGS goes to pytest
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+smoke: $(STAMP) ## Everything at scale smoke: the whole chain in minutes
+	$(SNAKEMAKE) smoke $(ARGS)
+
+figures: $(STAMP) ## The figures of SCALE, and what they need
+	$(SNAKEMAKE) figures --config scale=$(SCALE) $(ARGS)
+
+lint: $(STAMP) ## Check style, format and the workflow
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check $(SMK_FILES)
+	$(SNAKEMAKE) --lint
+
+format: $(STAMP) ## Put style and format right
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt $(SMK_FILES)
+
+setup: $(STAMP) ## Make .venv from the lock of FLAVOUR
+
+# The environment is made anew whenever the lock changes, so that nothing of an older one is left in it. --no-deps: the lock
+# is complete, and leaves out what would break it (requirements/excludes.txt).
+$(STAMP): $(LOCK) pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
+	  echo "error: Python 3.11, 3.12 or 3.13 is needed, got: $$($(PYTHON) --version 2>&1). Another one: make PYTHON=python3.12" >&2; exit 1; }
+	@if [ "$(FLAVOUR)" = cpu ] && command -v nvidia-smi >/dev/null; then \
+	  echo "This machine seems to have an NVIDIA GPU; to use it: make FLAVOUR=cuda ..."; fi
+	rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "error: $(PYTHON) -m venv failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@grep '^torch==' $(LOCK) > $(VENV)/torch.txt && grep -v '^torch==' $(LOCK) > $(VENV)/rest.txt
+	@set -e; if [ "$(FLAVOUR)" = cpu ]; then \
+	  echo "Installing $$(cat $(VENV)/torch.txt)"; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r $(VENV)/torch.txt 2> $(VENV)/torch.log || { \
+	    echo "pip's indexes do not offer it; taking it from PyTorch's own (known to uv)"; \
+	    $(INSTALL) --torch-backend=cpu -r $(VENV)/torch.txt || { cat $(VENV)/torch.log >&2; exit 1; }; }; \
+	else $(INSTALL) -r $(VENV)/torch.txt; fi
+	@echo "Installing $$(grep -c . $(VENV)/rest.txt) more packages; from an empty cache this takes minutes"
+	$(INSTALL) -r $(VENV)/rest.txt
+	@touch $@
+
+# Without --upgrade the pins of the present locks stay wherever the .in files allow: make lock ARGS=--upgrade
+COMPILE = $(BIN)/uv pip compile --quiet --excludes requirements/excludes.txt --python-version 3.11 \
+  --python-platform x86_64-manylinux_2_28 --no-annotate --no-header $(ARGS)
+
+lock: $(STAMP) ## Resolve requirements/*.in anew: both locks and environment.yml
+	UV_FIND_LINKS="$${UV_FIND_LINKS-$$PIP_FIND_LINKS}" $(COMPILE) requirements/cuda.in -o requirements/cuda.lock
+	UV_FIND_LINKS="$${UV_FIND_LINKS-$$PIP_FIND_LINKS}" $(COMPILE) requirements/cpu.in -o requirements/cpu.lock \
+	  $$([ -n "$${UV_FIND_LINKS-$$PIP_FIND_LINKS}" ] || echo --torch-backend=cpu)
+	$(BIN)/python requirements/environment.py > environment.yml
+
+clean: ## Remove caches; results and .venv stay
+	rm -rf .pytest_cache .ruff_cache .hypothesis .snakemake
+	find . -path ./$(VENV) -prune -o -path ./.git -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf

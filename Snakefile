@@ -1,0 +1,66 @@
+# The whole benchmark as one DAG. `snakemake -n` shows what would run and why; README.md shows the rest.
+#
+#   snakemake [reproduce-all | train | evaluate | figures | tables | report | smoke]
+#             [--config scale=cpu|smoke|lm|FILE.yaml  seeds=[0,1]  train='{steps: 20}'  set="train.lr=1e-4 train.steps=20"]
+#
+# profiles/default is used by itself: all cores, one GPU, this machine's memory.
+
+
+from snakemake.logging import logger
+
+BANNER = config.get("banner", True)  # the module below has no banner of its own
+
+
+include: "workflows/rules/common.smk"
+include: "workflows/rules/data.smk"
+include: "workflows/rules/model.smk"
+include: "workflows/rules/train.smk"
+include: "workflows/rules/evaluate.smk"
+include: "workflows/rules/aggregate.smk"
+include: "workflows/rules/figures.smk"
+
+
+report: "workflows/report/workflow.rst"
+
+
+TARGETS = [rules.train, rules.evaluate, rules.figures, rules.tables]
+EVERYTHING = [str(file) for target in TARGETS for file in target.input] + [f"{RESULTS}/report.html"]
+READY = f"[{SCALE}] everything is up to date; all of it on one page: {RESULTS}/report.html"
+
+if SCALE == "smoke":
+
+    rule smoke:
+        input:
+            EVERYTHING,
+        message:
+            READY
+
+else:
+
+    # `snakemake smoke` runs everything at scale smoke, whatever the scale of the other targets.
+    module smoke_scale:
+        snakefile:
+            "Snakefile"
+        config:
+            {"scale": "smoke", "banner": False}
+
+    use rule * from smoke_scale exclude smoke as smoke_*
+
+    use rule smoke from smoke_scale
+
+
+rule reproduce_all:
+    name:
+        "reproduce-all"
+    default_target: True
+    input:
+        EVERYTHING,
+    message:
+        READY
+
+
+if BANNER:
+    logger.info(
+        f"\nScale {SCALE}: {', '.join(METHODS)}; seeds {', '.join(map(str, SEEDS))}; "
+        f"{len(METHODS) * len(SEEDS)} training runs of {CONFIG['train']['steps']} steps; results in {RESULTS}/\n"
+    )

@@ -1,0 +1,73 @@
+"""What every command line under workflows/scripts shares: its options, and one clear line instead of a traceback.
+
+def main(argv=None):
+    args = parser(__doc__).parse_args(argv)
+    config = config_from(args)
+    ...
+
+if __name__ == "__main__":
+    run(main)
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from sdpg.config import parse_overrides, resolve
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser that knows --scale, --set and --threads; `description` (often the script's docstring) opens its --help."""
+    result = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    result.add_argument(
+        "--scale", default="cpu", metavar="NAME|FILE", help="a scale in config/scales, or a YAML file (default: cpu)"
+    )
+    result.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override one config key, for example train.steps=20; may be repeated",
+    )
+    result.add_argument("--threads", type=_positive, default=1, metavar="N", help="CPU threads to use (default: 1)")
+    return result
+
+
+def config_from(args: argparse.Namespace) -> dict[str, Any]:
+    """The resolved config that --scale and --set ask for. Raises ConfigError (a ValueError)."""
+    return resolve(args.scale, parse_overrides(args.overrides))
+
+
+def run(main: Callable[[], int | None]) -> NoReturn:
+    """Call `main` and exit: 2 and one `error:` line for what the user can put right, 130 after Ctrl-C.
+
+    Anything else is a bug and keeps its traceback; SDPG_DEBUG=1 keeps every traceback.
+    """
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        if os.environ.get("SDPG_DEBUG"):
+            raise
+        print("stopped by Ctrl-C", file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, OSError) as error:
+        if os.environ.get("SDPG_DEBUG"):
+            raise
+        message = " ".join(str(error).split()) or type(error).__name__
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _positive(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number >= 1")
+    return value

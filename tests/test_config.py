@@ -1,0 +1,256 @@
+"""The config: defaults, overrides, and errors that say what is wrong, where, and what was probably meant."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from sdpg.config import (
+    SCHEMA,
+    ConfigError,
+    available_scales,
+    evaluation_config,
+    from_snakemake,
+    parse_overrides,
+    resolve,
+    run_config,
+)
+
+MINIMAL = """
+name: mine
+model: some/dir
+data:
+  train: {path: train.jsonl}
+  evaluation: {held-out: {chain: {operations: [2], count: 3, seed: 0}}}
+train: {steps: 5, max_prompt_tokens: 32, max_response_tokens: 16}
+methods: {grpo: }
+"""
+
+
+@pytest.fixture
+def scale_file(tmp_path):
+    """A function that writes a scale file, MINIMAL with `old` replaced by `new`, and returns its path."""
+
+    def write(old: str = "", new: str = "") -> str:
+        assert old in MINIMAL
+        path = tmp_path / "mine.yaml"
+        path.write_text(MINIMAL.replace(old, new) if old else MINIMAL)
+        return str(path)
+
+    return write
+
+
+def message(scale, overrides=None) -> str:
+    """The text of the ConfigError that resolving raises; it is one line."""
+    with pytest.raises(ConfigError) as error:
+        resolve(scale, overrides)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("scale", available_scales())
+def test_every_scale_resolves_and_is_named_like_its_file(scale):
+    config = resolve(scale)
+    assert config["name"] == scale
+    Draft202012Validator(json.loads(SCHEMA.read_text())).validate(config)
+    for method in config["methods"]:
+        run_config(config, method, config["seeds"][0])
+
+
+def test_the_defaults_come_from_the_schema_and_are_valid_themselves(scale_file):
+    schema = json.loads(SCHEMA.read_text())
+    Draft202012Validator.check_schema(schema)
+    config = resolve(scale_file())
+    for key, rule in schema["properties"]["train"]["properties"].items():
+        if "default" in rule:
+            assert config["train"][key] == rule["default"]
+            Draft202012Validator(rule).validate(rule["default"])
+    assert config["seeds"] == [0]
+    assert config["task"] == {"template": "chain", "verifier": "chain", "stop": [], "chat_template": False}
+
+
+def test_every_block_of_the_schema_refuses_unknown_keys_and_says_what_each_key_means():
+    def walk(node, path):
+        if not isinstance(node, dict):
+            return
+        if "properties" in node:
+            assert node.get("additionalProperties") is False, path
+            for key, inner in node["properties"].items():
+                assert "description" in inner or "$ref" in inner, f"{path}.{key} has no description"
+        for key, inner in node.items():
+            walk(inner, f"{path}.{key}")
+
+    walk(json.loads(SCHEMA.read_text()), "schema")
+
+
+def test_the_short_forms_of_model_and_methods(scale_file):
+    config = resolve(scale_file())
+    assert config["model"] == {"pretrained": "some/dir"}
+    assert config["methods"] == {"grpo": {}}
+    assert resolve(scale_file("methods: {grpo: }", "methods: [grpo, opcd]"))["methods"] == {"grpo": {}, "opcd": {}}
+
+
+def test_a_default_that_goes_with_another_key_waits_for_it(scale_file):
+    config = resolve(scale_file())
+    assert config["data"]["train"]["split"] == "train"
+    assert config["data"]["train"]["columns"] == {"question": "question", "answer": "answer", "solution": "solution"}
+    assert set(config["data"]["evaluation"]["held-out"]) == {"chain"}
+
+
+def test_overrides_set_merge_and_select():
+    config = resolve("cpu", {"train.steps": 7, "train": {"lr": 1e-4}, "methods": ["sdpg-ufkl", "opcd"], "seeds": [4]})
+    assert (config["train"]["steps"], config["train"]["lr"], config["seeds"]) == (7, 1e-4, [4])
+    assert config["train"]["group_size"] == resolve("cpu")["train"]["group_size"]
+    assert config["methods"] == {"sdpg-ufkl": resolve("cpu")["methods"]["sdpg-ufkl"], "opcd": {}}
+    assert resolve("cpu", {"methods.grpo.kl_coef": 0.5})["methods"]["grpo"] == {"kl_coef": 0.5}
+    assert resolve("cpu", {"evaluation.lm_eval": None})["evaluation"]["lm_eval"] is None
+
+
+def test_overrides_as_text():
+    items = ["train.lr=1e-6", "seeds=[0, 1]", "name=a", "task.chat_template=true", "evaluation.lm_eval=null"]
+    parsed = {"train.lr": 1e-6, "seeds": [0, 1], "name": "a", "task.chat_template": True, "evaluation.lm_eval": None}
+    assert parse_overrides(items) == parsed
+    for broken in ("train.steps", "=3", "a=[1,"):
+        with pytest.raises(ConfigError, match="override"):
+            parse_overrides([broken])
+
+
+def test_overrides_as_snakemake_hands_them_over():
+    options = {
+        "scale": "lm",
+        "seeds": ["0", "1"],
+        "train": {"steps": "20"},
+        "set": "train.lr=1e-5 evaluation.pass_k='[1, 2]'",
+    }
+    expected = {"seeds": [0, 1], "train": {"steps": 20}, "train.lr": 1e-5, "evaluation.pass_k": [1, 2]}
+    assert from_snakemake(options) == ("lm", expected)
+    assert from_snakemake({}) == ("cpu", {})
+
+
+@pytest.mark.parametrize("text", ["1e-6", "1E-6", "+1e-6", "1.e-6", ".1e-5", "1.0e-6", "0.000001"])
+def test_yaml_reads_every_way_to_write_a_small_number(scale_file, text):
+    assert resolve(scale_file("steps: 5", f"steps: 5, lr: {text}"))["train"]["lr"] == pytest.approx(1e-6)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key", "nearest"),
+    [
+        ({"sedes": [1]}, "sedes", "seeds"),
+        ({"train.step": 3}, "train.step", "train.steps"),
+        ({"train.learning_rate": 3}, "train.learning_rate", "train."),
+        ({"steps": 3}, "steps", "train.steps"),
+        ({"evaluation.lm_eval.repeat": 3}, "evaluation.lm_eval.repeat", "evaluation.lm_eval.repeats"),
+        ({"model.warm_start.hidden": 3}, "model.warm_start.hidden", "model.warm_start.hidden_size"),
+        ({"data.train.chain.cuont": 3}, "data.train.chain.cuont", "data.train.chain.count"),
+        ({"data.evaluation.chain.chian": {}}, "data.evaluation.chain.chian", "data.evaluation.chain.chain"),
+        ({"methods.sdpg-ufkl.beta_bas": 1.0}, "methods.sdpg-ufkl.beta_bas", "methods.sdpg-ufkl.beta_base"),
+        ({"methods.grpo.kl_coeff": 1.0}, "methods.grpo.kl_coeff", "methods.grpo.kl_coef"),
+    ],
+)
+def test_an_unknown_key_is_named_with_the_nearest_valid_one(overrides, key, nearest):
+    text = message("cpu", overrides)
+    assert f"config key '{key}' is unknown" in text
+    assert nearest in text.split("nearest valid key: ")[1]
+    assert "config/scales/cpu.yaml" in text
+
+
+def test_a_misspelt_required_key_is_reported_as_misspelt_not_as_missing(scale_file):
+    path = scale_file("steps: 5", "stpes: 5")
+    assert message(path).startswith("config key 'train.stpes' is unknown; nearest valid key: 'train.steps'")
+    assert path in message(path)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ({"train.steps": "many"}, "train.steps: got 'many', expected integer >= 1"),
+        ({"train.steps": 0}, "train.steps: got 0, expected integer >= 1"),
+        ({"train.steps": 2.5}, "train.steps: got 2.5, expected integer >= 1"),
+        ({"train.steps": True}, "train.steps: got True, expected integer >= 1"),
+        ({"train.lr": "fast"}, "train.lr: got 'fast', expected number > 0"),
+        ({"train.lr": 0}, "train.lr: got 0, expected number > 0"),
+        ({"train.betas": [0.9]}, "train.betas: got [0.9], expected list of number >= 0 and < 1, exactly 2"),
+        ({"train.betas": [0.9, 1.5]}, "train.betas.1: got 1.5, expected number >= 0 and < 1"),
+        ({"train.engine": "vlm"}, "train.engine: got 'vlm', expected one of in-process, vllm"),
+        ({"seeds": []}, "seeds: got [], expected list of integer >= 0, at least 1, none twice"),
+        ({"seeds": [0, 0]}, "seeds: got [0, 0], expected list of integer >= 0, at least 1, none twice"),
+        ({"seeds": 3}, "seeds: got 3, expected list of integer >= 0, at least 1, none twice"),
+        ({"task.stop": ["ab"]}, "task.stop.0: got 'ab', expected string, one character"),
+        (
+            {"model.pretrained": "x"},
+            "model: got warm_start, pretrained, expected exactly one of warm_start, pretrained, package",
+        ),
+        ({"data.train.path": "x"}, "data.train: got chain, path, expected exactly one of chain, reasoning-gym, path"),
+        ({"data.train.limit": 3}, "data.train.limit goes with data.train.path, which is missing"),
+        ({"methods": {}}, None),
+        ({"methods": []}, "methods: got {}, expected mapping of keys to values, not empty"),
+        ({"name": "a/b"}, "name: got 'a/b', expected letters, digits"),
+        ({"methods.grpo.kl_coef": "big"}, "methods.grpo.kl_coef: got 'big', expected float"),
+        ({"methods.sdpg-ufkl.T_warm": 2.5}, "methods.sdpg-ufkl.T_warm: got 2.5, expected int"),
+        ({"methods.grpo.algorithm": "grop"}, "methods.grpo.algorithm: got 'grop'; did you mean 'grpo'?"),
+        ({"seeds.first": 1}, "override 'seeds.first': seeds is [0, 1, 2], which has no keys of its own"),
+        (
+            {"task.template": "chian"},
+            "task.template: got 'chian', which is not in sdpg/tasks/templates; did you mean 'chain'?",
+        ),
+        (
+            {"evaluation.pass_k": [1, 16]},
+            "evaluation.pass_k: got 16, but evaluation.samples is 8; pass@k needs k <= samples",
+        ),
+        ({"methods.gropo": {}}, "methods.gropo: there is no config/methods/gropo.yaml; did you mean 'grpo'?"),
+    ],
+)
+def test_a_wrong_value_says_what_was_got_and_what_is_expected(overrides, expected):
+    if expected is None:  # merging nothing into a block changes nothing
+        assert resolve("cpu", overrides) == resolve("cpu")
+    else:
+        assert expected in message("cpu", overrides)
+
+
+def test_a_missing_key_says_what_it_is_for(scale_file):
+    assert message(scale_file("steps: 5, ", "")).startswith("config key 'train.steps' is missing: Training steps")
+
+
+def test_broken_files(scale_file, tmp_path):
+    assert "not valid YAML" in message(scale_file("steps: 5", "steps: 5, steps: 6"))
+    assert "appears twice" in message(scale_file("steps: 5", "steps: 5, steps: 6"))
+    assert "not valid YAML" in message(scale_file("{grpo: }", "{grpo: "))
+    (tmp_path / "list.yaml").write_text("[1, 2]")
+    assert "expected a mapping" in message(str(tmp_path / "list.yaml"))
+    assert "does not exist" in message(str(tmp_path / "none.yaml"))
+    assert "did you mean 'smoke'" in message("smokee")
+    assert "choose one of" in message("zzzzz")
+
+
+def test_run_config_holds_what_a_run_depends_on_and_nothing_else():
+    config = resolve("cpu")
+    run = run_config(config, "sdpg-urkl", 2)
+    assert set(run) == {"scale", "seed", "method", "algorithm", "model", "task", "data", "train"}
+    assert (run["scale"], run["seed"], run["method"]) == ("cpu", 2, "sdpg-urkl")
+    assert run["algorithm"]["algorithm"] == "sdpg"
+    assert run["algorithm"]["anchor"] == "urkl"
+    other = resolve(
+        "cpu", {"seeds": [2, 9], "methods.grpo.kl_coef": 0.5, "evaluation.samples": 16, "resources.threads": 2}
+    )
+    assert run_config(other, "sdpg-urkl", 2) == run
+    assert run_config(other, "grpo", 2) != run_config(config, "grpo", 2)
+    with pytest.raises(ConfigError, match="did you mean 'sdpg-urkl'"):
+        run_config(config, "sdpg-urk", 0)
+
+
+def test_evaluation_config_is_blind_to_methods_seeds_and_learning():
+    config = evaluation_config(resolve("cpu"))
+    assert evaluation_config(resolve("cpu", {"train.lr": 0.5, "seeds": [7], "methods": ["grpo"]})) == config
+    assert evaluation_config(resolve("cpu", {"evaluation.samples": 16})) != config
+    assert evaluation_config(resolve("cpu", {"train.max_response_tokens": 9})) != config
+
+
+def test_resolving_twice_gives_equal_and_separate_dicts():
+    first, second = resolve("cpu"), resolve("cpu")
+    before = copy.deepcopy(second)
+    first["train"]["betas"].append(0)
+    run_config(second, "grpo", 0)["train"]["betas"].append(0)
+    assert second == before == resolve("cpu")

@@ -1,0 +1,116 @@
+"""What a change makes Snakemake run again, by dry runs: that, all that hangs on it, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+
+import pytest
+
+from tests.workflow.conftest import copy_project
+
+pytestmark = pytest.mark.slow
+SMOKE = ("--config", "scale=smoke")
+# what hangs on any run: the analysis of all of them
+ANALYSIS = {
+    "scores.csv, with intervals and paired comparisons",
+    "figure training_curves",
+    "figure final_accuracy",
+    "table main",
+    "table lm_eval",
+    "report.html: tables, figures, configurations, machine and times on one page",
+}
+
+
+def train(method: str, seed: int = 0) -> str:
+    return f"train {method}, seed {seed}: 4 steps"
+
+
+def evaluate(method: str, seed: int = 0) -> str:
+    return f"evaluate {method}, seed {seed}: every checkpoint on chain, chain-long, and lm-eval on the last"
+
+
+GRPO_AGAIN = {train("grpo"), evaluate("grpo"), "figure beta_schedule", *ANALYSIS}
+
+
+def age(folder, seed: int = 0) -> None:
+    """Give every file a date of its own, in no order: what a copy or a checkout may do."""
+    dice = random.Random(seed)
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            date = 1_700_000_000 + dice.randrange(10_000_000)
+            os.utime(path, (date, date))
+
+
+def test_touching_nothing_or_only_dates_plans_nothing(finished):
+    assert finished.planned(*SMOKE) == set()
+    for folder in ("baselines", "sdpg", "workflows", "config", "results/smoke"):
+        age(finished.folder / folder)
+    assert finished.planned(*SMOKE) == set()
+
+
+def test_the_target_smoke_is_the_scale_smoke(finished):
+    assert finished.planned("smoke") == set()
+    assert any(message.startswith("train sdpg-ufkl, seed 0: 160") for message in finished.planned("train"))
+
+
+def test_editing_a_method_retrains_that_method_and_what_hangs_on_it(finished):
+    with finished.edited("baselines/grpo.py"):
+        assert finished.planned(*SMOKE) == GRPO_AGAIN
+    assert finished.planned(*SMOKE) == set()
+
+
+def test_editing_the_shared_core_retrains_everything(finished):
+    with finished.edited("sdpg/core/trainer.py"):
+        planned = finished.planned("train", *SMOKE)
+    assert planned == {train("grpo"), train("sdpg-ufkl")}
+
+
+def test_editing_a_figure_redraws_that_figure(finished):
+    with finished.edited("sdpg/figures/beta_schedule.py"):
+        assert finished.planned("figures", *SMOKE) == {"figure beta_schedule"}
+    with finished.edited("sdpg/analysis/tables/lm_eval.py"):
+        assert finished.planned("tables", "figures", *SMOKE) == {"table lm_eval"}
+
+
+def test_editing_what_training_does_not_use_retrains_nothing(finished):
+    with finished.edited("sdpg/rollout/vllm_engine.py"):
+        assert finished.planned("train", *SMOKE) == set()
+    with finished.edited("baselines/__init__.py"), finished.edited("sdpg/config.py"), finished.edited("sdpg/cli.py"):
+        assert finished.planned(*SMOKE) == set()
+
+
+def test_adding_a_seed_trains_that_seed(finished):
+    planned = finished.planned(*SMOKE, "seeds=[0,1]")
+    runs = {message for message in planned if message.startswith(("train ", "evaluate "))}
+    assert runs == {call(method, 1) for call in (train, evaluate) for method in ("grpo", "sdpg-ufkl")}
+    assert planned - runs == {"figure beta_schedule", *ANALYSIS}
+
+
+def test_a_setting_of_one_method_retrains_that_method(finished):
+    assert finished.planned("train", *SMOKE, "methods={grpo: {kl_coef: 0.5}}") == {train("grpo")}
+    assert finished.planned("train", *SMOKE, "set=methods.grpo.kl_coef=0.001 train.lr=3e-4") == {train("grpo")}
+
+
+def test_an_evaluation_setting_evaluates_again_without_training(finished):
+    planned = finished.planned("evaluate", *SMOKE, "evaluation={samples: 5}")
+    assert planned == {evaluate("grpo"), evaluate("sdpg-ufkl"), "lm-eval on the base model"}
+
+
+def test_adding_a_method_trains_that_method(finished):
+    planned = finished.planned("train", *SMOKE, "methods={opcd: {}}")
+    assert planned == {train("opcd")}
+
+
+def test_results_copied_into_a_fresh_clone_count_there(finished, tmp_path):
+    clone = copy_project(tmp_path / "clone", finished.folder)
+    shutil.copytree(
+        finished.folder / "results", clone.folder / "results", dirs_exist_ok=True, copy_function=shutil.copyfile
+    )
+    age(clone.folder / "results" / "smoke", seed=1)
+    assert clone.planned(*SMOKE) == set()
+    with clone.edited("baselines/grpo.py"):
+        age(clone.folder / "baselines", seed=2)  # an edit that is older than the results is still an edit
+        assert clone.planned(*SMOKE) == GRPO_AGAIN
+    assert finished.planned(*SMOKE) == set()  # the original is none the worse

@@ -1,0 +1,134 @@
+# Figures, tables and the report: they read files only. A figure or table depends on its own module and the shared ones.
+RECORDS = run_files("runs/{method}/seed{seed}/run.json")
+METRICS = run_files("runs/{method}/seed{seed}/metrics.jsonl")
+SCORES = list(rules.scores.output)
+
+# To add one: its module in sdpg/figures or sdpg/analysis/tables, and its line with the files that it reads.
+FIGURES = {
+    "training_curves": SCORES + METRICS,
+    "final_accuracy": SCORES,
+    "beta_schedule": RECORDS + METRICS,
+    "published_curves": ["results/published/curves.csv", "results/published/tables.csv"],
+}
+TABLES = {"main": SCORES, **({"lm_eval": [*SCORES, *BASE_LM_EVAL]} if LM_EVAL else {})}
+FIGURE_SOURCES = sources("plot", without={f"sdpg/figures/{name}.py" for name in FIGURES})
+TABLE_SOURCES = sources(
+    "make_table", without={f"sdpg/analysis/tables/{name}.py" for name in TABLES}
+)
+
+
+rule figure:
+    input:
+        lambda wildcards: FIGURES[wildcards.figure],
+    output:
+        pdf=f"{RESULTS}/figures/{{figure}}.pdf",
+        png=report(
+            f"{RESULTS}/figures/{{figure}}.png",
+            caption="../report/figure.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
+        csv=f"{RESULTS}/figures/{{figure}}.csv",
+    log:
+        f"{RESULTS}/logs/figures/{{figure}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figures/{{figure}}.tsv"
+    wildcard_constraints:
+        figure="|".join(FIGURES),
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=LIGHT_MB,
+        gpu=0,
+    params:
+        *fingerprints(FIGURE_SOURCES),
+        module=module_sources("sdpg/figures", "figure", FIGURE_SOURCES),
+        config=lambda wildcards: (
+            "" if wildcards.figure.startswith("published") else stable(ANALYSIS)
+        ),
+        run=script("plot"),
+    message:
+        f"[{SCALE}] figure {{wildcards.figure}}"
+    shell:
+        "{params.run} {wildcards.figure} 2>&1 | tee -i {log}"
+
+
+rule table:
+    input:
+        lambda wildcards: TABLES[wildcards.table],
+    output:
+        md=f"{RESULTS}/tables/{{table}}.md",
+        tex=f"{RESULTS}/tables/{{table}}.tex",
+        csv=report(
+            f"{RESULTS}/tables/{{table}}.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "{table}"},
+        ),
+    log:
+        f"{RESULTS}/logs/tables/{{table}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/tables/{{table}}.tsv"
+    wildcard_constraints:
+        table="|".join(TABLES),
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=LIGHT_MB,
+        gpu=0,
+    params:
+        *fingerprints(TABLE_SOURCES),
+        module=module_sources("sdpg/analysis/tables", "table", TABLE_SOURCES),
+        config=stable(ANALYSIS),
+        run=script("make_table"),
+    message:
+        f"[{SCALE}] table {{wildcards.table}}"
+    shell:
+        "{params.run} {wildcards.table} 2>&1 | tee -i {log}"
+
+
+rule figures:
+    input:
+        expand(f"{RESULTS}/figures/{{figure}}.{{kind}}", figure=FIGURES, kind=["pdf", "png", "csv"]),
+    message:
+        f"[{SCALE}] every figure is drawn"
+
+
+rule tables:
+    input:
+        expand(f"{RESULTS}/tables/{{table}}.{{kind}}", table=TABLES, kind=["md", "tex", "csv"]),
+    message:
+        f"[{SCALE}] every table is made"
+
+
+rule report:
+    input:
+        SCORES,
+        RECORDS,
+        METRICS,
+        rules.data.output.report,
+        rules.base_model.output.report,
+        rules.figures.input,
+        rules.tables.input,
+    output:
+        f"{RESULTS}/report.html",
+    log:
+        f"{RESULTS}/logs/report.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/report.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=LIGHT_MB,
+        gpu=0,
+    params:
+        *fingerprints(sources("make_report", extra=["sdpg/analysis/templates/report.html"])),
+        config=stable(ANALYSIS),
+        run=script("make_report"),
+    message:
+        f"[{SCALE}] report.html: tables, figures, configurations, machine and times on one page"
+    shell:
+        "{params.run} 2>&1 | tee -i {log}"

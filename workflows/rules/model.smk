@@ -1,0 +1,29 @@
+OWN_MODEL = Path(CONFIG["model"].get("pretrained", "")) / "config.json"
+
+
+rule base_model:
+    input:
+        [str(OWN_MODEL)] if "pretrained" in CONFIG["model"] and OWN_MODEL.is_file() else [],
+    output:
+        config=f"{RESULTS}/model/base/config.json",
+        report=f"{RESULTS}/model/base.json",
+    log:
+        f"{RESULTS}/logs/base_model.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/base_model.tsv"
+    conda:
+        "../../environment.yml"
+    threads: HEAVY["threads"]
+    resources:
+        mem_mb=HEAVY["mem_mb"],
+        gpu=HEAVY["gpu"],
+    params:
+        *fingerprints(
+            sources("make_base_model", without=[provenance.ENGINE_FILES["vllm"]], extra=[TEMPLATE])
+        ),
+        config=pick("data", "model", "task"),
+        run=script("make_base_model"),
+    message:
+        f"[{SCALE}] base model ({next(iter(CONFIG['model']))}), measured as student and as teacher"
+    shell:
+        "{params.run} 2>&1 | tee -i {log}"
