@@ -50,10 +50,10 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     """
     try:
         sys.exit(main())
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         if os.environ.get("SDPG_DEBUG"):
             raise
-        print("stopped by Ctrl-C", file=sys.stderr)
+        print(str(stop) or "stopped by Ctrl-C", file=sys.stderr)
         sys.exit(130)
     except (ValueError, OSError) as error:
         if os.environ.get("SDPG_DEBUG"):

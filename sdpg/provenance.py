@@ -18,7 +18,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("sdpg", "baselines")
 REGISTRY = "baselines/__init__.py"
 # What a stage gets from these is in its resolved config already (config), or changes no result (the rest).
-PLUMBING = frozenset({"sdpg/config.py", "sdpg/provenance.py", "sdpg/cli.py", "sdpg/io.py", REGISTRY})
+PLUMBING = frozenset(
+    {"sdpg/config.py", "sdpg/provenance.py", "sdpg/cli.py", "sdpg/io.py", "sdpg/progress.py", REGISTRY}
+)
 ENGINE_FILES = {"in-process": "sdpg/rollout/hf_engine.py", "vllm": "sdpg/rollout/vllm_engine.py"}
 
 

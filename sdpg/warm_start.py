@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from tqdm import tqdm
 
+from sdpg.progress import Progress
 from sdpg.tasks.chain import ANSWER_MARK, DIGITS, MODULUS, OPERATORS, apply, draw_question, parse_question, work
 
 GROUPS = (
@@ -141,7 +141,7 @@ def train(model, tokenizer, demonstrator: Demonstrator, config: WarmStart) -> fl
     warm = max(1, config.steps // 20)
     model.train()
     loss_value = math.nan
-    with tqdm(total=config.steps, desc="warm start", unit="step", mininterval=1.0) as bar:
+    with Progress(config.steps, "warm start", "step") as progress:
         for k in range(config.steps):
             share = min(1.0, (k + 1) / warm) * 0.5 * (1 + math.cos(math.pi * k / config.steps))
             for group in optimizer.param_groups:
@@ -159,7 +159,6 @@ def train(model, tokenizer, demonstrator: Demonstrator, config: WarmStart) -> fl
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             loss_value = float(total)
-            bar.set_postfix(loss=f"{loss_value:.3f}", refresh=False)
-            bar.update()
+            progress.update(1, f"loss {loss_value:.3f}")
     model.eval()
     return loss_value

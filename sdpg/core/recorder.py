@@ -1,20 +1,17 @@
-"""What a run leaves to read: metrics.jsonl, TensorBoard events, and a progress bar (or a line now and then)."""
+"""What a run leaves to read: metrics.jsonl, TensorBoard events, and its progress on stderr."""
 
 from __future__ import annotations
 
 import json
-import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from sdpg.io import write_atomic
-
-LINE_EVERY = 10.0  # seconds between lines where stderr is no terminal
+from sdpg.progress import Progress
 
 
 class Recorder:
@@ -32,10 +29,7 @@ class Recorder:
             file.writelines(json.dumps(row) + "\n" for row in rows)
         self.file = self.path.open("a", encoding="utf-8")
         self.tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
-        self.title, self.steps, self.last_line = title, steps, 0.0
-        terminal = sys.stderr.isatty()
-        self.bar = tqdm(total=steps, initial=done, desc=title, unit="step", disable=not terminal, dynamic_ncols=True)
-        self.started, self.first = time.perf_counter(), done
+        self.progress = Progress(steps, title, "step", done=done)
 
     def write(self, row: dict) -> None:
         """Record one step."""
@@ -44,22 +38,12 @@ class Recorder:
         for key, value in row.items():
             if key != "step" and value is not None:
                 self.tensorboard.add_scalar(key, value, row["step"])
-        self._show(row)
-
-    def _show(self, row: dict) -> None:
-        k = row["step"]
-        facts = f"reward {row['reward']:.3f}, accuracy {row['accuracy']:.3f}, {row['tokens_per_second']:.0f} tok/s"
-        self.bar.set_postfix_str(facts, refresh=False)
-        self.bar.update(1)
-        now = time.perf_counter()
-        if self.bar.disable and (now - self.last_line > LINE_EVERY or k == self.steps):
-            eta = (now - self.started) / (k - self.first) * (self.steps - k)
-            print(f"{self.title}: step {k}/{self.steps}, {facts}, ETA {eta:.0f} s", file=sys.stderr, flush=True)
-            self.last_line = now
+        facts = f"reward {row['reward']:.3f}, accuracy {row['accuracy']:.3f}, {row['tokens_per_second']:.0f} tokens/s"
+        self.progress.update(1, facts)
 
     def close(self) -> None:
         """Flush and close everything."""
-        self.bar.close()
+        self.progress.close()
         self.file.close()
         self.tensorboard.close()
 

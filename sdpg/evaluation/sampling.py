@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from sdpg.evaluation.agreement import check_agreement
 from sdpg.evaluation.checkpoints import Checkpoint, named_tensors
 from sdpg.io import write_atomic
+from sdpg.progress import Progress
 from sdpg.rollout.engine import Engine, derive_seed
 from sdpg.types import Problem, Rollout, Sampling
 
@@ -74,7 +73,7 @@ def sweep(
     """
     frames: dict[str, list[pd.DataFrame]] = {s.name: [] for s in sets}
     total = len(checkpoints) * sum(len(s.problems) for s in sets)
-    with tqdm(total=total, desc=title, unit="problem", disable=not sys.stderr.isatty(), dynamic_ncols=True) as bar:
+    with Progress(total, title, "problem") as progress:
         for checkpoint in checkpoints:
             engine.load_weights(named_tensors(checkpoint.path), checkpoint.step)
             for s in sets:
@@ -86,11 +85,10 @@ def sweep(
                 frame = score_groups(s.problems, groups, task, checkpoint.step)
                 frames[s.name].append(frame)
                 rate = frame["tokens"].sum() / (time.perf_counter() - started)
-                bar.set_postfix_str(
-                    f"step {checkpoint.step}, {s.name}: accuracy {frame['correct'].mean():.3f}, {rate:,.0f} tokens/s",
-                    False,
+                facts = (
+                    f"step {checkpoint.step}, {s.name}: accuracy {frame['correct'].mean():.3f}, {rate:,.0f} tokens/s"
                 )
-                bar.update(len(s.problems))
+                progress.update(len(s.problems), facts)
     return {name: pd.concat(parts, ignore_index=True) for name, parts in frames.items()}
 
 
