@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import sys
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -116,6 +117,8 @@ class Trainer:
         done = checkpoint.saved_step(self.work / "state", self.identity)
         if done:
             checkpoint.load_state(self.work / "state", self.optimizer)
+            if self.rank == 0:
+                print(f"{self.title}: going on after step {done} of {c.steps}", file=sys.stderr, flush=True)
         elif self.rank == 0:
             shutil.rmtree(self.work, ignore_errors=True)  # of another config
             self.work.mkdir(parents=True)

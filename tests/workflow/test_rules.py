@@ -125,3 +125,10 @@ def test_a_bug_keeps_its_traceback():
     done = command_line(body="raise KeyError('a bug')")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", sorted(path.stem for path in (ROOT / "config" / "scales").glob("*.yaml")))
+def test_every_scale_that_comes_with_the_project_can_be_planned(finished, scale):
+    output = finished.snakemake("-n", "reproduce-all", "--config", f"scale={scale}")
+    assert f"Scale {scale}: " in output

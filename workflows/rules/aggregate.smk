@@ -17,7 +17,7 @@ rule scores:
         gpu=0,
     params:
         *fingerprints(sources("make_scores")),
-        config=stable(ANALYSIS),
+        config=fixed(ANALYSIS),
         run=script("make_scores"),
     message:
         f"[{SCALE}] scores.csv, with intervals and paired comparisons"

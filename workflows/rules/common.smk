@@ -75,9 +75,16 @@ def stable(value):
     return json.dumps(value, sort_keys=True)
 
 
+def fixed(value):
+    """What every job of a rule depends on. A function, because Snakemake would take braces in a string, such as those
+    of a wording "What is {expression}?", for wildcards.
+    """
+    return lambda wildcards: stable(value)
+
+
 def pick(*keys):
-    """The named blocks of the config, as one string."""
-    return stable({key: CONFIG[key] for key in keys})
+    """The named blocks of the config."""
+    return fixed({key: CONFIG[key] for key in keys})
 
 
 def sources(name, **kwargs):

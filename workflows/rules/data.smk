@@ -26,7 +26,7 @@ rule data:
         gpu=0,
     params:
         *fingerprints(sources("make_data", extra=[TEMPLATE])),
-        config=stable({**{key: CONFIG[key] for key in ("data", "task")}, "forgetting": FORGETTING}),
+        config=fixed({**{key: CONFIG[key] for key in ("data", "task")}, "forgetting": FORGETTING}),
         run=script("make_data"),
     message:
         f"[{SCALE}] problems to train on, and to evaluate on: {', '.join(TASKS)}"

@@ -24,7 +24,7 @@ rule evaluate_run:
         *fingerprints(
             sources("evaluate", without=other_engines("evaluation"), extra=EVALUATION_EXTRA)
         ),
-        config=stable(evaluation_config(CONFIG)),
+        config=fixed(evaluation_config(CONFIG)),
         run=script("evaluate"),
         lm_eval="--lm-eval" if LM_EVAL else "",
     message:
@@ -53,7 +53,7 @@ rule lm_evaluate_base:
         gpu=HEAVY["gpu"],
     params:
         *fingerprints(sources("lm_evaluate", extra=EVALUATION_EXTRA)),
-        config=stable(evaluation_config(CONFIG)),
+        config=fixed(evaluation_config(CONFIG)),
         run=script("lm_evaluate"),
     message:
         f"[{SCALE}] lm-eval on the base model"

@@ -81,7 +81,7 @@ rule table:
     params:
         *fingerprints(TABLE_SOURCES),
         module=module_sources("sdpg/analysis/tables", "table", TABLE_SOURCES),
-        config=stable(ANALYSIS),
+        config=fixed(ANALYSIS),
         run=script("make_table"),
     message:
         f"[{SCALE}] table {{wildcards.table}}"
@@ -126,7 +126,7 @@ rule report:
         gpu=0,
     params:
         *fingerprints(sources("make_report", extra=["sdpg/analysis/templates/report.html"])),
-        config=stable(ANALYSIS),
+        config=fixed(ANALYSIS),
         run=script("make_report"),
     message:
         f"[{SCALE}] report.html: tables, figures, configurations, machine and times on one page"
