@@ -7,12 +7,20 @@ import difflib
 
 from baselines.grpo import GRPO
 from baselines.opcd import OPCD
+from baselines.opsd import OPSD
+from baselines.rlsd import RLSD
+from baselines.sdft import SDFT
+from baselines.sdpo import SDPO
 from sdpg.algorithms.base import Algorithm
 from sdpg.algorithms.sdpg import SDPG
 
 REGISTRY = {
     "grpo": GRPO,
     "opcd": OPCD,
+    "opsd": OPSD,
+    "rlsd": RLSD,
+    "sdft": SDFT,
+    "sdpo": SDPO,
     "sdpg": SDPG,
 }
 

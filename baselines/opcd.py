@@ -1,24 +1,31 @@
-"""On-Policy Context Distillation as the SDPG paper uses it (App. C): pure self-distillation, no reward, no anchor."""
+"""On-Policy Context Distillation as the SDPG paper uses it (App. C): pure self-distillation, no reward, no anchor.
+
+The original (LMOps) takes the student's top_k = 256 entries and a fixed teacher: top_k 256, teacher frozen.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 
 from sdpg.algorithms.base import Needs
+from sdpg.algorithms.divergences import Divergence
 
 
 @dataclass(frozen=True, kw_only=True)
 class OPCD:
-    """KL(p || SG[q]) over the whole vocabulary, live teacher, every response."""
+    """KL(p || SG[q]) on every response."""
 
     off_policy: ClassVar[bool] = False  # one update per rollout batch: its states must be the student's own
+    teacher: Literal["live", "frozen"] = "live"
+    top_k: int | None = None  # None: exact, over the whole vocabulary
+    exclude_stop: bool = False  # no distillation at the stop token
 
     def needs(self, k: int) -> Needs:
-        """The live teacher on every response."""
-        return Needs(teacher="live", divergence="reverse_kl")
+        """The teacher on every response."""
+        return Needs(teacher=self.teacher, divergence=Divergence(kind="reverse_kl", top_k=self.top_k))
 
     def advantages(self, R_NG):
         """Rewards are not used: all zero."""
@@ -26,4 +33,4 @@ class OPCD:
 
     def token_loss(self, s, A_B1, k):
         """KL(p_t || SG[q_t])."""
-        return {"distillation": s.div}
+        return {"distillation": s.distilled(self.exclude_stop)}

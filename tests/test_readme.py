@@ -28,7 +28,7 @@ def test_the_example_of_a_new_method_works_and_is_short(monkeypatch):
     A = algorithm.advantages(torch.tensor([[1.0, 0.0, 0.0]]))
     torch.testing.assert_close(A, torch.tensor([[1.0, -0.5, -0.5]]))
     one = torch.ones(3, 2)
-    s = Signals(logp=-one, logp_old=-one, entropy=one, mask=one, div=2 * one)
+    s = Signals(logp=-one, logp_old=-one, logp_rollout=-one, entropy=one, mask=one, stop=0 * one, div=2 * one)
     loss = sum(algorithm.token_loss(s, A.reshape(-1, 1), 1).values())
     torch.testing.assert_close(loss, torch.tensor([[2.0, 2.0], [0.5, 0.5], [0.5, 0.5]]))
     assert algorithm.needs(1).teacher == "live"

@@ -7,6 +7,11 @@ from torch import Tensor
 EPS_STD = 1e-6  # section 4.1
 
 
+def group_centred(R_NG: Tensor) -> Tensor:
+    """A_i = R_i - mean_G R, without the standard deviation (Dr. GRPO): rewards (N, G) -> advantages (N, G)."""
+    return (R_NG - R_NG.mean(1, keepdim=True)).masked_fill((R_NG == R_NG[:, :1]).all(1, keepdim=True), 0.0)
+
+
 def group_normalised(R_NG: Tensor, *, eps: float = EPS_STD) -> Tensor:
     """A_i = (R_i - mean_G R) / (std_G R + eps), Eq. (2.1): rewards (N, G) -> advantages (N, G).
 
@@ -16,5 +21,4 @@ def group_normalised(R_NG: Tensor, *, eps: float = EPS_STD) -> Tensor:
     """
     if R_NG.ndim != 2 or R_NG.shape[1] < 2:
         raise ValueError(f"rewards must be (N, G) with G >= 2 to be normalised in the group, got {tuple(R_NG.shape)}")
-    A_NG = (R_NG - R_NG.mean(1, keepdim=True)) / (R_NG.std(1, keepdim=True) + eps)
-    return A_NG.masked_fill((R_NG == R_NG[:, :1]).all(1, keepdim=True), 0.0)
+    return group_centred(R_NG) / (R_NG.std(1, keepdim=True) + eps)

@@ -12,8 +12,11 @@ from typing import Literal, Protocol
 
 from torch import Tensor
 
-TeacherKind = Literal["live", "frozen"]  # the current policy, or the initial one; both without gradient
-Divergence = Literal["reverse_kl", "forward_kl", "gjsd"]
+from sdpg.algorithms.divergences import Divergence
+
+TeacherKind = Literal["live", "frozen", "ema"]  # the policy now, at the start, averaged over time; none has a gradient
+Gate = Literal["all", "positive", "nonzero"]
+Context = Literal["solution", "sibling"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,20 +24,31 @@ class Needs:
     """The signals that a method asks the core for at one step; what is not asked for is not computed.
 
     reference: log-probs of the fixed reference model. teacher: which weights read the privileged context, None for no
-    teacher pass. divergence: the full-vocabulary divergence of student and teacher. gate: the responses that get a
-    teacher pass: "all", or only those with a "positive" advantage (Eq. 3.5); elsewhere the divergence reads 0.
+    teacher pass. divergence: of student and teacher over the vocabulary. teacher_logp: the teacher's log-prob of the
+    sampled token. ema_rate: theta' <- (1 - rate) theta' + rate theta after each step, for an "ema" teacher. gate: the
+    responses that get a teacher pass, by their advantage: "all", "positive" (Eq. 3.5) or "nonzero"; elsewhere div and logq
+    read 0. context: the teacher reads the problem's worked solution, or a successful response of the same group (then a
+    response without such a sibling has no teacher). kl_in_reward: this times the response's summed log w is taken from its
+    reward before advantages are formed.
     """
 
     reference: bool = False
     teacher: TeacherKind | None = None
     divergence: Divergence | None = None
-    gate: Literal["all", "positive"] = "all"
+    teacher_logp: bool = False
+    ema_rate: float | None = None
+    gate: Gate = "all"
+    context: Context = "solution"
+    kl_in_reward: float = 0.0
 
     def __post_init__(self):
-        if (self.teacher is None) != (self.divergence is None):
+        if (self.teacher is None) != (self.divergence is None and not self.teacher_logp):
             raise ValueError(
-                f"teacher={self.teacher!r} and divergence={self.divergence!r} go together: give both or none"
+                f"teacher={self.teacher!r}, but divergence={self.divergence!r} and teacher_logp={self.teacher_logp}: "
+                "a teacher is there for at least one of them, and each of them needs one"
             )
+        if (self.teacher == "ema") != (self.ema_rate is not None):
+            raise ValueError(f"teacher={self.teacher!r} and ema_rate={self.ema_rate!r} do not go together")
 
 
 @dataclass(frozen=True)
@@ -42,16 +56,21 @@ class Signals:
     """Per token of B responses, all (B, T) float32, in nats; positions past a response's end hold 0.
 
     logp: log pi_theta(y_t | s_t), differentiable. logp_old: the same at the start of the rollout batch, detached (equal to
-    `logp` while there is one update per batch). logp_ref: reference log-prob, detached; None unless needed. div: exact
-    divergence to the teacher, differentiable; None unless needed. entropy: of pi_theta, detached. mask: 1 on response tokens.
+    `logp` while there is one update per batch). logp_rollout: what the rollout engine reported. entropy: of pi_theta,
+    detached. mask: 1 on response tokens. stop: 1 on the token that ended the response. logp_ref: reference log-prob,
+    detached. div: divergence to the teacher, differentiable. logq: the teacher's log-prob, detached. The last three are
+    None unless needed.
     """
 
     logp: Tensor
     logp_old: Tensor
+    logp_rollout: Tensor
     entropy: Tensor
     mask: Tensor
+    stop: Tensor
     logp_ref: Tensor | None = None
     div: Tensor | None = None
+    logq: Tensor | None = None
 
     @property
     def logw(self) -> Tensor:
@@ -62,6 +81,17 @@ class Signals:
     def rho(self) -> Tensor:
         """(B, T) pi_theta / pi_old on the sampled token (A.3); 1 with a gradient while there is one update per batch."""
         return (self.logp - self.logp_old).exp()
+
+    def tis(self, cap: float | None) -> Tensor | float:
+        """Truncated importance weight min(pi_old / pi_rollout, cap), detached, for sampling with an engine whose
+        probabilities are not quite the trainer's; 1.0 for cap None."""
+        if cap is None:
+            return 1.0
+        return (self.logp_old - self.logp_rollout).exp().clamp(max=cap)
+
+    def distilled(self, exclude_stop: bool) -> Tensor:
+        """(B, T) div, without the position of the stop token if `exclude_stop`."""
+        return self.div * (1 - self.stop) if exclude_stop else self.div
 
 
 class Algorithm(Protocol):

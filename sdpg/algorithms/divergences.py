@@ -1,4 +1,4 @@
-"""Exact divergences over the whole vocabulary. p is the student, q the (detached) teacher; V entries on the last axis.
+"""Divergences over the vocabulary. p is the student, q the (detached) teacher; V entries on the last axis.
 
 gJSD_b(p, q) = b KL(q || m) + (1 - b) KL(p || m) with m = (1 - b) p + b q, for 0 < b < 1.
 """
@@ -6,27 +6,72 @@ gJSD_b(p, q) = b KL(q || m) + (1 - b) KL(p || m) with m = (1 - b) p + b q, for 0
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+TINY = 1e-12  # least probability of the tail bucket
+
 
 def reverse_kl(logp: Tensor, logq: Tensor) -> Tensor:
-    """KL(p || q) = sum_a p(a) (log p(a) - log q(a)), Eq. (3.2): log-probs (..., V) -> nats (...)."""
-    return (logp.exp() * (logp - logq)).sum(-1)
+    """KL(p || q) by entry: p(a) (log p(a) - log q(a)), Eq. (3.2): log-probs (..., V) -> nats (..., V)."""
+    return logp.exp() * (logp - logq)
 
 
 def forward_kl(logp: Tensor, logq: Tensor) -> Tensor:
-    """KL(q || p): log-probs (..., V) -> nats (...)."""
-    return (logq.exp() * (logq - logp)).sum(-1)
+    """KL(q || p) by entry: log-probs (..., V) -> nats (..., V)."""
+    return logq.exp() * (logq - logp)
 
 
-def gjsd(logp: Tensor, logq: Tensor, b: float = 0.5) -> Tensor:
-    """Generalised Jensen-Shannon divergence with 0 < b < 1: log-probs (..., V) -> nats (...)."""
-    if not 0 < b < 1:
-        raise ValueError(f"gjsd needs 0 < b < 1, got {b}; its limits are forward_kl (b=0) and reverse_kl (b=1)")
+def gjsd(logp: Tensor, logq: Tensor, b: float) -> Tensor:
+    """Generalised Jensen-Shannon divergence by entry: log-probs (..., V) -> nats (..., V)."""
     logm = torch.logaddexp(logp + math.log1p(-b), logq + math.log(b))
     return b * forward_kl(logm, logq) + (1 - b) * forward_kl(logm, logp)
 
 
-DIVERGENCES = {"reverse_kl": reverse_kl, "forward_kl": forward_kl, "gjsd": gjsd}
+@dataclass(frozen=True, kw_only=True)
+class Divergence:
+    """Which divergence, and how it is taken. Called with log-probs of student and teacher, (..., V) each -> (...)."""
+
+    kind: Literal["reverse_kl", "forward_kl", "gjsd"] = "reverse_kl"
+    b: float = 0.5  # of gjsd
+    temperature: float = 1.0  # divides both logits once more
+    top_k: int | None = None  # over the student's k most likely entries only (their terms of the sum, not renormalised)
+    tail: bool = False  # with top_k: all other entries as one more
+    clamp: float | None = None  # most that one entry contributes
+    clamp_total: float | None = None  # most that the sum counts
+
+    def __post_init__(self):
+        if self.kind not in ("reverse_kl", "forward_kl", "gjsd"):
+            raise ValueError(f"divergence: got {self.kind!r}, expected reverse_kl, forward_kl or gjsd")
+        if self.kind == "gjsd" and not 0 < self.b < 1:
+            raise ValueError(
+                f"gjsd needs 0 < b < 1, got {self.b}; its limits are forward_kl (b=0) and reverse_kl (b=1)"
+            )
+
+    def __call__(self, logp: Tensor, logq: Tensor) -> Tensor:
+        """The divergence, differentiable in logp."""
+        if self.temperature != 1.0:
+            logp, logq = (torch.log_softmax(x / self.temperature, -1) for x in (logp, logq))
+        if self.top_k is not None and self.top_k < logp.shape[-1]:
+            logp, logq = _restrict(logp, logq, self.top_k, self.tail)
+        if self.kind == "gjsd":
+            entries = gjsd(logp, logq, self.b)
+        else:
+            entries = (reverse_kl if self.kind == "reverse_kl" else forward_kl)(logp, logq)
+        if self.clamp is not None:
+            entries = entries.clamp(max=self.clamp)
+        total = entries.sum(-1)
+        return total if self.clamp_total is None else total.clamp(max=self.clamp_total)
+
+
+def _restrict(logp: Tensor, logq: Tensor, k: int, tail: bool) -> tuple[Tensor, Tensor]:
+    """Keep the student's k most likely entries, (..., k); with `tail` (..., k + 1), the last being all the others."""
+    top = logp.detach().topk(k, -1).indices
+    parts = [x.gather(-1, top) for x in (logp, logq)]
+    if tail:
+        rest = [(1 - x.exp().sum(-1, keepdim=True)).clamp(min=TINY).log() for x in parts]
+        parts = [torch.cat([x, r], -1) for x, r in zip(parts, rest, strict=True)]
+    return parts[0], parts[1]

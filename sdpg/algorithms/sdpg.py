@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sdpg.algorithms.advantages import group_normalised
 from sdpg.algorithms.anchors import ANCHORS, Anchor
 from sdpg.algorithms.base import Needs
+from sdpg.algorithms.divergences import Divergence
 from sdpg.algorithms.schedules import trapezoid
 from sdpg.algorithms.surrogates import clipped
 
@@ -23,9 +24,13 @@ class SDPG:
     anchor: Anchor = "ufkl"  # ufkl | urkl | fkl | rkl
     gate: bool = True  # distil only responses with A > 0, Eq. (3.5)
     off_policy: bool = False  # A.3: clipped ratio, for several updates per rollout batch
+    sg_rho: bool = True  # off-policy: the distillation and anchor terms carry SG[rho]; the released code leaves it out
     clip_low: float = 0.2
     clip_high: float = 0.28
     clip_dual: float = 10.0
+    tis_cap: float | None = None  # truncated importance sampling against the rollout engine's probabilities
+    exclude_stop: bool = False  # no distillation at the stop token
+    div_clamp: float | None = None  # most that one token's divergence counts (released code: 20); None: exact
 
     def __post_init__(self):
         if self.anchor not in ANCHORS:
@@ -40,7 +45,9 @@ class SDPG:
         if self.beta(k) == 0:
             return Needs(reference=self.alpha > 0)
         gate = "positive" if self.gate else "all"
-        return Needs(reference=self.alpha > 0, teacher="live", divergence="reverse_kl", gate=gate)
+        return Needs(
+            reference=self.alpha > 0, teacher="live", divergence=Divergence(clamp_total=self.div_clamp), gate=gate
+        )
 
     def advantages(self, R_NG):
         """Eq. (2.1)."""
@@ -51,13 +58,14 @@ class SDPG:
         A, beta = A_B1, self.beta(k)
         if self.off_policy:
             L = {"outcome": clipped(s.rho, A, low=self.clip_low, high=self.clip_high, dual=self.clip_dual)}
-            sg_rho = s.rho.detach()
+            sg_rho = s.rho.detach() if self.sg_rho else 1.0
         else:
             L = {"outcome": -A * s.logp}
             sg_rho = 1.0
+        L["outcome"] = s.tis(self.tis_cap) * L["outcome"]
         if beta > 0:
             m = (A > 0).float() if self.gate else 1.0  # Eq. (3.5)
-            L["distillation"] = beta * m * sg_rho * s.div
+            L["distillation"] = beta * m * sg_rho * s.distilled(self.exclude_stop)
         if self.alpha > 0:
             L["anchor"] = self.alpha * sg_rho * ANCHORS[self.anchor](s.logw)
         return L

@@ -12,3 +12,9 @@ def clipped(rho: Tensor, A: Tensor, *, low: float, high: float, dual: float | No
     if dual is None:
         return loss
     return torch.where(A < 0, torch.minimum(loss, -A * dual), loss)
+
+
+def sequence_ratio(s) -> Tensor:
+    """GSPO's ratio (arXiv 2507.18071): (prod_t pi_theta / pi_old)^(1/|y|) for every token: signals -> (B, T)."""
+    mean = ((s.logp - s.logp_old) * s.mask).sum(1, keepdim=True) / s.mask.sum(1, keepdim=True)
+    return mean.exp().expand(s.logp.shape)

@@ -13,10 +13,10 @@ from sdpg.types import Rollout
 
 @dataclass(frozen=True)
 class Sample:
-    """One response with the prompt it was sampled from and the prompt that its teacher reads."""
+    """One response with the prompt it was sampled from and the prompt that its teacher reads (None: it has no teacher)."""
 
     prompt: Sequence[int]
-    teacher_prompt: Sequence[int]
+    teacher_prompt: Sequence[int] | None
     rollout: Rollout
 
     @property
@@ -49,6 +49,17 @@ def locate(samples: Sequence[Sample], device: torch.device) -> Tokens:
     return Tokens(row.to(device), t.to(device), targets.to(device), (len(samples), int(lengths.max())))
 
 
+def per_token(samples: Sequence[Sample], tokens: Tokens) -> tuple[Tensor, Tensor]:
+    """The engine's log-probs, and 1 on the token that ended a response by itself: (B, T) float32 each."""
+    device = tokens.row.device
+    logprobs = torch.tensor([x for s in samples for x in s.rollout.logprobs], device=device)
+    stop = torch.zeros(tokens.shape, device=device)
+    for i, s in enumerate(samples):
+        if s.rollout.finish_reason == "stop":
+            stop[i, len(s.rollout.ids) - 1] = 1
+    return tokens.scatter(logprobs), stop
+
+
 def pad(prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], device: torch.device) -> Tensor:
     """Concatenate prompt and response, right-pad with 0: -> ids (B, L). See `models.hidden_states` on padding."""
     rows = [torch.tensor([*p, *r]) for p, r in zip(prompts, responses, strict=True)]
@@ -69,7 +80,8 @@ def micro_batches(samples: Sequence[Sample], budget: int, *, teacher: bool = Fal
 
     def size(i):
         s = samples[i]
-        return len(s.rollout.ids) + (max(len(s.prompt), len(s.teacher_prompt)) if teacher else len(s.prompt))
+        prompt = max(len(s.prompt), len(s.teacher_prompt or ())) if teacher else len(s.prompt)
+        return len(s.rollout.ids) + prompt
 
     batches: list[list[int]] = []
     for i in sorted(range(len(samples)), key=size, reverse=True):

@@ -48,13 +48,12 @@ def list_checkpoints(checkpoints: Path) -> list[dict]:
     return read_json(path)["checkpoints"] if path.exists() else []
 
 
-def save_state(folder: Path, optimizer, step: int, identity: dict) -> None:
-    """Replace the resume state in one step: optimizer tensors, the step, and the run they belong to."""
+def save_state(folder: Path, parts: list, step: int, identity: dict) -> None:
+    """Replace the resume state in one step: tensors of optimizer and moving average, the step, and the run's identity."""
     with new_folder(folder) as temporary:
-        save_file(
-            {k: t.contiguous().cpu() for k, t in optimizer.state_tensors().items()}, temporary / "optimizer.safetensors"
-        )
-        write_json(temporary / "state.json", {"step": step, "updates": optimizer.updates, "identity": identity})
+        tensors = {key: t for part in parts for key, t in part.state_tensors().items()}
+        save_file({k: t.contiguous().cpu() for k, t in tensors.items()}, temporary / "state.safetensors")
+        write_json(temporary / "state.json", {"step": step, "identity": identity})
 
 
 def saved_step(folder: Path, identity: dict) -> int:
@@ -66,23 +65,23 @@ def saved_step(folder: Path, identity: dict) -> int:
     return state["step"] if state["identity"] == identity else 0
 
 
-def load_state(folder: Path, optimizer) -> None:
-    """Restore the optimizer, and through it the policy's weights; a broken file is a ValueError that says what to do."""
-    state = read_json(folder / "state.json")
-    path = folder / "optimizer.safetensors"
+def load_state(folder: Path, parts: list) -> None:
+    """Restore what `save_state` saved, and through the optimizer the policy; a broken file is a ValueError that says so."""
+    path = folder / "state.safetensors"
     try:
         tensors = load_file(path)
     except (SafetensorError, FileNotFoundError) as error:
         raise ValueError(
             f"cannot resume from {path}: {error}; delete {folder.parent} to train from the start"
         ) from error
-    expected = set(optimizer.state_tensors())
+    expected = {key for part in parts for key in part.state_tensors()}
     if set(tensors) != expected:
         raise ValueError(
-            f"cannot resume from {path}: its tensors are not this model's; delete {folder.parent} to restart"
+            f"cannot resume from {path}: its tensors are not this run's; delete {folder.parent} to restart"
         )
     with torch.no_grad():
-        optimizer.load_state_tensors(tensors, state["updates"])
+        for part in parts:
+            part.load_state_tensors(tensors)
 
 
 def publish(work: Path, run: Path) -> None:

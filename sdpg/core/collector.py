@@ -10,17 +10,47 @@ from torch import Tensor
 
 from sdpg.core.batch import Sample
 from sdpg.rollout.engine import Engine, derive_seed
-from sdpg.types import Problem, Sampling, Score
+from sdpg.types import Problem, Rollout, Sampling, Score
+
+
+@dataclass(frozen=True)
+class Group:
+    """The G responses to one problem (its index), judged."""
+
+    problem: int
+    rollouts: list[Rollout]
+    scores: list[Score]
+    rewards: list[float]
+
+    @property
+    def informative(self) -> bool:
+        """Not all rewards are equal, so that advantages are not all 0."""
+        return len(set(self.rewards)) > 1
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Responses of N prompts x G, row by row: samples[i * G + j] is response j to prompt i; R (N, G) rewards in {0, 1}."""
+    """Responses of N prompts x G, row by row: samples[i * G + j] is response j to prompt i; R (N, G) their rewards."""
 
     samples: list[Sample]
     scores: list[Score]
     R_NG: Tensor
-    unjudged: int = 0  # responses that the verifier could not judge in time or size and called wrong
+    unjudged: int  # responses that the verifier could not judge in time or size and called wrong
+    sampled_tokens: int  # with those of groups that dynamic sampling left out
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectorConfig:
+    """What a step samples and how it is rewarded: these keys of the config's block `train`."""
+
+    prompts_per_step: int
+    group_size: int
+    temperature: float
+    max_prompt_tokens: int
+    max_response_tokens: int
+    reward: Sequence[float] = (0.0, 1.0)  # of a wrong and a right response
+    overlong_buffer: int = 0  # DAPO's soft penalty: up to -1 over the last so many tokens before the limit; 0: none
+    dynamic_sampling: int = 0  # DAPO's: at most so many more batches in search of informative groups; 0: none
 
 
 class Collector:
@@ -31,13 +61,9 @@ class Collector:
         problems: Sequence[Problem],
         task,
         engine: Engine,
+        config: CollectorConfig,
         *,
         seed: int,
-        prompts_per_step: int,
-        group_size: int,
-        temperature: float,
-        max_prompt_tokens: int,
-        max_response_tokens: int,
         max_positions: int,
         rank: int = 0,
         world: int = 1,
@@ -45,52 +71,103 @@ class Collector:
         """max_positions: the model's context length, which the teacher's prompt plus a response must fit as well."""
         if not problems:
             raise ValueError("the training set is empty; check data.train in the config and rerun the rule data")
-        self.problems, self.task, self.engine = problems, task, engine
-        self.seed, self.P, self.G, self.rank, self.world = seed, prompts_per_step, group_size, rank, world
-        self.sampling = Sampling(temperature, max_response_tokens, tuple(task.stop_token_ids))
-        self.student = [
-            _within(task.student_prompt(p), max_prompt_tokens, p, "train.max_prompt_tokens") for p in problems
-        ]
-        limit = max_positions - max_response_tokens
-        what = "the model's context minus train.max_response_tokens"
-        self.teacher = [_within(task.teacher_prompt(p), limit, p, what) for p in problems]
+        if not 0 <= config.overlong_buffer < config.max_response_tokens:
+            raise ValueError(
+                f"train.overlong_buffer={config.overlong_buffer} must be less than train.max_response_tokens="
+                f"{config.max_response_tokens}"
+            )
+        self.problems, self.task, self.engine, self.config = problems, task, engine, config
+        self.seed, self.rank, self.world = seed, rank, world
+        self.P, self.G = config.prompts_per_step, config.group_size
+        self.sampling = Sampling(config.temperature, config.max_response_tokens, tuple(task.stop_token_ids))
+        limit = config.max_prompt_tokens
+        self.student = [_within(task.student_prompt(p), limit, p, "train.max_prompt_tokens") for p in problems]
+        self.teacher_limit = max_positions - config.max_response_tokens
+        self.teacher = [self._teacher(task.teacher_prompt(p), p) for p in problems]
 
-    def indices(self, step: int) -> list[int]:
-        """Problems of step 1, 2, ...: P from one stream of shuffled epochs, the same for every method with this seed."""
+    def _teacher(self, prompt: list[int], problem: Problem) -> list[int]:
+        return _within(prompt, self.teacher_limit, problem, "the model's context minus train.max_response_tokens")
+
+    def indices(self, step: int, attempt: int = 0) -> list[int]:
+        """Problems of step 1, 2, ...: P from one stream of shuffled epochs, the same for every method with this seed.
+
+        attempt: 0, or the number of the extra batch of dynamic sampling, which comes from a stream of its own.
+        """
         chosen = range((step - 1) * self.P, step * self.P)
-        orders = {epoch: self._order(epoch) for epoch in {i // len(self.problems) for i in chosen}}
+        orders = {epoch: self._order(epoch, attempt) for epoch in {i // len(self.problems) for i in chosen}}
         return [orders[i // len(self.problems)][i % len(self.problems)] for i in chosen]
 
-    def _order(self, epoch: int) -> list[int]:
-        generator = torch.Generator().manual_seed(derive_seed("order", self.seed, epoch))
+    def _order(self, epoch: int, attempt: int) -> list[int]:
+        stream = ("order", self.seed, epoch, attempt) if attempt else ("order", self.seed, epoch)
+        generator = torch.Generator().manual_seed(derive_seed(*stream))
         return torch.randperm(len(self.problems), generator=generator).tolist()
 
-    def collect(self, step: int, clock) -> Batch:
-        """Sample G responses to this process's share of the step's prompts, and judge them."""
-        places = range(self.rank, self.P, self.world)
-        indices = self.indices(step)
-        chosen = [indices[place] for place in places]
-        with clock("rollout"):
-            groups = self.engine.generate(
-                [self.student[i] for i in chosen],
-                self.G,
-                self.sampling,
-                [derive_seed("rollout", self.seed, step, place) for place in places],
-            )
-        samples = [
-            Sample(self.student[i], self.teacher[i], rollout)
-            for i, group in zip(chosen, groups, strict=True)
-            for rollout in group
-        ]
+    def collect(self, step: int, clock, context: str = "solution") -> Batch:
+        """Sample G responses to this process's share of the step's prompts, and judge them.
+
+        context: what the teacher reads, see `Needs`.
+        """
         before = self._failures()
+        groups = self._groups(step, 0, clock)
+        share, sampled = len(groups), 0
+        for attempt in range(1, self.config.dynamic_sampling + 1):
+            if sum(group.informative for group in groups) >= share:
+                break
+            groups += self._groups(step, attempt, clock)
+        sampled = sum(len(rollout.ids) for group in groups for rollout in group.rollouts)
+        if self.config.dynamic_sampling:
+            groups = sorted(groups, key=lambda group: not group.informative)[
+                :share
+            ]  # stable: the first drawn come first
+        samples = [sample for group in groups for sample in self._samples(group, context, step)]
+        return Batch(
+            samples,
+            [score for group in groups for score in group.scores],
+            torch.tensor([group.rewards for group in groups]),
+            self._failures() - before,
+            sampled,
+        )
+
+    def _groups(self, step: int, attempt: int, clock) -> list[Group]:
+        """Sample and judge this process's share of one batch of P prompts."""
+        places = range(self.rank, self.P, self.world)
+        indices = self.indices(step, attempt)
+        chosen = [indices[place] for place in places]
+        extra = (attempt,) if attempt else ()
+        seeds = [derive_seed("rollout", self.seed, step, place, *extra) for place in places]
+        with clock("rollout"):
+            responses = self.engine.generate([self.student[i] for i in chosen], self.G, self.sampling, seeds)
         with clock("verify"):
-            scores = [
-                self.task.score(self.problems[i], rollout.ids, rollout.finish_reason)
-                for i, group in zip(chosen, groups, strict=True)
-                for rollout in group
-            ]
-        rewards = torch.tensor([float(score.correct) for score in scores])
-        return Batch(samples, scores, rewards.view(len(chosen), self.G), self._failures() - before)
+            return [self._judge(i, rollouts) for i, rollouts in zip(chosen, responses, strict=True)]
+
+    def _judge(self, i: int, rollouts: list[Rollout]) -> Group:
+        scores = [self.task.score(self.problems[i], r.ids, r.finish_reason) for r in rollouts]
+        rewards = [self._reward(score, len(r.ids)) for score, r in zip(scores, rollouts, strict=True)]
+        return Group(i, rollouts, scores, rewards)
+
+    def _reward(self, score: Score, length: int) -> float:
+        """The configured reward of a right or wrong answer, less DAPO's soft overlong penalty (arXiv 2503.14476, Eq. 13)."""
+        reward, buffer = self.config.reward[int(score.correct)], self.config.overlong_buffer
+        if buffer:
+            over = length - (self.config.max_response_tokens - buffer)
+            reward -= min(max(over / buffer, 0.0), 1.0)
+        return reward
+
+    def _samples(self, group: Group, context: str, step: int) -> list[Sample]:
+        """A group's responses with their teacher's prompts."""
+        problem, prompt = self.problems[group.problem], self.student[group.problem]
+        if context == "solution":
+            return [Sample(prompt, self.teacher[group.problem], rollout) for rollout in group.rollouts]
+        right = [j for j, score in enumerate(group.scores) if score.correct]
+        samples = []
+        for j, rollout in enumerate(group.rollouts):
+            others = [i for i in right if i != j]
+            teacher = None
+            if others:
+                chosen = others[derive_seed("sibling", self.seed, step, problem.id, j) % len(others)]
+                teacher = self._teacher(self.task.sibling_prompt(problem, group.rollouts[chosen].ids), problem)
+            samples.append(Sample(prompt, teacher, rollout))
+        return samples
 
     def _failures(self) -> int:
         return sum(self.task.failures.values())

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from sdpg.algorithms.divergences import DIVERGENCES
+from sdpg.algorithms.divergences import Divergence
 
 CHUNK_ELEMENTS = 2**25  # logits held at once: 128 MiB in float32
 
@@ -44,46 +44,56 @@ class Head:
         return torch.log_softmax(logits, -1)
 
 
+@dataclass(frozen=True)
+class TokenSignals:
+    """Of M tokens, (M,) each: logp, div differentiable; entropy, logq detached; div and logq None without a teacher."""
+
+    logp: Tensor
+    entropy: Tensor
+    div: Tensor | None
+    logq: Tensor | None
+
+
 def token_signals(
     hidden: Tensor,
     head: Head,
     targets: Tensor,
     *,
     temperature: float = 1.0,
-    divergence: str | None = None,
+    divergence: Divergence | None = None,
     teacher_hidden: Tensor | None = None,
     teacher_head: Head | None = None,
     chunk_elements: int = CHUNK_ELEMENTS,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Signals of M tokens: hidden (M, d), targets (M,) -> logp (M,), entropy (M,) detached, divergence (M,) or None.
+) -> TokenSignals:
+    """Signals of M tokens: hidden (M, d), targets (M,).
 
-    logp = log p(target); divergence is exact over the vocabulary, between the student p and the detached teacher q that
-    `teacher_hidden` (M, d') and `teacher_head` give (Eq. 3.2 for "reverse_kl"). One temperature serves both. float32, nats.
-    The gradient reaches `hidden` and the head through logp and divergence with any upstream gradient per token. When the
-    tokens need several chunks, each is computed again in the backward pass instead of being kept.
+    logp = log p(target). With a teacher (teacher_hidden (M, d') and teacher_head): logq = log q(target), and, if a
+    divergence is given, that of the student p and the detached q over the vocabulary (Eq. 3.2). One temperature serves
+    both. float32, nats. The gradient reaches `hidden` and the head through logp and div with any upstream gradient per
+    token. When the tokens need several chunks, each is computed again in the backward pass instead of being kept.
     """
     if divergence is not None and (teacher_hidden is None or teacher_head is None):
         raise ValueError(f"divergence {divergence!r} needs teacher_hidden and teacher_head")
-    measure = DIVERGENCES[divergence] if divergence is not None else None
 
     def chunk(h, y, q):
         logp = head.logprobs(h, temperature)
         with torch.no_grad():
             entropy = -(logp.exp() * logp).sum(-1)
-        div = None
-        if measure is not None:
+        div = logq = None
+        if q is not None:
             with torch.no_grad():
                 logq = teacher_head.logprobs(q, temperature)
-            div = measure(logp, logq)
-        return logp.gather(1, y[:, None])[:, 0], entropy, div
+            div = divergence(logp, logq) if divergence is not None else None
+            logq = logq.gather(1, y[:, None])[:, 0]
+        return logp.gather(1, y[:, None])[:, 0], entropy, div, logq
 
     tokens = max(1, chunk_elements // head.weight.shape[0])
     if len(hidden) <= tokens:
-        return chunk(hidden, targets, teacher_hidden)
+        return TokenSignals(*chunk(hidden, targets, teacher_hidden))
     parts = []
     for i in range(0, len(hidden), tokens):
         j = slice(i, i + tokens)
         q = teacher_hidden[j] if teacher_hidden is not None else None
         parts.append(checkpoint(chunk, hidden[j], targets[j], q, use_reentrant=False))
-    logp, entropy, div = zip(*parts, strict=True)
-    return torch.cat(logp), torch.cat(entropy), torch.cat(div) if measure is not None else None
+    columns = zip(*parts, strict=True)
+    return TokenSignals(*(torch.cat(column) if column[0] is not None else None for column in columns))

@@ -51,8 +51,8 @@ class MasterAdamW:
         return norm.item()
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """Masters and moments by "<kind>/<parameter name>", for a checkpoint."""
-        out = {}
+        """Masters and moments by "<kind>/<parameter name>", and the number of updates, for a checkpoint."""
+        out = {"updates": torch.tensor(self.updates)}
         for name, m in zip(self.names, self.masters, strict=True):
             out[f"master/{name}"] = m.detach()
             for key in ("exp_avg", "exp_avg_sq"):
@@ -61,9 +61,9 @@ class MasterAdamW:
         return out
 
     @torch.no_grad()
-    def load_state_tensors(self, tensors: dict[str, Tensor], updates: int) -> None:
-        """Restore what `state_tensors` gave, and the number of updates done."""
-        self.updates = updates
+    def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Restore what `state_tensors` gave."""
+        self.updates = updates = int(tensors["updates"])
         for name, p, m in zip(self.names, self.parameters, self.masters, strict=True):
             m.copy_(tensors[f"master/{name}"])
             if p is not m:

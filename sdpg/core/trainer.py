@@ -13,19 +13,19 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from sdpg.algorithms.base import Algorithm
-from sdpg.algorithms.reduce import Reduction, token_weights
+from sdpg.algorithms.base import Algorithm, Needs
+from sdpg.algorithms.reduce import Reduction, micro_batch_weight, token_weights
 from sdpg.core import checkpoint, distributed, metrics
 from sdpg.core.batch import micro_batches
-from sdpg.core.collector import Batch, Collector
-from sdpg.core.models import frozen, load_model
+from sdpg.core.collector import Batch, Collector, CollectorConfig
+from sdpg.core.models import MovingAverage, frozen, load_model
 from sdpg.core.optimizer import MasterAdamW
 from sdpg.core.recorder import Clock, Recorder
 from sdpg.core.signals import Models, compute_signals, policy_logprobs
@@ -53,9 +53,16 @@ class TrainConfig:
     micro_batch_tokens: int
     precision: Literal["fp32", "bf16"]
     gradient_checkpointing: bool
+    reward: Sequence[float]
+    overlong_buffer: int
+    dynamic_sampling: int
     checkpoint_every: int
     eval_every: int
     eval_problems: int
+
+    def collector(self) -> CollectorConfig:
+        """The part that decides what is sampled and how it is rewarded."""
+        return CollectorConfig(**{f.name: getattr(self, f.name) for f in fields(CollectorConfig)})
 
     @property
     def dtype(self) -> str:
@@ -97,9 +104,12 @@ class Trainer:
         policy = load_model(base, dtype=dtype, device=self.device, gradient_checkpointing=c.gradient_checkpointing)
         needs = [algorithm.needs(k) for k in range(1, c.steps + 1)]
         reference = None
-        if any(n.reference or n.teacher == "frozen" for n in needs):
+        if any(n.reference or n.kl_in_reward or n.teacher == "frozen" for n in needs):
             reference = frozen(load_model(base, dtype=dtype, device=self.device))
-        self.models = Models(policy, reference)
+        self.average = None
+        if rates := {n.ema_rate for n in needs} - {None}:
+            self.average = MovingAverage(load_model(base, dtype=dtype, device=self.device), *rates)
+        self.models = Models(policy, reference, self.average.model if self.average else None)
         self.optimizer = MasterAdamW(
             policy,
             lr=c.lr,
@@ -116,7 +126,7 @@ class Trainer:
         c = self.config
         done = checkpoint.saved_step(self.work / "state", self.identity)
         if done:
-            checkpoint.load_state(self.work / "state", self.optimizer)
+            checkpoint.load_state(self.work / "state", self._stateful())
             if self.rank == 0:
                 print(f"{self.title}: going on after step {done} of {c.steps}", file=sys.stderr, flush=True)
         elif self.rank == 0:
@@ -146,10 +156,12 @@ class Trainer:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         with clock("step"):
-            batch = self.collector.collect(k, clock)
-            A_NG = self.algorithm.advantages(batch.R_NG)
-            sums = defaultdict(float, metrics.rollout_sums(batch, A_NG))
-            old = self._old_logprobs(batch, k, clock, sums)
+            needs = self.algorithm.needs(k)
+            batch = self.collector.collect(k, clock, needs.context)
+            sums = defaultdict(float)
+            old, penalty_NG = self._before_updates(batch, needs, clock, sums)
+            A_NG = self.algorithm.advantages(batch.R_NG - penalty_NG)
+            sums.update(metrics.rollout_sums(batch, A_NG))
             norms = [self._update(batch, A_NG, old, u, k, clock, sums) for u in range(c.updates_per_batch)]
             with clock("sync"):
                 self._push(k)
@@ -165,19 +177,29 @@ class Trainer:
             row[f"seconds_{phase}"] = clock.seconds.get(phase, 0.0)
         return row
 
-    def _old_logprobs(self, batch: Batch, k: int, clock, sums) -> list[Tensor] | None:
-        """With several updates per batch: each response's log-probs before the first one; otherwise None (rho = 1)."""
-        if self.config.updates_per_batch == 1:
-            return None
+    def _before_updates(self, batch: Batch, needs: Needs, clock, sums) -> tuple[list[Tensor] | None, Tensor]:
+        """Each response's log-probs before the first update, and what the KL takes from its reward, (N, G).
+
+        None for the log-probs while they are the current policy's own: with one update per batch (rho = 1).
+        """
+        c, coef = self.config, needs.kl_in_reward
+        penalty = torch.zeros(len(batch.samples))
+        if c.updates_per_batch == 1 and not coef:
+            return None, penalty.view_as(batch.R_NG)
         old: list[Tensor] = [torch.empty(0)] * len(batch.samples)
-        with clock("train"):
-            for rows in micro_batches(batch.samples, self.config.micro_batch_tokens):
-                samples = [batch.samples[i] for i in rows]
-                logp = policy_logprobs(self.models.policy, samples, self.config.temperature)
+        for rows in micro_batches(batch.samples, c.micro_batch_tokens):
+            samples = [batch.samples[i] for i in rows]
+            with clock("train"):
+                logp = policy_logprobs(self.models.policy, samples, c.temperature)
+            if c.updates_per_batch > 1:
                 metrics.add_logprob_gap(sums, logp, samples)
-                for i, line in zip(rows, logp, strict=True):
-                    old[i] = line[: len(batch.samples[i].rollout.ids)]
-        return old
+            if coef:
+                with clock("reference"):
+                    logw = logp - policy_logprobs(self.models.reference, samples, c.temperature)
+                penalty[rows] = coef * logw.sum(1).cpu()
+            for i, line in zip(rows, logp, strict=True):
+                old[i] = line[: len(batch.samples[i].rollout.ids)]
+        return old if c.updates_per_batch > 1 else None, penalty.view_as(batch.R_NG)
 
     def _update(self, batch: Batch, A_NG: Tensor, old, u: int, k: int, clock, sums) -> float:
         """Update u of the step, on its share of the prompts -> gradient norm. The weights are those of all processes."""
@@ -188,11 +210,14 @@ class Trainer:
         A = A_NG[u * n : (u + 1) * n].reshape(-1, 1).to(self.device)  # (n*G, 1)
         length = torch.tensor([len(s.rollout.ids) for s in samples]).view(n, c.group_size)
         tokens = sum(distributed.gather(int(length.sum())))
-        prompts = c.prompts_per_step // c.updates_per_batch
-        w = token_weights(length, c.reduction, prompts=prompts, tokens=tokens).reshape(-1, 1).to(self.device)
+        counts = {"prompts": c.prompts_per_step // c.updates_per_batch, "tokens": tokens}
+        w = self._weights(length, **counts).to(self.device)  # (n*G, 1)
         needs = self.algorithm.needs(k)
         for rows in micro_batches(samples, c.micro_batch_tokens, teacher=needs.teacher is not None):
             micro = [samples[i] for i in rows]
+            if c.reduction == "micro-batch":
+                total = counts["prompts"] * c.group_size
+                w[rows] = micro_batch_weight(sum(len(x.rollout.ids) for x in micro), len(micro), total_responses=total)
             logp_old = None
             if old is not None:
                 logp_old = torch.nn.utils.rnn.pad_sequence([old[first + i] for i in rows], batch_first=True)
@@ -209,7 +234,18 @@ class Trainer:
             if old is None:
                 metrics.add_logprob_gap(sums, s.logp, micro)
         with clock("optimizer"):
-            return self.optimizer.step()
+            norm = self.optimizer.step()
+            if self.average and u + 1 == c.updates_per_batch:
+                self.average.follow(self.optimizer.masters)
+        return norm
+
+    def _weights(self, length_NG: Tensor, *, prompts: int, tokens: int) -> Tensor:
+        """(n*G, 1) weight of each response's tokens; under "micro-batch" it is filled in once the split is known."""
+        c = self.config
+        if c.reduction == "micro-batch":
+            return torch.zeros(length_NG.numel(), 1)
+        w = token_weights(length_NG, c.reduction, prompts=prompts, tokens=tokens, max_tokens=c.max_response_tokens)
+        return w.reshape(-1, 1)
 
     def _row(self, k: int, sums: dict, norms: list[float], clock) -> dict:
         """Metrics of the step over all processes (docs/metrics.md)."""
@@ -223,11 +259,15 @@ class Trainer:
             "grad_norm": sum(norms) / len(norms),
             "lr": self.optimizer.learning_rate(self.optimizer.updates),
             "tokens": int(total["tokens"]),
+            "sampled_tokens": int(total["sampled_tokens"]),
             "tokens_per_second": total["tokens"] / seconds,
             "peak_memory_mb": metrics.peak_memory_mb(self.device),
             "seconds": seconds,
             **{f"seconds_{phase}": clock.seconds.get(phase, 0.0) for phase in metrics.PHASES},
         }
+
+    def _stateful(self) -> list:
+        return [self.optimizer, self.average] if self.average else [self.optimizer]
 
     def _push(self, k: int) -> None:
         self.collector.engine.load_weights(self.models.policy.named_parameters(), version=k)
@@ -239,7 +279,7 @@ class Trainer:
 
     def _save_state(self, k: int) -> None:
         if self.rank == 0:
-            checkpoint.save_state(self.work / "state", self.optimizer, k, self.identity)
+            checkpoint.save_state(self.work / "state", self._stateful(), k, self.identity)
         distributed.barrier()
 
     @contextmanager

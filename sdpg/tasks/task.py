@@ -53,6 +53,10 @@ class Task:
         """Token ids of the prompt with the privileged context."""
         return self._encode(self.template.teacher_text(problem.question, problem.answer, problem.solution), problem)
 
+    def sibling_prompt(self, problem: Problem, ids: list[int]) -> list[int]:
+        """The teacher's prompt with a successful response (its ids) in the place of the worked solution (SDPO)."""
+        return self._encode(self.template.teacher_text(problem.question, problem.answer, self.text(ids)), problem)
+
     def text(self, ids: list[int]) -> str:
         """A response as text: without special tokens and end tokens, and cut at the first stop string."""
         if ids and ids[-1] in self.eos_token_ids:

@@ -37,6 +37,9 @@ class TokenTask:
     def teacher_prompt(self, problem):
         return [*self.student_prompt(problem), 2, int(problem.answer)]
 
+    def sibling_prompt(self, problem, ids):
+        return [*self.student_prompt(problem), 2, *ids]
+
     def score(self, problem, ids, finish_reason):
         return Score(correct=int(problem.answer) in ids, process=None)
 
@@ -93,6 +96,9 @@ def train_config(**changes) -> TrainConfig:
         "checkpoint_every": 2,
         "eval_every": 3,
         "eval_problems": 4,
+        "reward": (0.0, 1.0),
+        "overlong_buffer": 0,
+        "dynamic_sampling": 0,
     }
     return TrainConfig(**fields | changes)
 
@@ -106,12 +112,8 @@ def make_trainer(tiny, work, algorithm, config=None, *, seed=0, data=None, task=
             problems() if data is None else data,
             task or TokenTask(),
             engine,
+            config.collector(),
             seed=seed,
-            prompts_per_step=config.prompts_per_step,
-            group_size=config.group_size,
-            temperature=config.temperature,
-            max_prompt_tokens=config.max_prompt_tokens,
-            max_response_tokens=config.max_response_tokens,
             max_positions=max_positions,
             rank=rank,
             world=world,

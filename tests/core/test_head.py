@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from sdpg.algorithms.divergences import Divergence
 from sdpg.core.head import Head, token_signals
 
 M, D, V = 13, 6, 17
@@ -43,10 +44,9 @@ def materialised(x, *, temperature, softcap, divergence):
 def test_values_and_gradients_for_any_upstream_gradient(divergence, chunk_elements, temperature, softcap):
     x = inputs()
     head = Head(x["weight"], x["bias"], softcap)
-    how = {"temperature": temperature, "divergence": divergence, "chunk_elements": chunk_elements}
-    logp, entropy, div = token_signals(
-        x["hidden"], head, x["targets"], teacher_hidden=x["teacher"], teacher_head=head, **how
-    )
+    how = {"temperature": temperature, "divergence": Divergence(kind=divergence), "chunk_elements": chunk_elements}
+    ours = token_signals(x["hidden"], head, x["targets"], teacher_hidden=x["teacher"], teacher_head=head, **how)
+    logp, entropy, div = ours.logp, ours.entropy, ours.div
     true = materialised(x, temperature=temperature, softcap=softcap, divergence=divergence)
     for ours, expected in zip((logp, entropy, div), true, strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-12)
@@ -63,19 +63,31 @@ def test_values_and_gradients_for_any_upstream_gradient(divergence, chunk_elemen
 def test_no_gradient_reaches_the_teacher():
     x = inputs()
     head = Head(x["weight"])
-    _, _, div = token_signals(
-        x["hidden"], head, x["targets"], divergence="reverse_kl", teacher_hidden=x["teacher"], teacher_head=head
+    ours = token_signals(
+        x["hidden"], head, x["targets"], divergence=Divergence(), teacher_hidden=x["teacher"], teacher_head=head
     )
-    assert torch.autograd.grad(div.sum(), x["teacher"], allow_unused=True) == (None,)
+    assert torch.autograd.grad(ours.div.sum(), x["teacher"], allow_unused=True) == (None,)
+    assert not ours.logq.requires_grad
+
+
+@pytest.mark.parametrize("chunk_elements", [2**20, 3 * V])
+def test_the_teachers_log_prob_of_the_target_also_without_a_divergence(chunk_elements):
+    x = inputs()
+    head = Head(x["weight"])
+    how = {"teacher_hidden": x["teacher"], "teacher_head": head, "chunk_elements": chunk_elements}
+    ours = token_signals(x["hidden"], head, x["targets"], **how)
+    expected = torch.log_softmax(x["teacher"] @ x["weight"].T, -1)[torch.arange(M), x["targets"]]
+    torch.testing.assert_close(ours.logq, expected.detach())
+    assert ours.div is None
 
 
 def test_bf16_hidden_states_are_measured_in_float32():
     x = inputs(torch.bfloat16)
-    logp, entropy, _ = token_signals(x["hidden"], Head(x["weight"]), x["targets"])
-    assert logp.dtype == entropy.dtype == torch.float32
+    ours = token_signals(x["hidden"], Head(x["weight"]), x["targets"])
+    assert ours.logp.dtype == ours.entropy.dtype == torch.float32
 
 
 def test_a_divergence_without_a_teacher_is_refused():
     x = inputs()
     with pytest.raises(ValueError, match="needs teacher_hidden"):
-        token_signals(x["hidden"], Head(x["weight"]), x["targets"], divergence="reverse_kl")
+        token_signals(x["hidden"], Head(x["weight"]), x["targets"], divergence=Divergence())

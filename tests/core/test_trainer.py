@@ -186,8 +186,8 @@ def test_another_config_starts_afresh(tiny, tmp_path):
 
 def test_a_corrupt_resume_state_is_one_clear_error(tiny, tmp_path):
     make_trainer(tiny, tmp_path / "w", baselines.make("grpo"), train_config(steps=2)).run()
-    (tmp_path / "w" / "state" / "optimizer.safetensors").write_bytes(b"broken")
-    with pytest.raises(ValueError, match=r"cannot resume from .*optimizer.safetensors.*delete .*w to train"):
+    (tmp_path / "w" / "state" / "state.safetensors").write_bytes(b"broken")
+    with pytest.raises(ValueError, match=r"cannot resume from .*state.safetensors.*delete .*w to train"):
         make_trainer(tiny, tmp_path / "w", baselines.make("grpo"), train_config(steps=4)).run()
 
 

@@ -45,9 +45,11 @@ def test_fill_replaces_in_one_pass_and_leaves_other_braces():
 def test_no_template_shows_the_privileged_context_to_the_student(name, bpe):
     task = make_task({"template": name, "verifier": "exact", "stop": [], "chat_template": False}, bpe)
     student, teacher = task.student_prompt(BRACES), task.teacher_prompt(BRACES)
+    assert "SECRET-7" in bpe.decode(teacher)
     for secret in ("SECRET-7", BRACES.solution):
         assert secret not in bpe.decode(student)
-        assert secret in bpe.decode(teacher)
+    if "{solution}" in task.template.teacher:  # the others show the answer alone
+        assert BRACES.solution in bpe.decode(teacher)
     assert BRACES.question in bpe.decode(student) and BRACES.question in bpe.decode(teacher)
     other = Problem("c", BRACES.question, "1", "another way", "x")
     assert task.student_prompt(other) == student  # it depends on the question alone

@@ -42,18 +42,7 @@ def train_run(config: dict, method: str, seed: int, *, threads: int, results: Pa
 
     def make_collector(max_positions: int, rank: int, world: int) -> Collector:
         return Collector(
-            problems,
-            task,
-            engine,
-            seed=seed,
-            prompts_per_step=train.prompts_per_step,
-            group_size=train.group_size,
-            temperature=train.temperature,
-            max_prompt_tokens=train.max_prompt_tokens,
-            max_response_tokens=train.max_response_tokens,
-            max_positions=max_positions,
-            rank=rank,
-            world=world,
+            problems, task, engine, train.collector(), seed=seed, max_positions=max_positions, rank=rank, world=world
         )
 
     identity = run_identity(resolved, [*sorted(base.glob("*.safetensors")), root / "data" / "train.parquet"])
