@@ -19,9 +19,10 @@ from typing import Any
 import yaml
 from jsonschema import Draft202012Validator
 
-from sdpg.provenance import ROOT, algorithm_fields, algorithm_files
+from sdpg.provenance import ROOT, algorithm_defaults, algorithm_fields, algorithm_files
 
 SCALES = ROOT / "config" / "scales"
+PRESETS = ROOT / "config" / "presets"
 METHODS = ROOT / "config" / "methods"
 TEMPLATES = ROOT / "sdpg" / "tasks" / "templates"
 SCHEMA = ROOT / "workflows" / "schemas" / "config.schema.json"
@@ -34,8 +35,8 @@ class ConfigError(ValueError):
 def resolve(scale: str | Path, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The complete config of a scale: its file, the overrides on top, and the schema's defaults beneath.
 
-    scale: a name in config/scales, or the path of a YAML file. overrides: dotted key -> value; a mapping is merged, any
-    other value replaces what was there; a list of names under `methods` selects methods. Raises ConfigError.
+    scale: a name in config/scales or config/presets, or the path of a YAML file. overrides: dotted key -> value; a mapping
+    is merged, any other value replaces what was there; a list of names under `methods` selects methods. Raises ConfigError.
     """
     path = _scale_path(scale)
     where = f"in {_shown(path)}"
@@ -55,9 +56,10 @@ def run_config(config: Mapping[str, Any], method: str, seed: int) -> dict[str, A
     """All that one training run depends on, and nothing else: no other method, no list of seeds, no evaluation block."""
     if method not in config["methods"]:
         raise ConfigError(f"method {method!r} is not in this config; {_nearest(method, config['methods'])}")
-    block = {**_read_mapping(METHODS / f"{method}.yaml"), **config["methods"][method]}
+    block = _method_block(method, config)
+    train = {**config["train"], **block.pop("train", {})}
     run = {"scale": config["name"], "seed": seed, "method": method, "algorithm": block}
-    return copy.deepcopy(run | {key: config[key] for key in ("model", "task", "data", "train")})
+    return copy.deepcopy(run | {key: config[key] for key in ("model", "task", "data")} | {"train": train})
 
 
 def evaluation_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,6 +117,20 @@ def available_scales() -> list[str]:
     return sorted(path.stem for path in SCALES.glob("*.yaml"))
 
 
+def available_presets() -> list[str]:
+    """The names in config/presets: scale files with the paper's, the released and matched settings."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def method_config(config: Mapping[str, Any], method: str) -> dict[str, Any]:
+    """A method's hyper-parameters under a resolved config, its dataclass's defaults included; its own `train` block too."""
+    block = _method_block(method, config)
+    fields = algorithm_defaults(block["algorithm"])
+    if "T" in fields:  # a schedule's T is the number of training steps unless it is given
+        fields["T"] = block.get("train", {}).get("steps", config["train"]["steps"])
+    return copy.deepcopy({"algorithm": block["algorithm"], **fields, **block})
+
+
 class _Loader(yaml.SafeLoader):
     """YAML 1.1 reads `1e-6` as a string and lets a key appear twice, the last one winning; both are put right here."""
 
@@ -148,15 +164,16 @@ def _read_mapping(path: Path) -> dict[str, Any]:
 
 
 def _scale_path(scale: str | Path) -> Path:
-    by_name = SCALES / f"{scale}.yaml"
-    if re.fullmatch(r"[\w.-]+", str(scale)) and by_name.is_file():
-        return by_name
+    for folder in (SCALES, PRESETS):
+        by_name = folder / f"{scale}.yaml"
+        if re.fullmatch(r"[\w.-]+", str(scale)) and by_name.is_file():
+            return by_name
     path = Path(scale)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise ConfigError(f"scale file {str(scale)!r} does not exist; give the path of a YAML file")
         return path
-    names = available_scales()
+    names = [*available_scales(), *available_presets()]
     raise ConfigError(
         f"scale {str(scale)!r} is unknown; {_nearest(str(scale), names)}, or give the path of a .yaml file"
     )
@@ -318,7 +335,22 @@ def _check_across(config: dict[str, Any], where: str) -> None:
         if not path.is_file():
             known = [file.stem for file in METHODS.glob("*.yaml")]
             raise ConfigError(f"methods.{name}: there is no {_shown(path)}; {_nearest(name, known)} ({where})")
-        _check_method(f"methods.{name}", {**_read_mapping(path), **block}, f"{where} or {_shown(path)}")
+        where_method = f"{where} or {_shown(path)}"
+        block = _method_block(name, config)
+        if "train" in block:  # a method's own settings of the training, beside its hyper-parameters
+            if not isinstance(train := block.pop("train"), dict):
+                raise ConfigError(f"methods.{name}.train: got {_show(train)}, expected a mapping ({where_method})")
+            _check_schema({**config, "train": {**config["train"], **train}}, f"methods.{name}.train, {where_method}")
+        _check_method(f"methods.{name}", block, where_method)
+
+
+def _method_block(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """A method's file with the scale's overrides on top."""
+    file, own = _read_mapping(METHODS / f"{name}.yaml"), config["methods"][name]
+    block = {**file, **own}
+    if isinstance(file.get("train"), dict) and isinstance(own.get("train"), dict):
+        block["train"] = {**file["train"], **own["train"]}
+    return block
 
 
 def _check_template(template: str, where: str) -> None:

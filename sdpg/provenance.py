@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable
 from contextlib import closing
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("sdpg", "baselines")
@@ -61,7 +62,14 @@ def algorithm_files() -> dict[str, str]:
 
 def algorithm_fields(algorithm: str) -> dict[str, str]:
     """Field name -> annotation of a method's dataclass, its project base classes' included."""
-    return _fields(algorithm_files()[algorithm], _registry()[algorithm])
+    fields = _fields(algorithm_files()[algorithm], _registry()[algorithm])
+    return {name: ast.unparse(node.annotation) for name, node in fields.items()}
+
+
+def algorithm_defaults(algorithm: str) -> dict[str, Any]:
+    """Field name -> default of a method's dataclass; a default that is no literal, and a missing one, as source text."""
+    fields = _fields(algorithm_files()[algorithm], _registry()[algorithm])
+    return {name: _literal(node.value) for name, node in fields.items()}
 
 
 def adopt_records(database: Path, workdir: Path) -> None:
@@ -153,18 +161,26 @@ def _class_origins(file: str) -> dict[str, str]:
     return origins
 
 
-def _fields(file: str, name: str) -> dict[str, str]:
+def _literal(node: ast.expr | None) -> Any:
+    if node is None:
+        return "required"
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return ast.unparse(node)
+
+
+def _fields(file: str, name: str) -> dict[str, ast.AnnAssign]:
     body = next((n for n in _tree(file).body if isinstance(n, ast.ClassDef) and n.name == name), None)
     if body is None:
         raise ValueError(f"{file} has no class {name}, which {REGISTRY} registers")
-    fields: dict[str, str] = {}
+    fields: dict[str, ast.AnnAssign] = {}
     local = {node.name for node in _tree(file).body if isinstance(node, ast.ClassDef)}
     for base in body.bases:
         if isinstance(base, ast.Name) and (origin := file if base.id in local else _class_origins(file).get(base.id)):
             fields |= _fields(origin, base.id)
     for node in body.body:
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            annotation = ast.unparse(node.annotation)
-            if not annotation.startswith("ClassVar"):
-                fields[node.target.id] = annotation
+        declared = isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+        if declared and not ast.unparse(node.annotation).startswith("ClassVar"):
+            fields[node.target.id] = node
     return fields

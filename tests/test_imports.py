@@ -17,7 +17,13 @@ ALLOWED = {
     "sdpg/tasks": {"sdpg.tasks", *LEAVES},
     "sdpg/core": {"sdpg.core", "sdpg.algorithms", "sdpg.rollout.engine", *LEAVES},
     "sdpg/evaluation": {"sdpg.evaluation", "sdpg.tasks", "sdpg.rollout", *LEAVES},
-    "sdpg/analysis": {"sdpg.analysis", "sdpg.evaluation.estimators", "sdpg.config", *LEAVES},
+    "sdpg/analysis": {
+        "sdpg.analysis",
+        "sdpg.evaluation.estimators",
+        "sdpg.config",
+        "sdpg.config_diff",
+        *LEAVES,
+    },
     "sdpg/figures": {"sdpg.figures", "sdpg.analysis", "sdpg.algorithms.schedules", "sdpg.config", *LEAVES},
 }
 
@@ -63,7 +69,8 @@ def test_no_two_files_import_each_other_in_a_circle():
 
 
 @pytest.mark.parametrize(
-    "module", ["sdpg.analysis", "sdpg.figures", "sdpg.config", "sdpg.cli", "sdpg.evaluation.estimators"]
+    "module",
+    ["sdpg.analysis", "sdpg.figures", "sdpg.config", "sdpg.config_diff", "sdpg.cli", "sdpg.evaluation.estimators"],
 )
 def test_no_torch_where_only_files_are_read(module):
     code = (

@@ -14,6 +14,7 @@ from PIL import Image
 
 from sdpg.analysis.results import Results, require, run_parameters
 from sdpg.analysis.tables import TABLES, build
+from sdpg.config_diff import difference, text
 from sdpg.io import read_json, write_atomic
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -50,6 +51,7 @@ def context(results: Results) -> dict[str, Any]:
     """All that the template shows, as plain values."""
     runs = {run: results.run_info(*run) for run in results.runs}
     first = runs[results.runs[0]]
+    blocks = _blocks(results, runs)
     return {
         "name": results.root.name,
         "methods": results.methods,
@@ -58,7 +60,8 @@ def context(results: Results) -> dict[str, Any]:
         "accuracy": results.accuracy,
         "tables": [(name, build(name, results)) for name in TABLES],
         "figures": figures(results.root / "figures"),
-        "configs": _configs(results, runs),
+        "configs": _configs(blocks),
+        "differences": differences(blocks),
         "environment": flatten({key: value for key, value in first.items() if key not in ("config", "algorithm")}),
         "checks": [(name, flatten(read_json(path))) for name, path in _checks(results.root) if path.is_file()],
         "times": phase_times(results.metrics),
@@ -123,14 +126,30 @@ def flatten(value: Any, prefix: str = "") -> list[tuple[str, str]]:
     return [pair for key, inner in value.items() for pair in flatten(inner, f"{prefix}.{key}" if prefix else str(key))]
 
 
-def _configs(results: Results, runs: dict) -> list[tuple[str, str]]:
-    """(method, YAML of its resolved config) of the first seed; what all methods share is listed once, first."""
+def differences(blocks: dict[str, dict]) -> list[tuple[str, list[tuple[str, str, str]]]]:
+    """Every method but the first with the rows (key, the first one's value, its own) in which their configs differ."""
+    first, *others = blocks.values()
+    names = list(blocks)[1:]
+    return [
+        (name, [(key, text(one), text(own)) for key, one, own in difference(first, block)])
+        for name, block in zip(names, others, strict=True)
+    ]
+
+
+def _blocks(results: Results, runs: dict) -> dict[str, dict]:
+    """Method -> the complete config of its run with the first seed, without the seed."""
     blocks = {}
     for method in results.methods:
         seed = results.seeds[0]
         path = results.run_dir(method, seed) / "run.json"
-        blocks[method] = run_parameters(runs[(method, seed)], path)
-    methods = [{key: value for key, value in block.items() if key != "seed"} for block in blocks.values()]
+        block = run_parameters(runs[(method, seed)], path)
+        blocks[method] = {key: value for key, value in block.items() if key != "seed"}
+    return blocks
+
+
+def _configs(blocks: dict[str, dict]) -> list[tuple[str, str]]:
+    """(method, YAML of its resolved config); what all methods share is listed once, first."""
+    methods = list(blocks.values())
     common = {key: value for key, value in methods[0].items() if all(block.get(key) == value for block in methods)}
     own = {
         name: {key: value for key, value in block.items() if key not in common}

@@ -1,0 +1,547 @@
+"""The presets hold what the paper and the released code say, and every key that can be set is read somewhere."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sdpg.analysis.report import differences
+from sdpg.config import (
+    PRESETS,
+    SCHEMA,
+    ConfigError,
+    available_presets,
+    available_scales,
+    method_config,
+    resolve,
+    run_config,
+)
+from sdpg.config_diff import ABSENT, complete, difference, flatten, markdown, text
+from sdpg.provenance import algorithm_defaults, algorithm_fields, algorithm_files
+from sdpg.tasks.prompts import load_template
+from sdpg.tasks.sources import build_source
+from workflows.scripts import diff_configs
+
+ROOT = Path(__file__).parents[1]
+STAND_INS = ROOT / "../shared/data/math"  # small copies of the evaluation sets, where they exist
+SIZES = ("4b", "1.7b")
+SDPG = ("methods.sdpg-ufkl", "methods.sdpg-urkl")
+
+
+def settings(name: str) -> dict:
+    """Dotted key -> value of a preset, the methods' defaults included."""
+    return flatten(complete(resolve(name)))
+
+
+def written(name: str) -> dict:
+    """Dotted key -> value of what stands in the preset's file."""
+    return flatten(yaml.safe_load((PRESETS / f"{name}.yaml").read_text(encoding="utf-8")))
+
+
+# --- all presets ----------------------------------------------------------------------------------------------------
+
+
+def test_the_presets_are_these():
+    assert available_presets() == ["matched", *(f"{w}-qwen3-{s}" for w in ("paper", "released") for s in sorted(SIZES))]
+    assert not set(available_presets()) & set(available_scales())
+
+
+@pytest.mark.parametrize("name", available_presets())
+def test_every_preset_resolves_and_every_run_of_it(name):
+    config = resolve(name)
+    assert config["name"] == name
+    for method in config["methods"]:
+        run_config(config, method, 0)
+        assert set(method_config(config, method)) >= set(algorithm_fields(method_config(config, method)["algorithm"]))
+
+
+def test_an_unknown_scale_is_told_of_the_presets_too():
+    with pytest.raises(ConfigError, match="did you mean 'paper-qwen3-4b'.*choose one of.*cpu.*released-qwen3-1.7b"):
+        resolve("paper-qwen3-4")
+
+
+# --- section 4.1 ----------------------------------------------------------------------------------------------------
+
+SECTION_4_1 = {
+    "task.template": "boxed",
+    "task.verifier": "math-verify",
+    "train.precision": "bf16",
+    "train.engine": "vllm",
+    "train.lr": 1e-6,
+    "train.warmup_steps": 10,
+    "train.weight_decay": 0.1,
+    "train.betas": [0.9, 0.999],
+    "train.clip_grad_norm": 1.0,
+    "train.steps": 400,
+    "train.prompts_per_step": 128,
+    "train.group_size": 8,
+    "train.temperature": 1.0,
+    "train.max_prompt_tokens": 2048,
+    "train.max_response_tokens": 4096,
+    "train.reward": [0, 1],
+    "train.updates_per_batch": 1,
+    "train.reduction": "group",
+    "train.overlong_buffer": 0,
+    "train.dynamic_sampling": 0,
+    "train.checkpoint_every": 10,
+    "evaluation.samples": 32,
+    "evaluation.temperature": 1.0,
+    "evaluation.engine": "vllm",
+    "methods.grpo.clip_low": 0.2,
+    "methods.grpo.clip_high": 0.2,
+    "methods.grpo.clip_dual": None,
+    "methods.grpo.kl_coef": 1e-3,
+    "methods.grpo.kl_in_reward": False,
+    "methods.grpo.normalise_std": True,
+    "methods.grpo.ratio": "token",
+    "methods.grpo.imitation": 0,
+    "methods.rlsd.clip_low": 0.2,
+    "methods.rlsd.clip_high": 0.2,
+    "methods.rlsd.kl_coef": 1e-3,
+    "methods.rlsd.eps_w": 0.2,
+    "methods.rlsd.lam": 0.5,
+    "methods.rlsd.lam_decay": None,
+    "methods.sdpg-ufkl.anchor": "ufkl",
+    "methods.sdpg-urkl.anchor": "urkl",
+    **{
+        f"{method}.{field}": value
+        for method in SDPG
+        for field, value in {
+            "alpha": 1e-3,
+            "beta_base": 1e-3,
+            "T": 400,
+            "T_warm": 50,
+            "T_decay": 350,
+            "gate": True,
+            "off_policy": False,
+            "div_clamp": None,
+            "exclude_stop": False,
+            "tis_cap": None,
+        }.items()
+    },
+}
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_paper_preset_is_section_4_1_value_by_value(size):
+    config = resolve(f"paper-qwen3-{size}")
+    found = flatten(complete(config))
+    assert {key: found[key] for key in SECTION_4_1} == SECTION_4_1
+    assert config["model"] == {"pretrained": f"Qwen/Qwen3-{size.upper()}"}
+    assert list(config["data"]["evaluation"]) == ["aime24", "aime25", "amc23"]
+    assert "dapo-math-17k" in config["data"]["train"]["path"]
+    assert not any("train" in block for block in config["methods"].values())
+    assert {"sdpg-ufkl", "sdpg-urkl", "grpo", "rlsd"} <= set(config["methods"])
+
+
+def test_the_std_of_a_group_has_the_papers_epsilon_and_is_unbiased():
+    torch = pytest.importorskip("torch")
+    from sdpg.algorithms.advantages import EPS_STD, group_normalised
+
+    assert EPS_STD == 1e-6
+    expected = 0.5 / (0.5**0.5 + 1e-6)  # rewards 0 and 1: the unbiased deviation is sqrt(1/2)
+    assert group_normalised(torch.tensor([[0.0, 1.0]]))[0, 1].item() == pytest.approx(expected)
+
+
+def test_the_tables_methods_are_there():
+    table_1, table_2 = (set(resolve(f"paper-qwen3-{size}")["methods"]) for size in SIZES)
+    assert table_1 == {"sdpg-ufkl", "sdpg-urkl", "grpo", "rlsd", "rpg", "sdpg-no-anchor"}
+    assert table_2 == {"sdpg-ufkl", "sdpg-urkl", "grpo", "rlsd", "opcd"}
+    rpg, whole = (method_config(resolve("paper-qwen3-4b"), name) for name in ("rpg", "sdpg-urkl"))
+    changed = [key for key, x, y in difference(rpg, whole) if key not in ("T_warm", "T_decay")]
+    assert changed == ["beta_base"] and rpg["beta_base"] == 0
+    bare = method_config(resolve("paper-qwen3-4b"), "sdpg-no-anchor")
+    assert difference(bare, whole) == [("alpha", 0.0, 1e-3)]
+
+
+# --- where the released code departs ---------------------------------------------------------------------------------
+
+# topic as in docs/presets.md -> key -> (paper, released); None for the values: no key can say it, both are alike
+DEPARTURES = {
+    "gate": {f"{m}.gate": (True, False) for m in SDPG},
+    "schedule": {f"{m}.{key}": (n, 0) for m in SDPG for key, n in (("T_warm", 50), ("T_decay", 350))},
+    "clip of SDPG": {
+        f"{m}.{key}": values
+        for m in SDPG
+        for key, values in {
+            "off_policy": (False, True),
+            "clip_low": (..., 0.2),
+            "clip_high": (..., 0.28),
+            "clip_dual": (..., 10),
+        }.items()
+    },
+    "clip of GRPO": {
+        "methods.grpo.clip_low": (0.2, 0.2),
+        "methods.grpo.clip_high": (0.2, 0.2),
+        "methods.grpo.clip_dual": (None, 1000),
+    },
+    "clip of RLSD": {
+        "methods.rlsd.clip_low": (0.2, 0.2),
+        "methods.rlsd.clip_high": (0.2, 0.2),
+        "methods.rlsd.clip_dual": (None, 3),
+    },
+    "updates per batch": {"train.updates_per_batch": (1, 8)},
+    "ratio on the other terms": {f"{m}.sg_rho": (True, False) for m in SDPG},
+    "dynamic sampling": {"train.dynamic_sampling": (0, 0)},
+    "overlong penalty": {"train.overlong_buffer": (0, 0)},
+    "reward": {"train.reward": ([0, 1], [-1, 1])},
+    "GRPO's KL": {"methods.grpo.kl_coef": (1e-3, 1e-3), "methods.grpo.kl_in_reward": (False, True)},
+    "RLSD's lambda": {"methods.rlsd.lam": (0.5, 0.5), "methods.rlsd.lam_decay": (None, 50)},
+    "group std": {"methods.grpo.normalise_std": (True, True)},
+    "aggregation": {"train.reduction": ("group", "micro-batch")},
+    "KL clamp": {f"{m}.div_clamp": (None, 20) for m in SDPG},
+    "KL softmax": {},
+    "KL temperature": {"train.temperature": (1, 1)},
+    "naming": {},
+    "stop tokens": {f"{m}.exclude_stop": (False, False) for m in SDPG},
+    "teacher context": {"task.template": ("boxed", "boxed-answer-hint")},
+    "OPCD": {},
+    "1.7B: response": {},
+    "1.7B: batch": {},
+    "1.7B: format": {},
+    "number of steps": {"train.steps": (400, 216)},
+}
+DEPARTURES_17 = {  # what is different at 1.7B
+    "teacher context": {"task.template": ("boxed", "answer-line-hint")},
+    "OPCD": {"methods.opcd.teacher": ("live", ABSENT)},
+    "1.7B: response": {"train.max_response_tokens": (4096, 2048)},
+    "1.7B: batch": {"train.prompts_per_step": (128, 256)},
+    "1.7B: format": {"task.verifier": ("math-verify", "exact")},
+    "number of steps": {"train.steps": (400, 108)},
+}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("topic", DEPARTURES)
+def test_every_departure_is_a_visible_setting_of_both_presets(topic, size):
+    rows = {**DEPARTURES, **DEPARTURES_17}[topic] if size == "1.7b" else DEPARTURES[topic]
+    for key, expected in rows.items():
+        for name, value in zip((f"paper-qwen3-{size}", f"released-qwen3-{size}"), expected, strict=True):
+            if value is ...:  # not read there
+                continue
+            assert settings(name).get(key, ABSENT) == value, f"{name}: {key}"
+            if value is not ABSENT:
+                assert written(name)[key] == value, f"{name}.yaml does not say {key}"
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_nothing_else_differs_between_paper_and_released(size):
+    rows = {**DEPARTURES, **DEPARTURES_17} if size == "1.7b" else DEPARTURES
+    told = {key for topic in rows.values() for key, (x, y) in topic.items() if x is not ... and x != y}
+    a, b = (complete(resolve(f"{which}-qwen3-{size}")) for which in ("paper", "released"))
+    ignored = {f"{m}.T" for m in SDPG}  # the number of steps again
+    alone = {f"methods.{m}" for m in set(a["methods"]) ^ set(b["methods"])}
+    found = {key for key, _, _ in difference(a, b) if not any(key.startswith(f"{m}.") for m in alone)}
+    assert found - ignored == {key for key in told if not any(key.startswith(f"{m}.") for m in alone)}
+    assert alone == ({"methods.opcd"} if size == "1.7b" else {"methods.rpg", "methods.sdpg-no-anchor"})
+
+
+def test_the_page_has_a_row_for_every_topic_and_names_the_keys():
+    page = (ROOT / "docs" / "presets.md").read_text(encoding="utf-8")
+    rows = {m[1].strip(): m[0] for m in re.finditer(r"^\|([^|]+)\|.*\|$", page, flags=re.M)}
+    for topic in DEPARTURES:
+        keys = {**DEPARTURES, **DEPARTURES_17}[topic]
+        assert topic in rows
+        for key in keys:
+            if topic not in ("group std", "KL temperature", "OPCD"):
+                assert key.rsplit(".", 1)[1] in rows[topic], f"{topic}: {key}"
+    for preset in available_presets():
+        assert f"`{preset}`" in page
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_mini_batches_are_whole(size):
+    for which in ("paper", "released"):
+        train = resolve(f"{which}-qwen3-{size}")["train"]
+        assert train["prompts_per_step"] % train["updates_per_batch"] == 0
+    assert train["prompts_per_step"] // train["updates_per_batch"] == {"4b": 16, "1.7b": 32}[size]
+
+
+def test_the_teachers_context():
+    paper = load_template("boxed").teacher_text("Q?", "ANSWER", "SOLUTION")
+    assert "SOLUTION" in paper and "[Instruction]" in paper
+    for name in ("boxed-answer-hint", "answer-line-hint"):
+        template = load_template(name)
+        teacher = template.teacher_text("Q?", "ANSWER", "SOLUTION")
+        assert teacher == template.student_text("Q?") + "[Hint] The correct answer is ANSWER.\n"
+    assert load_template("boxed-answer-hint").student == load_template("boxed").student
+
+
+@pytest.mark.skipif(not STAND_INS.is_dir(), reason="needs copies of the evaluation sets in ../shared/data/math")
+@pytest.mark.parametrize("name", available_presets())
+def test_the_evaluation_sets_load_with_the_presets_columns(name):
+    sizes = {}
+    for task, source in resolve(name)["data"]["evaluation"].items():
+        problems = build_source({**source, "path": str(STAND_INS / f"{task}.jsonl")}, f"evaluation.{task}")
+        sizes[task] = len(problems)
+        assert all(re.fullmatch(r"-?\d+", problem.answer) for problem in problems)  # what `exact` counts on
+    assert sizes == {"aime24": 30, "aime25": 30, "amc23": 40}
+
+
+# --- matched ---------------------------------------------------------------------------------------------------------
+
+
+def test_matched_is_the_papers_set_up_and_only_the_loss_differs():
+    config, paper = resolve("matched"), resolve("paper-qwen3-4b")
+    for key in ("model", "task", "data", "train", "evaluation"):
+        assert config[key] == paper[key], key
+    expected = {"sdpg-ufkl", "sdpg-urkl", "rpg", "sdpg-no-anchor", "sdpg-no-gate", "sdpg-no-schedule"}
+    expected |= {"grpo", "rlsd", "opcd", "opsd", "sdpo", "grpo-double", "grpo-imitation"}
+    assert set(config["methods"]) == expected
+    first = complete(config, "sdpg-ufkl")
+    for method in config["methods"]:
+        outside = [key for key, _, _ in difference(first, complete(config, method)) if not key.startswith("algorithm.")]
+        assert outside == (["train.group_size"] if method == "grpo-double" else []), method
+    for method in ("sdpg-ufkl", "sdpg-urkl", "grpo", "rlsd"):
+        assert method_config(config, method) == method_config(paper, method)
+
+
+@pytest.mark.parametrize(
+    ("method", "field"), [("sdpg-no-anchor", "alpha"), ("sdpg-no-gate", "gate"), ("grpo-imitation", "imitation")]
+)
+def test_an_ablation_of_matched_changes_one_field(method, field):
+    config = resolve("matched")
+    whole = "grpo" if method.startswith("grpo") else "sdpg-urkl"
+    rows = difference(method_config(config, whole), method_config(config, method))
+    assert [key for key, _, _ in rows] == [field]
+
+
+# --- the differences of two configs ----------------------------------------------------------------------------------
+
+
+def test_difference_of_two_mappings():
+    a = {"name": "a", "x": {"one": 1, "two": [1, 2], "flag": True}, "only": None}
+    b = {"name": "b", "x": {"one": 1.0, "two": [1, 3], "flag": 1}, "new": {"deep": "z"}}
+    rows = difference(a, b)
+    assert rows == [
+        ("x.two", [1, 2], [1, 3]),
+        ("x.flag", True, 1),
+        ("only", None, ABSENT),
+        ("new.deep", ABSENT, "z"),
+    ]
+    assert difference(a, a) == []
+    assert [key for key, _, _ in difference(a, b, ignore=())][0] == "name"
+    assert [text(value) for value in (None, True, [0, 1], 1e-6, "a", ABSENT)] == [
+        "null",
+        "true",
+        "[0, 1]",
+        "1.0e-06",
+        "a",
+        "-",
+    ]
+    assert markdown([("k", "a|b", 2)], "A", "B") == "| key | A | B |\n| --- | --- | --- |\n| `k` | a\\|b | 2 |\n"
+    assert markdown([], "A", "B") == "A and B do not differ.\n"
+
+
+@pytest.mark.parametrize("algorithm", algorithm_files())
+def test_defaults_read_from_the_source_are_those_of_the_class(algorithm):
+    pytest.importorskip("torch")
+    import dataclasses
+
+    import baselines
+
+    fields = dataclasses.fields(baselines.REGISTRY[algorithm])
+    assert algorithm_defaults(algorithm) == {field.name: field.default for field in fields}
+
+
+def test_a_schedules_length_is_the_number_of_steps():
+    config = resolve("cpu", {"train.steps": 37, "methods": ["sdpg-ufkl", "grpo"]})
+    assert method_config(config, "sdpg-ufkl")["T"] == 37
+    assert method_config(config, "sdpg-ufkl")["T_warm"] == 20  # the scale's own
+    assert "T" not in method_config(config, "grpo")
+
+
+@pytest.fixture
+def printed(monkeypatch, capsys):
+    """Run the command with these arguments and return what it prints."""
+
+    def call(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["diff_configs.py", *arguments])
+        diff_configs.main()
+        return capsys.readouterr().out
+
+    return call
+
+
+def test_the_command_on_two_presets(printed):
+    out = printed("paper-qwen3-1.7b", "released-qwen3-1.7b")
+    assert out.startswith("Only in paper-qwen3-1.7b: opcd.\n\n| key | paper-qwen3-1.7b | released-qwen3-1.7b |\n")
+    for row in (
+        "| `train.reward` | [0.0, 1.0] | [-1.0, 1.0] |",
+        "| `train.max_response_tokens` | 4096 | 2048 |",
+        "| `methods.sdpg-ufkl.sg_rho` | true | false |",
+        "| `methods.rlsd.lam_decay` | null | 50 |",
+    ):
+        assert f"{row}\n" in out
+    assert "`train.lr`" not in out and "methods.opcd" not in out
+    assert printed("cpu", "cpu") == "cpu and cpu do not differ.\n"
+
+
+def test_the_command_on_methods(printed):
+    out = printed("paper-qwen3-4b", "released-qwen3-4b", "--method", "grpo")
+    assert "| `algorithm.clip_dual` | null | 1000.0 |\n" in out and "sdpg" not in out
+    out = printed("matched", "--method-a", "grpo", "--method-b", "sdpg-urkl")
+    assert out.startswith("| key | matched: grpo | matched: sdpg-urkl |\n")
+    assert "| `algorithm.algorithm` | grpo | sdpg |\n" in out and "`train." not in out
+    out = printed("matched", "--method-a", "grpo", "--method-b", "grpo-double")
+    assert out.splitlines()[2:] == ["| `train.group_size` | 8 | 16 |"]
+    assert "| `train.steps` | 160 | 20 |\n" in printed("cpu", "--set", "train.steps=20")
+
+
+def test_the_command_names_a_mistake(printed):
+    with pytest.raises(ConfigError, match="'grpp'.*did you mean 'grpo'"):
+        printed("matched", "--method", "grpp")
+    with pytest.raises(SystemExit):
+        printed("matched", "--method-a", "grpo")
+
+
+def test_the_report_shows_each_method_against_the_first():
+    blocks = {name: complete(resolve("matched"), name) for name in ("grpo", "grpo-double", "grpo-imitation")}
+    assert differences(blocks) == [
+        ("grpo-double", [("train.group_size", "8", "16")]),
+        ("grpo-imitation", [("algorithm.imitation", "0.0", "0.1")]),
+    ]
+    assert differences({"grpo": blocks["grpo"]}) == []
+
+
+# --- every key is read ------------------------------------------------------------------------------------------------
+
+# block of the schema -> where a read of its keys counts (a key called `seed` or `path` is read somewhere in any program)
+READERS = {
+    "": ("workflows/rules", "workflows/scripts", "sdpg/tasks/data.py", "sdpg/base_model.py"),
+    "model": ("sdpg/base_model.py",),
+    "model.warm_start": ("sdpg/warm_start.py", "sdpg/base_model.py"),
+    "task": ("sdpg/tasks", "workflows/scripts/compose.py"),
+    "data": ("sdpg/tasks", "workflows/scripts/compose.py"),
+    "train": ("sdpg/core", "workflows/scripts/compose.py"),
+    "evaluation": ("sdpg/evaluation",),
+    "resources": ("workflows/rules",),
+}
+
+
+def schema_keys(schema: dict) -> list[tuple[str, str]]:
+    """(block, key) of every key of the schema; the keys of $defs.source count as `data`'s."""
+    found = []
+
+    def walk(node: dict, path: str) -> None:
+        for key, inner in node.get("properties", {}).items():
+            found.append((path, key))
+            walk(inner, f"{path}.{key}".lstrip("."))
+
+    walk(schema, "")
+    walk(schema.get("$defs", {}).get("source", {}), "data")
+    return found
+
+
+def reads(source: str) -> set[str]:
+    """Names that Python code reads: attributes, keys of subscripts, .get and .pop, texts that are compared with `==` or
+    listed, and parameters that their function uses. Assignments, keyword arguments and declared fields are no reads."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+            found.add(node.attr)
+        elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load):
+            found |= _texts([node.slice])
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("get", "pop"):
+            found |= _texts(node.args[:1])
+        elif isinstance(node, ast.Compare):
+            found |= _texts([node.left, *node.comparators])
+        elif isinstance(node, ast.For | ast.comprehension) and isinstance(node.iter, ast.Tuple | ast.List):
+            found |= _texts(node.iter.elts)
+        elif isinstance(node, ast.FunctionDef):
+            names = {a.arg for a in [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]}
+            used = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+            found |= names & used
+    return found
+
+
+def reads_of_rules(source: str) -> set[str]:
+    """The same of a .smk file, which is no Python: x["key"] and .get("key")."""
+    source = re.sub(r"#.*", "", source)
+    return {a or b for a, b in re.findall(r"\[[\"']([\w-]+)[\"']\]|\.get\([\"']([\w-]+)[\"']", source)}
+
+
+def _texts(nodes: Iterable[ast.expr]) -> set[str]:
+    return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+
+def readers(block: str) -> set[str]:
+    """What is read in the files that may read a block's keys: its own entry of READERS, or its nearest parent's."""
+    while block not in READERS:
+        block = block.rpartition(".")[0]
+    found: set[str] = set()
+    for place in READERS[block]:
+        path = ROOT / place
+        assert path.exists(), place
+        for file in [path] if path.is_file() else sorted(path.rglob("*")):
+            if file.suffix == ".py":
+                found |= reads(file.read_text(encoding="utf-8"))
+            elif file.suffix == ".smk":
+                found |= reads_of_rules(file.read_text(encoding="utf-8"))
+    return found
+
+
+def unread(schema: dict) -> list[str]:
+    keys = schema_keys(schema)
+    known = {block: readers(block) for block in {block for block, _ in keys}}
+    return [f"{block}.{key}".lstrip(".") for block, key in keys if key not in known[block]]
+
+
+def unread_fields(source: str, fields: Iterable[str]) -> list[str]:
+    """Fields of a method that its file never reads from `self`."""
+    tree = ast.parse(source)
+    used = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.ctx, ast.Load)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "self"
+    }
+    return [field for field in fields if field not in used]
+
+
+def test_every_key_of_the_schema_is_read():
+    assert unread(json.loads(SCHEMA.read_text(encoding="utf-8"))) == []
+
+
+@pytest.mark.parametrize("algorithm", algorithm_files())
+def test_every_field_of_a_method_is_read(algorithm):
+    source = (ROOT / algorithm_files()[algorithm]).read_text(encoding="utf-8")
+    assert unread_fields(source, algorithm_fields(algorithm)) == []
+
+
+@pytest.mark.parametrize(
+    "block", ["", "model.warm_start", "task", "train", "evaluation", "evaluation.lm_eval", "resources"]
+)
+def test_a_planted_key_is_found_unread(block):
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    node = schema
+    for key in filter(None, block.split(".")):
+        node = node["properties"][key]
+    node["properties"]["planted_key"] = {"type": "integer"}
+    assert unread(schema) == [f"{block}.planted_key".lstrip(".")]
+
+
+def test_a_planted_field_is_found_unread():
+    source = "class M:\n    lr: float = 1.0\n    planted: float = 0.5\n\n    def f(self, s):\n"
+    source += "        return self.lr * s.planted\n"
+    assert unread_fields(source, ["lr", "planted"]) == ["planted"]
+
+
+def test_what_counts_as_a_read():
+    source = (
+        '"""declared"""\nclass C:\n    declared: int = 0\n'
+        'def f(used, declared, x):\n    x.stored = make(declared=1)\n    x["kept"] = 2\n'
+        '    if x == "compared" or used:\n        return x.attr + x["key"] + x.get("got") + x.pop("popped")\n'
+        '    return [y for y in ("listed",)]\n'
+    )
+    assert reads(source) == {"used", "x", "compared", "attr", "key", "get", "got", "pop", "popped", "listed"}
+    assert reads_of_rules('a = CONFIG["one"]\nb = x.get("two")  # CONFIG["three"]\n') == {"one", "two"}
