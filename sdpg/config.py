@@ -35,12 +35,13 @@ class ConfigError(ValueError):
 def resolve(scale: str | Path, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The complete config of a scale: its file, the overrides on top, and the schema's defaults beneath.
 
-    scale: a name in config/scales or config/presets, or the path of a YAML file. overrides: dotted key -> value; a mapping
+    scale: a name in config/scales or config/presets, or the path of a YAML file; a file may say `extends: NAME` and give only
+    what differs. overrides: dotted key -> value; a mapping
     is merged, any other value replaces what was there; a list of names under `methods` selects methods. Raises ConfigError.
     """
     path = _scale_path(scale)
     where = f"in {_shown(path)}"
-    config = _read_mapping(path)
+    config = _read_scale(path)
     for key, value in (overrides or {}).items():
         _override(config, key, value)
     if overrides:
@@ -161,6 +162,20 @@ def _read_mapping(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ConfigError(f"{_shown(path)}: expected a mapping of keys to values, got {_show(value)}")
     return value
+
+
+def _read_scale(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A scale file on top of the one that its key `extends` names, if it has one; mappings are merged key by key."""
+    own = _read_mapping(path)
+    if "extends" not in own:
+        return own
+    parent = _scale_path(own.pop("extends"))
+    if parent in (*below, path):
+        raise ConfigError(f"{_shown(path)}: extends {_shown(parent)}, which extends this file in turn")
+    config = _read_scale(parent, (*below, path))
+    for key, value in own.items():
+        _override(config, str(key), value)
+    return config
 
 
 def _scale_path(scale: str | Path) -> Path:

@@ -254,3 +254,19 @@ def test_resolving_twice_gives_equal_and_separate_dicts():
     first["train"]["betas"].append(0)
     run_config(second, "grpo", 0)["train"]["betas"].append(0)
     assert second == before == resolve("cpu")
+
+
+def test_a_scale_file_may_extend_another_and_say_only_what_differs(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: cpu\nname: mine\ntrain: {lr: 1e-3}\nmethods: {rlsd: {lam: 0.3}}\n")
+    ours, cpu = resolve(path), resolve("cpu")
+    assert ours["train"] == {**cpu["train"], "lr": 1e-3}
+    assert list(ours["methods"]) == [*cpu["methods"], "rlsd"] and ours["methods"]["rlsd"] == {"lam": 0.3}
+    assert ours["model"] == cpu["model"] and ours["name"] == "mine"
+
+
+def test_scale_files_that_extend_each_other_in_a_circle_are_refused(tmp_path):
+    for name, other in (("a", "b"), ("b", "a")):
+        (tmp_path / f"{name}.yaml").write_text(f"extends: {tmp_path / other}.yaml\nname: {name}\n")
+    with pytest.raises(ConfigError, match="in turn"):
+        resolve(tmp_path / "a.yaml")
