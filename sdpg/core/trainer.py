@@ -130,7 +130,10 @@ class Trainer:
             if self.rank == 0:
                 print(f"{self.title}: going on after step {done} of {c.steps}", file=sys.stderr, flush=True)
         elif self.rank == 0:
-            shutil.rmtree(self.work, ignore_errors=True)  # of another config
+            if (self.work / "state").exists():
+                why = "the unfinished run found there had another config, code or data; starting afresh"
+                print(f"{self.title}: {why}", file=sys.stderr, flush=True)
+            shutil.rmtree(self.work, ignore_errors=True)
             self.work.mkdir(parents=True)
             checkpoint.save_policy(self.models.policy, self.tokenizer, self.work / "checkpoints", 0)
         distributed.barrier()

@@ -176,10 +176,11 @@ def test_ctrl_c_finishes_the_step_and_saves(tiny, tmp_path, monkeypatch):
     assert stopped == whole
 
 
-def test_another_config_starts_afresh(tiny, tmp_path):
+def test_another_config_starts_afresh_and_says_so(tiny, tmp_path, capsys):
     make_trainer(tiny, tmp_path / "w", baselines.make("grpo"), train_config(steps=2)).run()
     other = make_trainer(tiny, tmp_path / "w", baselines.make("opcd"), train_config(steps=2))
     other.run()
+    assert "had another config, code or data; starting afresh" in capsys.readouterr().err
     rows = read_rows(tmp_path / "w" / "metrics.jsonl")
     assert len(rows) == 2 and "loss_distillation" in rows[0]
 
