@@ -69,17 +69,22 @@ METHODS = {
     "opsd": Style("OPSD", "#cc79a7", _LONG, "P"),
     "sdpo": Style("SDPO", "#009e73", _DASH, "X"),
     "sdft": Style("SDFT", "#882255", _DASHDOT, "<"),
+    "rpg": Style("RPG (no distillation)", "#332288", _LONG, ">"),
+    "sdpg-no-anchor": Style("SDPG without anchor", "#117733", _DOT, "p"),
+    "sdpg-no-gate": Style("SDPG without gate", "#aa4499", _DASHDOTDOT, "d"),
+    "sdpg-no-schedule": Style("SDPG without schedule", "#999933", _SOLID, "h"),
 }
 _SPARE = [  # for every other method name, in the order in which they are asked for
-    ("#332288", _LONG, ">"),
-    ("#44aa99", _SOLID, "h"),
-    ("#117733", _DOT, "p"),
-    ("#aa4499", _DASHDOTDOT, "d"),
-    ("#bb5566", _SOLID, "8"),
-    ("#808080", _DASH, "H"),
-    ("#999933", _DASHDOT, "s"),
+    ("#2b8073", _SOLID, "*"),
+    ("#bb5566", _DASH, "8"),
+    ("#808080", _DASHDOT, "H"),
     ("#5c3a1e", _LONG, "^"),
+    ("#6699cc", _DOT, "v"),
+    ("#994455", _DASHDOTDOT, "s"),
+    ("#997700", _SOLID, "X"),
+    ("#225555", _DASH, "o"),
 ]
+_PUBLISHED = {"linestyle": (0, (3, 1.5)), "linewidth": 0.9, "markersize": 4.2, "markerfacecolor": "white"}
 
 
 def method_styles(methods: Iterable[str]) -> dict[str, Style]:
@@ -123,6 +128,18 @@ def line(axes: Axes, x, y, style: Style, *, markers: bool | int = True, **option
         label=style.label,
         **options,
     )[0]
+
+
+def published(axes: Axes, x, y, style: Style, *, markers: int) -> Line2D:
+    """A published curve in the colour of its method: thin and dashed, with `markers` open markers."""
+    every = max(1, len(np.atleast_1d(x)) // markers)
+    look = {"color": style.color, "marker": style.marker, "markeredgewidth": 0.8, "markevery": every}
+    return axes.plot(x, y, label=f"_published {style.label}", **look, **_PUBLISHED)[0]
+
+
+def published_handle(label: str) -> Line2D:
+    """Legend entry of all published curves."""
+    return Line2D([], [], color=GREY, marker="o", markeredgewidth=0.8, label=label, **_PUBLISHED)
 
 
 def band(axes: Axes, x, low, high, style: Style, methods: int = 1) -> None:

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "analysis"))
 from fake_results import write_results  # noqa: E402
 
 from sdpg.analysis.scores import write_scores  # noqa: E402
+from sdpg.figures import SHOWN  # noqa: E402
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
 
@@ -34,3 +35,19 @@ def tree(tmp_path_factory):
     """Three methods, three seeds, two sets, smoothed rollout metrics; read only."""
     methods = ("sdpg-ufkl", "grpo", "opcd")
     return build(tmp_path_factory.mktemp("results") / "fake", methods=methods, steps=80, every=20, problems=6)
+
+
+@pytest.fixture(scope="session")
+def comparison(tmp_path_factory):
+    """Every method of the figures that compare certain ones, two seeds, on the paper's sets; read only."""
+    methods = tuple(dict.fromkeys(method for shown in SHOWN.values() for method in shown))
+    return build(
+        tmp_path_factory.mktemp("comparison") / "fake",
+        methods=methods,
+        seeds=(0, 1),
+        tasks=("aime24", "aime25", "amc23"),
+        steps=80,
+        every=20,
+        problems=3,
+        lm_eval=False,
+    )

@@ -11,18 +11,35 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from sdpg.figures import FIGURES, beta_schedule, final_accuracy, make, published_curves, training_curves
+from sdpg.figures import (
+    FIGURES,
+    SHOWN,
+    ablations,
+    beta_schedule,
+    curves,
+    final_accuracy,
+    make,
+    published_curves,
+    self_distillation,
+    training_curves,
+)
 
 MODULES = {
     module.__name__.rsplit(".", 1)[1]: module
-    for module in (beta_schedule, final_accuracy, published_curves, training_curves)
+    for module in (ablations, beta_schedule, final_accuracy, published_curves, self_distillation, training_curves)
 }
 LONG = "a-method-of-a-user-with-a-rather-long-name"
 
 
 @pytest.fixture(scope="module")
-def drawn(tree):
-    return {name: module.draw(tree) for name, module in MODULES.items()}
+def trees(tree, comparison):
+    """Figure -> the tree that it is drawn from."""
+    return {name: comparison if name in SHOWN else tree for name in FIGURES}
+
+
+@pytest.fixture(scope="module")
+def drawn(trees):
+    return {name: module.draw(trees[name]) for name, module in MODULES.items()}
 
 
 def lines(ax, label):
@@ -34,7 +51,8 @@ def test_every_listed_figure_has_its_module():
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_three_files_the_same_each_time(tree, drawn, tmp_path, name):
+def test_three_files_the_same_each_time(trees, drawn, tmp_path, name):
+    tree = trees[name]
     paths = make(name, tree, tmp_path / "one")
     assert [path.name for path in paths] == [f"{name}.{kind}" for kind in ("pdf", "png", "csv")]
     again = make(name, tree, tmp_path / "two")
@@ -74,9 +92,118 @@ def test_training_curves_numbers_by_hand(tree, drawn):
     assert first["mean"] == pytest.approx(rewards.loc[1:3].to_numpy().mean())  # shorter at the ends, never shifted
 
 
+def texts_of(figure):
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_a_comparison_is_the_training_curves_of_its_methods(comparison, drawn, name):
+    figure, data = drawn[name]
+    runs = data.query("source == 'runs'").drop(columns="source").reset_index(drop=True)
+    all_runs = training_curves.draw(comparison)[1]
+    expected = all_runs[all_runs["method"].isin(SHOWN[name])]
+    order = ["panel", "method", "step"]
+    pd.testing.assert_frame_equal(
+        runs.sort_values(order, ignore_index=True), expected.sort_values(order, ignore_index=True)
+    )
+    assert set(runs["method"]) == set(SHOWN[name])
+    labels = texts_of(figure)[: len(SHOWN[name])]
+    panels = dict(zip(runs["panel"].unique(), figure.axes, strict=True))
+    for (panel, method), rows in runs.groupby(["panel", "method"]):
+        (line,) = lines(panels[panel], labels[SHOWN[name].index(method)])
+        np.testing.assert_allclose(line.get_xydata(), rows[["step", "mean"]].to_numpy())
+
+
+def test_ablations_are_named_by_what_is_left_out(drawn):
+    assert texts_of(drawn["ablations"][0])[:6] == [
+        "SDPG-URKL (full)",
+        "without distillation (β = 0)",
+        "without anchor (α = 0)",
+        "without gate",
+        "without schedule",
+        "GRPO",
+    ]
+
+
+@pytest.mark.parametrize(
+    "name, method, published, label, reward",  # reward: the first value that the paper's figure shows
+    [
+        ("ablations", "rpg", "sdpg-urkl-beta0", "without distillation (β = 0)", -0.607),
+        ("self_distillation", "opcd", "opcd", "OPCD", -0.947),
+    ],
+)
+def test_published_curves_lie_over_the_same_benchmarks(comparison, drawn, name, method, published, label, reward):
+    figure, data = drawn[name]
+    number = "fig5" if name == "ablations" else "fig6"
+    overlaid = data.query("source == 'published'")
+    assert set(overlaid["panel"]) == {"aime24", "aime25", "amc23", "reward", "entropy", "response_length"}
+    ours = {"rpg": "sdpg-urkl-beta0", "sdpg-no-anchor": "sdpg-urkl-alpha0"}
+    there = set(comparison.published_curves.query("figure == @number")["method"])
+    assert set(overlaid["method"]) == {m for m in SHOWN[name] if ours.get(m, m) in there}
+    for ax, panel in zip(figure.axes, overlaid["panel"].unique(), strict=True):
+        curve = comparison.published_curves.query("figure == @number and method == @published and metric == @panel")
+        (line,) = lines(ax, f"_published {label}")
+        assert line.get_linestyle() == "--"
+        values = (curve["value"] + 1) / 2 if panel == "reward" else curve["value"]  # our runs count 0 and 1
+        np.testing.assert_allclose(line.get_xydata(), np.column_stack([curve["step"], values]))
+        rows = overlaid.query("panel == @panel and method == @method")
+        np.testing.assert_allclose(line.get_xydata(), rows[["step", "mean"]].to_numpy())
+        if panel == "reward":
+            assert line.get_ydata()[0] == pytest.approx((reward + 1) / 2)
+    assert all(ax.get_ylim()[0] >= 0 for ax in figure.axes)
+    assert any(text.startswith("published: Qwen3-") and f"Figure {number[-1]}" in text for text in texts_of(figure))
+
+
+def test_published_rewards_follow_the_scale_of_the_runs(make_tree):
+    tree = make_tree(methods=("grpo", "opcd"), seeds=(0,), tasks=("amc23",), problems=3, steps=4, every=2)
+    for method in tree.methods:
+        path = tree.run_dir(method, 0) / "run.json"
+        path.write_text(path.read_text().replace('"train": {', '"train": {"reward": [-1, 1], '))
+        path = tree.run_dir(method, 0) / "metrics.jsonl"
+        path.write_text(path.read_text().replace('"reward": 0', '"reward": -0'))
+    figure, data = self_distillation.draw(tree)
+    rewards = data.query("panel == 'reward' and method == 'grpo'").set_index("step")["mean"]
+    published = data.query("panel == 'reward' and method == 'grpo' and source == 'published'")
+    assert published["mean"].iloc[0] == -0.947
+    assert figure.axes[1].get_ylim()[0] < rewards.min()  # nothing below 0 is cut off
+
+
+@pytest.mark.parametrize(
+    "tasks, panels",
+    [
+        (("chain", "chain-long"), []),
+        (("aime24", "chain"), ["aime24"]),  # lengths and entropies of other problems do not compare
+        (("reward",), []),
+        (("amc23",), ["amc23", "reward", "entropy", "response_length"]),
+    ],
+)
+def test_panels_that_correspond_to_the_papers(comparison, tasks, panels):
+    published = set(comparison.published_curves["metric"])
+    assert curves.corresponding(tasks, published) == panels
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_other_sets_have_no_published_curves(make_tree, name):
+    tree = make_tree(methods=SHOWN[name][-2:], seeds=(0,), problems=3, steps=4, every=2, lm_eval=False)
+    figure, data = MODULES[name].draw(tree)
+    assert set(data["source"]) == {"runs"}
+    assert not [line for ax in figure.axes for line in ax.get_lines() if line.get_label().startswith("_published")]
+    assert not [text for text in texts_of(figure) if "published" in text]
+
+
+@pytest.mark.parametrize(
+    "methods, message", [(("grpo", "gspo"), "has only grpo of them"), (("gspo", "dapo"), "has none of them")]
+)
+@pytest.mark.parametrize("name", SHOWN)
+def test_a_comparison_of_one_method_is_refused(comparison, tmp_path, name, methods, message):
+    with pytest.raises(ValueError, match=message):
+        make(name, replace(comparison, methods=methods), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("steps, window", [(4, 1), (39, 1), (40, 3), (160, 9), (400, 21)])
 def test_smoothing_window(steps, window):
-    assert training_curves.smoothing_window(steps) == window
+    assert curves.smoothing_window(steps) == window
 
 
 def test_smoothing_is_stated(drawn):
@@ -190,7 +317,7 @@ def test_layout_for_other_numbers_of_sets_and_methods(make_tree, sets, methods, 
     assert len(figure.axes) % 3 == 0  # extra panels fill the last row
     assert set(tasks) <= set(data["panel"])
     nothing_overlaps(figure)
-    for module in (final_accuracy, beta_schedule):
+    for module in (final_accuracy, beta_schedule, self_distillation):
         nothing_overlaps(module.draw(tree)[0])
 
 

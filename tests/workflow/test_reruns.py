@@ -16,6 +16,7 @@ SMOKE = ("--config", "scale=smoke")
 ANALYSIS = {
     "scores.csv, with intervals and paired comparisons",
     "figure training_curves",
+    "figure self_distillation",
     "figure final_accuracy",
     "table main",
     "table lm_eval",

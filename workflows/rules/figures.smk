@@ -1,4 +1,6 @@
 # Figures, tables and the report: they read files only. A figure or table depends on its own module and the shared ones.
+from sdpg.figures import SHOWN
+
 RECORDS = run_files("runs/{method}/seed{seed}/run.json")
 METRICS = run_files("runs/{method}/seed{seed}/metrics.jsonl")
 SCORES = list(rules.scores.output)
@@ -8,7 +10,15 @@ FIGURES = {
     "training_curves": SCORES + METRICS,
     "final_accuracy": SCORES,
     "beta_schedule": RECORDS + METRICS,
+    "ablations": SCORES + RECORDS + METRICS + ["results/published/curves.csv"],
+    "self_distillation": SCORES + RECORDS + METRICS + ["results/published/curves.csv"],
     "published_curves": ["results/published/curves.csv", "results/published/tables.csv"],
+}
+# A figure of certain methods is planned where the config has at least two of them.
+FIGURES = {
+    name: files
+    for name, files in FIGURES.items()
+    if name not in SHOWN or len(set(SHOWN[name]) & set(METHODS)) >= 2
 }
 TABLES = {"main": SCORES, **({"lm_eval": [*SCORES, *BASE_LM_EVAL]} if LM_EVAL else {})}
 FIGURE_SOURCES = sources("plot", without={f"sdpg/figures/{name}.py" for name in FIGURES})
