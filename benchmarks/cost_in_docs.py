@@ -3,6 +3,7 @@
 python benchmarks/cost_in_docs.py
 """
 
+import argparse
 import json
 import re
 from pathlib import Path
@@ -37,5 +38,6 @@ def measured() -> dict[str, float]:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
     for page in sorted(PAGES.glob("*.md")):
         page.write_text(fill(page.read_text(encoding="utf-8"), measured()), encoding="utf-8")

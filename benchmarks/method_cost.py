@@ -4,7 +4,7 @@
 
 All methods take turns step by step in one process, so that a slow moment of the machine meets all of them alike. The learning
 rate is 0: every method works on the base model's own rollouts, of the same problems with the same seeds. Steps lie in the
-middle of training, where beta > 0. It needs the scale's base model and data (`snakemake --config scale=cpu base_model data`).
+middle of training, where beta > 0. It needs the scale's base model and data (`snakemake base_model data --config scale=cpu`).
 """
 
 import ctypes
@@ -232,7 +232,7 @@ def main() -> None:
         (root / "data" / "train.parquet", "data"),
     ):
         if not path.is_file():
-            raise ValueError(f"{path} is missing; run `snakemake --config scale={args.scale} {rule}` first")
+            raise ValueError(f"{path} is missing; run `snakemake {rule} --config scale={args.scale}` first")
     report = measure(config, names, args)
     write_json(args.out / "method_cost.json", report)
     with write_atomic(args.out / "method_cost.md") as file:

@@ -25,6 +25,7 @@ SCALES = ROOT / "config" / "scales"
 PRESETS = ROOT / "config" / "presets"
 METHODS = ROOT / "config" / "methods"
 TEMPLATES = ROOT / "sdpg" / "tasks" / "templates"
+FORGETTING = ROOT / "sdpg" / "evaluation" / "tasks"
 SCHEMA = ROOT / "workflows" / "schemas" / "config.schema.json"
 
 
@@ -345,6 +346,12 @@ def _check_across(config: dict[str, Any], where: str) -> None:
                 f"raise samples or drop {k} ({where})"
             )
     _check_template(config["task"]["template"], where)
+    forgetting = (evaluation["lm_eval"] or {}).get("forgetting")
+    known = ["reverse", *sorted(path.stem for path in FORGETTING.glob("*.yaml"))]
+    if forgetting is not None and forgetting not in known:
+        raise ConfigError(
+            f"evaluation.lm_eval.forgetting: got {_show(forgetting)}; {_nearest(forgetting, known)} ({where})"
+        )
     for name, block in config["methods"].items():
         path = METHODS / f"{name}.yaml"
         if not path.is_file():

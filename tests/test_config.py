@@ -270,3 +270,8 @@ def test_scale_files_that_extend_each_other_in_a_circle_are_refused(tmp_path):
         (tmp_path / f"{name}.yaml").write_text(f"extends: {tmp_path / other}.yaml\nname: {name}\n")
     with pytest.raises(ConfigError, match="in turn"):
         resolve(tmp_path / "a.yaml")
+
+
+def test_an_unknown_forgetting_task_names_the_nearest():
+    with pytest.raises(ConfigError, match="forgetting: got 'revers'; did you mean 'reverse'"):
+        resolve("cpu", {"evaluation.lm_eval.forgetting": "revers"})

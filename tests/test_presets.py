@@ -397,9 +397,11 @@ def test_the_command_on_methods(printed):
 
 def test_the_command_names_a_mistake(printed):
     with pytest.raises(ConfigError, match="'grpp'.*did you mean 'grpo'"):
-        printed("matched", "--method", "grpp")
+        printed("matched", "matched", "--method", "grpp")
     with pytest.raises(SystemExit):
         printed("matched", "--method-a", "grpo")
+    with pytest.raises(SystemExit):
+        printed("matched")
 
 
 def test_the_report_shows_each_method_against_the_first():

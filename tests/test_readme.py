@@ -53,3 +53,10 @@ def test_the_two_commands_are_near_the_top_and_exist():
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(((?!https?:)[^)#]+)\)", README))))
 def test_every_link_in_the_readme_leads_somewhere(link):
     assert (ROOT / link).exists()
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name)
+def test_targets_stand_before_config_which_would_swallow_them(path):
+    for command in re.findall(r"snakemake [^`\n#]*--config ([^`\n#]*)", path.read_text(encoding="utf-8")):
+        for word in command.split():
+            assert "=" in word or word.startswith("-"), f"{path.name}: {command!r} puts {word!r} behind --config"

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from sdpg.io import read_json, sha256
 
+AGAIN = "train this run again: workflows/scripts/train.py for this one, `snakemake --forcerun train_run` for all"
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -28,7 +30,7 @@ def load_checkpoints(run_dir: str | Path) -> list[Checkpoint]:
         raise ValueError(f"{index} is missing; train this run first")
     entries = read_json(index).get("checkpoints") or []
     if not entries:
-        raise ValueError(f"{index} lists no checkpoint; train this run again")
+        raise ValueError(f"{index} lists no checkpoint; {AGAIN}")
     for entry in entries:
         for name, expected in entry["sha256"].items():
             _verify(folder / entry["path"] / name, expected)
@@ -45,10 +47,10 @@ def named_tensors(folder: str | Path) -> Iterator[tuple[str, object]]:
 
 def _verify(path: Path, expected: str) -> None:
     if not path.is_file():
-        raise ValueError(f"checkpoint file {path} is missing; train this run again")
+        raise ValueError(f"checkpoint file {path} is missing; {AGAIN}")
     got = sha256(path)
     if got != expected:
         raise ValueError(
             f"checkpoint file {path} is corrupt: its sha256 is {got[:12]}..., checkpoints.json expects {expected[:12]}...; "
-            "train this run again"
+            f"{AGAIN}"
         )

@@ -29,7 +29,10 @@ def train_run(config: dict, method: str, seed: int, *, threads: int, results: Pa
     algorithm = make_algorithm(resolved["algorithm"], train.steps)
     base = root / "model" / "base"
     if not (base / "config.json").is_file():
-        raise ValueError(f"no base model at {base}; make it first with workflows/scripts/make_base_model.py")
+        raise ValueError(
+            f"no base model at {base.absolute()}; in the project's folder: `snakemake --forcerun base_model`, or "
+            "workflows/scripts/make_base_model.py"
+        )
     tokenizer = AutoTokenizer.from_pretrained(base)
     task = make_task(resolved["task"], tokenizer)
     problems = load_problems(root / "data" / "train.parquet")

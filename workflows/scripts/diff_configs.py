@@ -32,6 +32,8 @@ def main() -> None:
     method_a, method_b = args.method_a or args.method, args.method_b or args.method
     if (method_a is None) != (method_b is None):
         p.error("--method-a and --method-b go together; --method sets both")
+    if args.b is None and method_a == method_b and not args.overrides:
+        p.error("nothing to compare: give a second config, --method-a and --method-b, or --set")
     name_b = args.b or args.a
     a, b = resolve(args.a), resolve(name_b, parse_overrides(args.overrides))
     labels = [args.a, name_b + (" with --set" if args.overrides else "")]
