@@ -60,7 +60,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
             raise
         print(str(stop) or "stopped by Ctrl-C", file=sys.stderr)
         sys.exit(130)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:  # the last: a run that diverged
         if os.environ.get("SDPG_DEBUG"):
             raise
         message = " ".join(str(error).split()) or type(error).__name__

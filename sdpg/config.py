@@ -137,6 +137,7 @@ class _Loader(yaml.SafeLoader):
     """YAML 1.1 reads `1e-6` as a string and lets a key appear twice, the last one winning; both are put right here."""
 
     def construct_mapping(self, node, deep=False):
+        """A mapping node as a dict; ConstructorError for a key that appears twice."""
         seen = set()
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":  # `<<: *anchor`

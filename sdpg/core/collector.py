@@ -36,7 +36,8 @@ class Batch:
     scores: list[Score]
     R_NG: Tensor
     unjudged: int  # responses that the verifier could not judge in time or size and called wrong
-    sampled_tokens: int  # with those of groups that dynamic sampling left out
+    sampled: int  # responses, with those of groups that dynamic sampling left out; unjudged counts among these
+    sampled_tokens: int  # their tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +49,9 @@ class CollectorConfig:
     temperature: float
     max_prompt_tokens: int
     max_response_tokens: int
-    reward: Sequence[float] = (0.0, 1.0)  # of a wrong and a right response
-    overlong_buffer: int = 0  # DAPO's soft penalty: up to -1 over the last so many tokens before the limit; 0: none
-    dynamic_sampling: int = 0  # DAPO's: at most so many more batches in search of informative groups; 0: none
+    reward: Sequence[float]  # of a wrong and a right response
+    overlong_buffer: int  # DAPO's soft penalty: up to -1 over the last so many tokens before the limit; 0: none
+    dynamic_sampling: int  # DAPO's: at most so many more batches in search of informative groups; 0: none
 
 
 class Collector:
@@ -109,23 +110,23 @@ class Collector:
         """
         before = self._failures()
         groups = self._groups(step, 0, clock)
-        share, sampled = len(groups), 0
+        share = len(groups)
         for attempt in range(1, self.config.dynamic_sampling + 1):
             if sum(group.informative for group in groups) >= share:
                 break
             groups += self._groups(step, attempt, clock)
-        sampled = sum(len(rollout.ids) for group in groups for rollout in group.rollouts)
+        sampled = [rollout for group in groups for rollout in group.rollouts]
         if self.config.dynamic_sampling:
-            groups = sorted(groups, key=lambda group: not group.informative)[
-                :share
-            ]  # stable: the first drawn come first
+            groups.sort(key=lambda group: not group.informative)  # stable: the first drawn come first
+            groups = groups[:share]
         samples = [sample for group in groups for sample in self._samples(group, context, step)]
         return Batch(
             samples,
             [score for group in groups for score in group.scores],
             torch.tensor([group.rewards for group in groups]),
             self._failures() - before,
-            sampled,
+            len(sampled),
+            sum(len(rollout.ids) for rollout in sampled),
         )
 
     def _groups(self, step: int, attempt: int, clock) -> list[Group]:

@@ -10,6 +10,7 @@ from conftest import TokenTask, make_trainer, problems, train_config
 from safetensors.torch import load_file
 
 import baselines
+from sdpg.cli import run
 from sdpg.core import checkpoint, signals
 from sdpg.core.recorder import read_rows
 from sdpg.core.trainer import Interrupted
@@ -223,3 +224,16 @@ def test_data_order_is_one_stream_of_shuffled_epochs(tiny, tmp_path):
     assert sorted(seen[:12]) == sorted(seen[12:24]) == list(range(12))
     assert seen[:12] != seen[12:24]
     assert len(problems()) == 12
+
+
+def test_a_diverged_run_stops_with_its_weights_untouched_and_says_what_to_do(tiny, tmp_path, capsys):
+    trainer = make_trainer(tiny, tmp_path / "w", baselines.make("grpo"))
+    before = [m.detach().clone() for m in trainer.optimizer.masters]
+    trainer.optimizer.masters[0].grad = torch.full_like(before[0], float("nan"))
+    with pytest.raises(FloatingPointError, match="gradient norm is nan at update 1: .* lower train.lr"):
+        trainer.optimizer.step()
+    assert all(torch.equal(a, b) for a, b in zip(before, trainer.optimizer.masters, strict=True))
+    trainer.optimizer.masters[0].grad = torch.full_like(before[0], float("nan"))
+    with pytest.raises(SystemExit) as stop:
+        run(trainer.optimizer.step)
+    assert stop.value.code == 2 and capsys.readouterr().err.startswith("error: gradient norm is nan")
