@@ -214,7 +214,8 @@ def letters(count: int) -> list[str]:
 
 
 def save(figure: Figure, data: pd.DataFrame, folder: Path, name: str, caption: str) -> list[Path]:
-    """Write <name>.pdf, <name>.png and <name>.csv atomically. No timestamps: the same numbers give the same bytes.
+    """Write <name>.pdf, <name>.png and <name>.csv atomically. No timestamps: the same numbers give the same
+    CSV, byte for byte, and the same pictures up to the rounding of a pixel.
 
     The caption goes into the PNG's `Description` and the PDF's `Subject`, where the report finds its alternative text.
     """
