@@ -17,7 +17,7 @@ SNAKEMAKE := $(BIN)/snakemake
 SMK_FILES := Snakefile workflows/rules
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce smoke figures test lint format lock clean
+.PHONY: help setup reproduce matrix tune smoke figures test lint format lock clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -27,6 +27,14 @@ help: ## List the targets
 
 reproduce: $(STAMP) ## Set up and run everything at SCALE (default cpu)
 	$(SNAKEMAKE) reproduce-all --config scale=$(SCALE) $(ARGS)
+
+matrix: $(STAMP) ## Scale cpu in all four cells: two teachers x two learning rates
+	$(SNAKEMAKE) matrix $(ARGS)
+
+tune: $(STAMP) ## Choose the settings of scale cpu anew: its sweep, then config/tuned/cpu.yaml and .csv
+	$(SNAKEMAKE) reproduce-all --config scale=cpu-sweep
+	cp results/cpu-sweep/sweep/tuned.yaml config/tuned/cpu.yaml
+	cp results/cpu-sweep/sweep/tuned.csv config/tuned/cpu.csv
 
 test: $(STAMP) ## Set up and run the tests; ARGS goes to pytest
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)

@@ -38,8 +38,8 @@ def build_trainer(config: dict, method: str, seed: int, *, steps: int, engine, r
 
     root = results / config["name"]
     resolved = run_config(config, method, seed)
-    train = TrainConfig(**resolved["train"] | {"steps": steps, "lr": 0.0, "eval_every": 0, "checkpoint_every": steps})
-    tokenizer = AutoTokenizer.from_pretrained(root / "model" / "base")
+    train = TrainConfig(**resolved["train"] | {"steps": steps, "lr": 0.0, "checkpoint_every": steps})
+    tokenizer = AutoTokenizer.from_pretrained(root / "model" / "base0")
     task = make_task(resolved["task"], tokenizer)
     problems = load_problems(root / "data" / "train.parquet")
 
@@ -51,10 +51,10 @@ def build_trainer(config: dict, method: str, seed: int, *, steps: int, engine, r
     return Trainer(
         train,
         make_algorithm(resolved["algorithm"], steps),
-        base=root / "model" / "base",
+        base=root / "model" / "base0",
         tokenizer=tokenizer,
         make_collector=make_collector,
-        evaluation={},
+        validation={},
         work=work / method,
         identity={},
         title=method,
@@ -68,7 +68,7 @@ def build_engine(config: dict, results: Path, threads: int):
 
     train = TrainConfig(**config["train"])
     max_len = train.max_prompt_tokens + train.max_response_tokens
-    base = results / config["name"] / "model" / "base"
+    base = results / config["name"] / "model" / "base0"
     return make_engine(train.engine, base, dtype=train.dtype, max_len=max_len, threads=threads)
 
 
@@ -228,7 +228,7 @@ def main() -> None:
     config = config_from(args)
     root = args.results / config["name"]
     for path, rule in (
-        (root / "model" / "base" / "config.json", "base_model"),
+        (root / "model" / "base0" / "config.json", "base_model"),
         (root / "data" / "train.parquet", "data"),
     ):
         if not path.is_file():

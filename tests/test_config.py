@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 
+import pandas as pd
 import pytest
 from jsonschema import Draft202012Validator
 
@@ -12,12 +13,18 @@ from sdpg.config import (
     SCHEMA,
     ConfigError,
     available_scales,
+    base_config,
+    base_index,
+    base_seeds,
     evaluation_config,
     from_snakemake,
+    methods,
     parse_overrides,
     resolve,
     run_config,
 )
+from sdpg.config.files import TUNED
+from sdpg.config_diff import difference
 
 MINIMAL = """
 name: mine
@@ -101,8 +108,10 @@ def test_a_default_that_goes_with_another_key_waits_for_it(scale_file):
 
 
 def test_overrides_set_merge_and_select():
-    config = resolve("cpu", {"train.steps": 7, "train": {"lr": 1e-4}, "methods": ["sdpg-ufkl", "opcd"], "seeds": [4]})
-    assert (config["train"]["steps"], config["train"]["lr"], config["seeds"]) == (7, 1e-4, [4])
+    config = resolve(
+        "cpu", {"train.steps": 7, "train": {"warmup_steps": 3}, "methods": ["sdpg-ufkl", "opcd"], "seeds": [4]}
+    )
+    assert (config["train"]["steps"], config["train"]["warmup_steps"], config["seeds"]) == (7, 3, [4])
     assert config["train"]["group_size"] == resolve("cpu")["train"]["group_size"]
     assert config["methods"] == {"sdpg-ufkl": resolve("cpu")["methods"]["sdpg-ufkl"], "opcd": {}}
     assert resolve("cpu", {"methods.grpo.kl_coef": 0.5})["methods"]["grpo"] == {"kl_coef": 0.5}
@@ -191,14 +200,14 @@ def test_a_misspelt_required_key_is_reported_as_misspelt_not_as_missing(scale_fi
         ({"methods.grpo.kl_coef": "big"}, "methods.grpo.kl_coef: got 'big', expected float"),
         ({"methods.sdpg-ufkl.T_warm": 2.5}, "methods.sdpg-ufkl.T_warm: got 2.5, expected int"),
         ({"methods.grpo.algorithm": "grop"}, "methods.grpo.algorithm: got 'grop'; did you mean 'grpo'?"),
-        ({"seeds.first": 1}, "override 'seeds.first': seeds is [0, 1, 2], which has no keys of its own"),
+        ({"seeds.first": 1}, "override 'seeds.first': seeds is [0, 1, 2, 3, 4], which has no keys of its own"),
         (
             {"task.template": "chian"},
             "task.template: got 'chian', which is not in sdpg/tasks/templates; did you mean 'chain'?",
         ),
         (
             {"evaluation.pass_k": [1, 16]},
-            "evaluation.pass_k: got 16, but evaluation.samples is 8; pass@k needs k <= samples",
+            "evaluation.pass_k: got 16, but evaluation.samples is 4; pass@k needs k <= samples",
         ),
         ({"methods.gropo": {}}, "methods.gropo: there is no config/methods/gropo.yaml; did you mean 'grpo'?"),
     ],
@@ -243,7 +252,7 @@ def test_run_config_holds_what_a_run_depends_on_and_nothing_else():
 
 def test_evaluation_config_is_blind_to_methods_seeds_and_learning():
     config = evaluation_config(resolve("cpu"))
-    assert evaluation_config(resolve("cpu", {"train.lr": 0.5, "seeds": [7], "methods": ["grpo"]})) == config
+    assert evaluation_config(resolve("cpu", {"train.warmup_steps": 5, "seeds": [7], "methods": ["grpo"]})) == config
     assert evaluation_config(resolve("cpu", {"evaluation.samples": 16})) != config
     assert evaluation_config(resolve("cpu", {"train.max_response_tokens": 9})) != config
 
@@ -258,10 +267,10 @@ def test_resolving_twice_gives_equal_and_separate_dicts():
 
 def test_a_scale_file_may_extend_another_and_say_only_what_differs(tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_text("extends: cpu\nname: mine\ntrain: {lr: 1e-3}\nmethods: {rlsd: {lam: 0.3}}\n")
+    path.write_text("extends: cpu\nname: mine\ntrain: {lr: 1e-3}\nmethods: {sdft: {}, rlsd: {lam: 0.3}}\n")
     ours, cpu = resolve(path), resolve("cpu")
     assert ours["train"] == {**cpu["train"], "lr": 1e-3}
-    assert list(ours["methods"]) == [*cpu["methods"], "rlsd"] and ours["methods"]["rlsd"] == {"lam": 0.3}
+    assert list(ours["methods"]) == [*cpu["methods"], "sdft"] and ours["methods"]["rlsd"] == {"lam": 0.3}
     assert ours["model"] == cpu["model"] and ours["name"] == "mine"
 
 
@@ -275,3 +284,157 @@ def test_scale_files_that_extend_each_other_in_a_circle_are_refused(tmp_path):
 def test_an_unknown_forgetting_task_names_the_nearest():
     with pytest.raises(ConfigError, match="forgetting: got 'revers'; did you mean 'reverse'"):
         resolve("cpu", {"evaluation.lm_eval.forgetting": "revers"})
+
+
+# --- base models, tuned values, sweeps ---------------------------------------------------------------------------------
+
+
+def test_seeds_take_the_base_models_in_turn():
+    config = resolve("cpu", {"model.warm_start.seeds": [3, 8]})
+    models = [run_config(config, "grpo", seed)["model"]["warm_start"] for seed in (0, 1, 2)]
+    assert [model["seed"] for model in models] == [3, 8, 3]
+    assert not any("seeds" in model for model in models)
+    assert base_config(config, 1)["model"]["warm_start"] == models[1]
+    assert base_seeds(resolve("lm")) == [0] and base_index(resolve("lm"), 5) == 0
+
+
+def test_another_base_model_leaves_the_runs_of_the_first_alone():
+    one, two = (resolve("cpu", {"model.warm_start.seeds": seeds}) for seeds in ([0], [0, 1]))
+    assert run_config(one, "grpo", 0) == run_config(two, "grpo", 0)
+    assert run_config(one, "grpo", 1) != run_config(two, "grpo", 1)
+
+
+@pytest.fixture
+def tuned_file(tmp_path, monkeypatch):
+    """A function that writes config/tuned/mine.yaml somewhere else."""
+    monkeypatch.setattr(methods, "TUNED", tmp_path)
+    monkeypatch.setattr(methods, "shown", lambda path: path.name)
+    return lambda text: (tmp_path / "mine.yaml").write_text(text)
+
+
+def test_tuned_values_lie_beneath_the_methods_file_and_the_scale(tuned_file):
+    tuned_file("methods:\n  rpg: {train: {lr: 1e-4}, beta_base: 1.0, alpha: 0.5}\n  grpo: {kl_coef: 0.5}\n")
+    config = resolve(
+        "cpu", {"tuned": "mine", "methods": {"rpg": {"train": {"warmup_steps": 3}}, "grpo": {"kl_coef": 0.1}}}
+    )
+    run = run_config(config, "rpg", 0)
+    assert run["algorithm"] == {
+        "algorithm": "sdpg",
+        "anchor": "urkl",
+        "beta_base": 0.0,
+        "alpha": 0.5,
+    }  # its file: beta 0
+    assert (run["train"]["lr"], run["train"]["warmup_steps"]) == (1e-4, 3)
+    assert run_config(config, "grpo", 0)["algorithm"]["kl_coef"] == 0.1
+    assert run_config(resolve("cpu", {"tuned": None}), "rpg", 0)["train"]["lr"] == config["train"]["lr"]
+
+
+def test_an_override_that_tuned_values_would_hide_is_refused(tuned_file):
+    tuned_file("methods: {grpo: {train: {lr: 1e-4}}}\n")
+    for override in ({"train.lr": 0.5}, {"train": {"lr": 0.5}}):
+        assert "methods.grpo.train.lr, or add tuned=null" in message("cpu", {"tuned": "mine", **override})
+    resolve("cpu", {"tuned": "mine", "train.lr_multiplier": 3.0})
+    assert "did you mean 'mine'" in message("cpu", {"tuned": "min"})
+
+
+def test_a_tuned_value_that_does_not_fit_its_method_is_an_error(tuned_file):
+    tuned_file("methods: {grpo: {kl_cof: 1e-4}}\n")
+    assert "nearest valid key: methods.grpo.kl_coef" in message("cpu", {"tuned": "mine"})
+
+
+def test_a_method_may_run_under_another_name(scale_file):
+    path = scale_file("{grpo: }", "{grpo: , hot: {like: grpo, train: {lr: 0.5}, kl_coef: 0.0}}")
+    run = run_config(resolve(path), "hot", 0)
+    assert (run["algorithm"], run["train"]["lr"]) == ({"algorithm": "grpo", "kl_coef": 0.0}, 0.5)
+    assert "methods.hot.like: there is no config/methods/grop.yaml; did you mean 'grpo'" in message(
+        scale_file("{grpo: }", "{hot: {like: grop}}")
+    )
+
+
+def test_a_list_of_methods_may_carry_settings(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: cpu\nname: mine\nmethods: [grpo, sdpg-ufkl: {gate: false}]\n")
+    cpu = resolve("cpu")["methods"]
+    assert resolve(path)["methods"] == {"grpo": {}, "sdpg-ufkl": {**cpu["sdpg-ufkl"], "gate": False}}
+
+
+SWEEP = """
+sweep:
+  trials:
+    grpo: [{train: {lr: 1e-4}}, {train: {lr: 2e-4}, kl_coef: 0.1}]
+    opcd: [{train: {lr: 1e-4}}, {train: {lr: 3e-4}}]
+  inherit: {grpo-double: grpo}
+"""
+
+
+def test_a_sweep_is_one_method_for_each_trial(scale_file):
+    config = resolve(scale_file("{grpo: }\n", "{grpo: {clip_low: 0.1}}\n" + SWEEP))
+    assert list(config["methods"]) == ["grpo.0", "grpo.1", "opcd.0", "opcd.1"]
+    run = run_config(config, "grpo.1", 0)
+    assert run["algorithm"] == {"algorithm": "grpo", "clip_low": 0.1, "kl_coef": 0.1}  # on top of the scale's own
+    assert run["train"]["lr"] == 2e-4
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (", {train: {lr: 3e-4}}]", "]", "same number of trials, got grpo 2, opcd 1"),
+        ("kl_coef: 0.1", "kl_cof: 0.1", "nearest valid key: methods.grpo.1.kl_coef"),
+        ("opcd: [", "grpo-double: [", ""),
+        (
+            "{lr: 1e-4}}, {train: {lr: 2e-4}",
+            "{lr: 1e-4}, algorithm: opcd}, {train: {lr: 2e-4}",
+            "set by config/methods/grpo.yaml",
+        ),
+        ("grpo-double: grpo", "grpo-double: grp", "sweep.inherit.grpo-double: got 'grp'; did you mean 'grpo'"),
+        ("  trials:", "  trails:", "config key 'sweep.trails' is unknown; nearest valid key: 'sweep.trials'"),
+    ],
+)
+def test_a_wrong_sweep_says_what_is_wrong(scale_file, old, new, expected):
+    assert old in SWEEP
+    path = scale_file("{grpo: }\n", "{grpo: {}}\n" + SWEEP.replace(old, new))
+    if expected:
+        assert expected in message(path)
+    else:
+        resolve(path)
+
+
+def test_the_sweep_of_cpu_gives_every_method_the_same_budget_and_no_evaluation_problem():
+    sweep, cpu = resolve("cpu-sweep"), resolve("cpu")
+    trials = sweep["sweep"]["trials"]
+    assert {len(several) for several in trials.values()} == {6}
+    assert set(trials) | set(sweep["sweep"]["inherit"]) == set(cpu["methods"])
+    assert not set(sweep["seeds"]) & set(cpu["seeds"])
+    assert sweep["data"] == cpu["data"]
+    assert sweep["train"] | {"checkpoint_every": 0} == cpu["train"] | {"checkpoint_every": 0}
+
+
+def test_what_cpu_runs_with_is_what_its_sweep_chose():
+    """config/tuned/cpu.yaml is the outcome of config/tuned/cpu.csv: the settings of the trial with the best mean score."""
+    sweep, cpu = resolve("cpu-sweep"), resolve("cpu")
+    evidence = pd.read_csv(TUNED / "cpu.csv")
+    assert len(evidence) == 6 * 2 * len(sweep["sweep"]["trials"])
+    for method, several in sweep["sweep"]["trials"].items():
+        means = evidence[evidence["method"] == method].groupby("trial")["score"].mean()
+        best = several[int(means.idxmax())]
+        run = run_config(cpu, method, 0)
+        assert run["train"]["lr"] == best["train"]["lr"]
+        assert {key: run["algorithm"][key] for key in best if key != "train"} == {
+            k: v for k, v in best.items() if k != "train"
+        }
+    for method, parent in sweep["sweep"]["inherit"].items():
+        assert run_config(cpu, method, 0)["train"]["lr"] == run_config(cpu, parent, 0)["train"]["lr"]
+    assert run_config(cpu, "rpg", 0)["algorithm"]["beta_base"] == 0
+
+
+@pytest.mark.parametrize(
+    ("scale", "changed"),
+    [
+        ("cpu-clean", {"model.warm_start.jump_hinted"}),
+        ("cpu-stressed", {"train.lr_multiplier"}),
+        ("cpu-clean-stressed", {"model.warm_start.jump_hinted", "train.lr_multiplier"}),
+    ],
+)
+def test_a_cell_of_the_matrix_changes_what_it_says_alone(scale, changed):
+    rows = difference(resolve("cpu"), resolve(scale))
+    assert {key for key, _, _ in rows} == changed

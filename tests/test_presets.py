@@ -417,9 +417,10 @@ def test_the_report_shows_each_method_against_the_first():
 
 # block of the schema -> where a read of its keys counts (a key called `seed` or `path` is read somewhere in any program)
 READERS = {
-    "": ("workflows/rules", "workflows/scripts", "sdpg/tasks/data.py", "sdpg/base_model.py"),
+    "": ("workflows/rules", "workflows/scripts", "sdpg/tasks/data.py", "sdpg/base_model.py", "sdpg/config/methods.py"),
     "model": ("sdpg/base_model.py",),
-    "model.warm_start": ("sdpg/warm_start.py", "sdpg/base_model.py"),
+    "model.warm_start": ("sdpg/warm_start.py", "sdpg/base_model.py", "sdpg/config/__init__.py"),
+    "sweep": ("sdpg/analysis/tuning.py", "sdpg/config/methods.py"),
     "task": ("sdpg/tasks", "workflows/scripts/compose.py"),
     "data": ("sdpg/tasks", "workflows/scripts/compose.py"),
     "train": ("sdpg/core", "workflows/scripts/compose.py"),

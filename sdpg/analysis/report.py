@@ -25,7 +25,7 @@ FIGURE_ORDER = ("final_accuracy", "training_curves", "beta_schedule", "published
 def make_report(results: Results) -> Path:
     """Write results.root/report.html from the figures, the score files, run.json and metrics.jsonl of every run.
 
-    Snakemake's benchmark files (results.root/benchmarks/**/*.tsv), data/disjoint.json and model/base.json are shown where
+    Snakemake's benchmark files (results.root/benchmarks/**/*.tsv), data/disjoint.json and model/base<n>.json are shown where
     they exist. Raises ValueError naming the missing file if there is no figure or no run.
     """
     path = results.root / "report.html"
@@ -91,7 +91,7 @@ def phase_times(metrics: pd.DataFrame) -> dict[str, Any]:
     "other" is what the remaining phases leave of it.
     """
     phases = [name for name in metrics if name.startswith("seconds_") and metrics[name].notna().any()]
-    outside = [name for name in phases if name in ("seconds_evaluation", "seconds_checkpoint")]
+    outside = [name for name in phases if name in ("seconds_validation", "seconds_checkpoint")]
     inside = [name for name in phases if name not in outside]
     rows = []
     for method, steps in metrics.groupby("method", sort=False):
@@ -161,7 +161,10 @@ def _configs(blocks: dict[str, dict]) -> list[tuple[str, str]]:
 
 def _checks(root: Path) -> list[tuple[str, Path]]:
     return [
-        ("Base model", root / "model" / "base.json"),
+        *(
+            (f"Base model {path.stem.removeprefix('base')}", path)
+            for path in sorted((root / "model").glob("base*.json"))
+        ),
         ("Training and evaluation data", root / "data" / "disjoint.json"),
     ]
 

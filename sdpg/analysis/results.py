@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from sdpg.config import base_index
 from sdpg.io import read_json
 
 SCORE_COLUMNS = ["method", "seed", "task", "step", "metric", "value"]
@@ -29,6 +30,7 @@ class Results:
     tasks: tuple[str, ...]  # evaluation sets, in the order of the config
     samples: int  # n of mean@n
     pass_k: tuple[int, ...] = ()
+    bases: tuple[int, ...] = (0,)  # numbers of the base models that the seeds start from
     steps: int | None = None  # training steps, None: do not check
     lm_eval: dict[str, Any] | None = None  # the evaluation.lm_eval block, None: not run
     engine: str = "vllm"  # of the evaluation sweep
@@ -46,6 +48,7 @@ class Results:
             tasks=tuple(config["data"]["evaluation"]),
             samples=evaluation["samples"],
             pass_k=tuple(evaluation.get("pass_k") or ()),
+            bases=tuple(sorted({base_index(config, seed) for seed in config["seeds"]})),
             steps=config["train"]["steps"],
             lm_eval=evaluation.get("lm_eval"),
             engine=evaluation.get("engine", "vllm"),
@@ -87,10 +90,11 @@ class Results:
     @cached_property
     def metrics(self) -> pd.DataFrame:
         """metrics.jsonl of all runs below each other, with columns method and seed in front; rows sorted by step."""
-        frames = [self._run_metrics(method, seed) for method, seed in self.runs]
+        frames = [self.run_metrics(method, seed) for method, seed in self.runs]
         return pd.concat(frames, ignore_index=True)
 
-    def _run_metrics(self, method: str, seed: int) -> pd.DataFrame:
+    def run_metrics(self, method: str, seed: int) -> pd.DataFrame:
+        """metrics.jsonl of one run, sorted by step, with columns method and seed in front."""
         path = self.run_dir(method, seed) / "metrics.jsonl"
         rows = read_jsonl(path)
         frame = pd.DataFrame(rows).sort_values("step", ignore_index=True)

@@ -176,7 +176,7 @@ class Collector:
     def accuracy(self, problems: Sequence[Problem], step: int) -> float:
         """Share of right answers with one response per problem, at the training temperature."""
         prompts = [self.task.student_prompt(p) for p in problems]
-        seeds = [derive_seed("evaluation", self.seed, step, p.id) for p in problems]
+        seeds = [derive_seed("validation", self.seed, step, p.id) for p in problems]
         groups = self.engine.generate(prompts, 1, self.sampling, seeds)
         scores = [self.task.score(p, g[0].ids, g[0].finish_reason) for p, g in zip(problems, groups, strict=True)]
         return sum(score.correct for score in scores) / len(scores)

@@ -15,7 +15,7 @@ from sdpg.algorithms.base import Signals
 from sdpg.core.batch import Sample
 from sdpg.core.collector import Batch
 
-PHASES = ("rollout", "verify", "reference", "teacher", "train", "optimizer", "sync", "evaluation", "checkpoint")
+PHASES = ("rollout", "verify", "reference", "teacher", "train", "optimizer", "sync", "validation", "checkpoint")
 
 
 def rollout_sums(batch: Batch, A_NG: Tensor) -> dict[str, float]:

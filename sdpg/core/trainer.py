@@ -44,6 +44,7 @@ class TrainConfig:
     max_prompt_tokens: int
     max_response_tokens: int
     lr: float
+    lr_multiplier: float
     betas: Sequence[float]
     weight_decay: float
     warmup_steps: int
@@ -57,8 +58,7 @@ class TrainConfig:
     overlong_buffer: int
     dynamic_sampling: int
     checkpoint_every: int
-    eval_every: int
-    eval_problems: int
+    validate_every: int
 
     def collector(self) -> CollectorConfig:
         """The part that decides what is sampled and how it is rewarded."""
@@ -85,19 +85,19 @@ class Trainer:
         base: Path,
         tokenizer,
         make_collector: Callable[[int, int, int], Collector],
-        evaluation: dict[str, Sequence[Problem]],
+        validation: dict[str, Sequence[Problem]],
         work: Path,
         identity: dict,
         title: str,
     ):
-        """base: HF checkpoint to start from. make_collector(max_positions, rank, world) -> Collector. evaluation: problems by
-        task name, for the accuracy that is watched during training. work: folder of the unfinished run. identity: what
+        """base: HF checkpoint to start from. make_collector(max_positions, rank, world) -> Collector. validation: problems by
+        set name, for the accuracy that is watched during training. work: folder of the unfinished run. identity: what
         decides the run's outcome (JSON); a state saved under another one is not resumed.
         """
         self.rank, self.world = distributed.start()
         c = self.config = config
         _check(c, algorithm, self.world)
-        self.algorithm, self.tokenizer, self.evaluation = algorithm, tokenizer, evaluation
+        self.algorithm, self.tokenizer, self.validation = algorithm, tokenizer, validation
         self.work, self.identity, self.title = work, identity, title
         self.device = _device()
         dtype = getattr(torch, c.dtype)
@@ -112,7 +112,7 @@ class Trainer:
         self.models = Models(policy, reference, self.average.model if self.average else None)
         self.optimizer = MasterAdamW(
             policy,
-            lr=c.lr,
+            lr=c.lr * c.lr_multiplier,
             betas=c.betas,
             weight_decay=c.weight_decay,
             warmup_steps=c.warmup_steps,
@@ -169,14 +169,14 @@ class Trainer:
             with clock("sync"):
                 self._push(k)
         row = self._row(k, sums, norms, clock)
-        if c.eval_every and (k % c.eval_every == 0 or k == c.steps):
-            with clock("evaluation"):
-                for task, problems in self.evaluation.items():
-                    row[f"eval_{task}_accuracy"] = self.collector.accuracy(problems, k)
+        if self.validation and (k % c.validate_every == 0 or k == c.steps):
+            with clock("validation"):
+                for name, problems in self.validation.items():
+                    row[f"validation_{name}_accuracy"] = self.collector.accuracy(problems, k)
         if k % c.checkpoint_every == 0 or k == c.steps:
             with clock("checkpoint"):
                 self._save(k)
-        for phase in ("evaluation", "checkpoint"):
+        for phase in ("validation", "checkpoint"):
             row[f"seconds_{phase}"] = clock.seconds.get(phase, 0.0)
         return row
 

@@ -20,6 +20,7 @@ FIGURES = (
     "ablations",
     "self_distillation",
     "published_curves",
+    "sensitivity",
 )
 SHOWN = {  # a figure of these methods only: it takes a config with at least two of them
     "ablations": ("sdpg-urkl", "rpg", "sdpg-no-anchor", "sdpg-no-gate", "sdpg-no-schedule", "grpo"),

@@ -13,9 +13,10 @@ from sdpg.analysis.results import Results, pivot_seeds
 from sdpg.figures import style
 
 CAPTION = (
-    "Accuracy by training step (lines: mean over seeds; bands: range over seeds) and accuracy of the last checkpoint of every "
-    "method (large marker: mean; bar: 95% interval, bootstrap over seeds and problems; open circles: single seeds). The "
-    "methods share the evaluation problems, so intervals that overlap do not rule out a difference."
+    "Accuracy by training step (lines: mean over seeds; bands: range over seeds; of more than six methods, those of the "
+    "paper's tables) and accuracy of the last checkpoint of every method (large marker: mean; bar: 95% interval, bootstrap "
+    "over seeds and problems; open circles: single seeds). The methods share the evaluation problems, so intervals that "
+    "overlap do not rule out a difference."
 )
 COLUMNS = ["part", "task", "method", "seed", "step", "value", "low", "high"]
 
@@ -29,8 +30,9 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
     rows = []
     for i, task in enumerate(results.tasks):
         curve, last = axes[2 * i], axes[2 * i + 1]
-        for method, look in styles.items():
-            rows += _curve(curve, results, task, method, look, len(styles))
+        curves = style.readable(styles)
+        for method, look in curves.items():
+            rows += _curve(curve, results, task, method, look, len(curves))
         rows += _last(last, results, task, styles)
         style.finish(curve, f"{task}: during training", f"{results.accuracy} (fraction)", ymin=0)
     marks = [

@@ -46,6 +46,7 @@ PANEL = (3.3, 2.55)  # inches, width and height of one panel of a grid
 TITLE_WIDTH = 38  # characters that fit above one panel
 GREY = "#666666"
 MANY = 6  # above this number of methods, bands are fainter
+HEADLINE = ("sdpg-ufkl", "sdpg-urkl", "grpo", "rlsd", "opcd")  # the methods of the paper's Tables 1 and 2
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,12 @@ def method_styles(methods: Iterable[str]) -> dict[str, Style]:
             styles[method] = Style(method, *_SPARE[spare % len(_SPARE)])
             spare += 1
     return styles
+
+
+def readable(styles: dict[str, Style]) -> dict[str, Style]:
+    """What one panel of curves can show: all methods if they are few, else those of the paper's tables, if it has two."""
+    headline = {method: look for method, look in styles.items() if method in HEADLINE}
+    return headline if len(styles) > MANY and len(headline) > 1 else styles
 
 
 def panel_grid(count: int, columns: int = 3, panel: tuple[float, float] = PANEL) -> tuple[Figure, list[Axes]]:
@@ -219,11 +226,17 @@ def save(figure: Figure, data: pd.DataFrame, folder: Path, name: str, caption: s
 
     The caption goes into the PNG's `Description` and the PDF's `Subject`, where the report finds its alternative text.
     """
-    paths = [folder / f"{name}.{kind}" for kind in ("pdf", "png", "csv")]
+    paths = [*save_pictures(figure, folder, name, caption), folder / f"{name}.csv"]
+    with write_atomic(paths[2]) as file:
+        data.to_csv(file, index=False, lineterminator="\n", float_format="%.8g")
+    return paths
+
+
+def save_pictures(figure: Figure, folder: Path, name: str, caption: str) -> list[Path]:
+    """Write <name>.pdf and <name>.png alone, as `save` does."""
+    paths = [folder / f"{name}.pdf", folder / f"{name}.png"]
     with write_atomic(paths[0], "wb") as file:
         figure.savefig(file, format="pdf", metadata={"CreationDate": None, "Title": name, "Subject": caption})
     with write_atomic(paths[1], "wb") as file:
         figure.savefig(file, format="png", metadata={"Software": None, "Title": name, "Description": caption})
-    with write_atomic(paths[2]) as file:
-        data.to_csv(file, index=False, lineterminator="\n", float_format="%.8g")
     return paths

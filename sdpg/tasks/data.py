@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any
@@ -50,44 +51,60 @@ def save_problems(path: str | Path, problems: list[Problem]) -> None:
 
 
 def build_data(config: dict[str, Any], folder: str | Path) -> dict[str, Any]:
-    """Build the sets of `config["data"]` and write train.parquet, eval/<name>.parquet and disjoint.json into `folder`,
-    and forgetting/<name>.parquet if `evaluation.lm_eval.forgetting` names one of FORGETTING.
+    """Build the sets of `config["data"]` and write train.parquet, validation/<name>.parquet, eval/<name>.parquet and
+    disjoint.json into `folder`, and forgetting/<name>.parquet if `evaluation.lm_eval.forgetting` names one of FORGETTING.
 
-    A problem that occurs twice in a set is kept once. The training set loses every problem that is also in an evaluation
-    set (evaluation wins), and all sets lose the questions that the template's worked examples answer. Nothing is written
-    before every set is built. Returns what disjoint.json holds.
+    A problem that occurs twice in a set is kept once. The validation sets lose every problem that is also in an evaluation
+    set, the training set every problem of either; all sets lose the questions that the template's worked examples answer.
+    Nothing is written before every set is built. Returns what disjoint.json holds.
     """
     data = config["data"]
     shots = {content_key(q) for q in load_template(config["task"]["template"]).shot_questions()}
-    reports, evaluation = {}, {}
+    reports: dict[str, dict[str, Any]] = {"evaluation": {}, "validation": {}}
+    evaluation, validation = {}, {}
     for name, source in data["evaluation"].items():
-        evaluation[name], reports[name] = _clean(build_source(source, f"evaluation.{name}"), shots, "shown_in_prompt")
-    held_out = {content_key(p.question) for problems in evaluation.values() for p in problems}
-    train, train_report = _clean(build_source(data["train"], "train"), shots, "shown_in_prompt")
-    train, overlap = _clean(train, held_out, "overlap_removed")
-    train_report["overlap_removed"] = overlap["overlap_removed"]
-    train_report["removed_ids"] = (train_report["removed_ids"] + overlap["removed_ids"])[:20]
-    train_report["problems"] = len(train)
-    for name, problems in {"train": train, **{f"evaluation.{k}": v for k, v in evaluation.items()}}.items():
+        evaluation[name], reports["evaluation"][name] = _clean(
+            build_source(source, f"evaluation.{name}"), shots, "shown_in_prompt"
+        )
+    held_out = _keys(evaluation.values())
+    for name, source in data.get("validation", {}).items():
+        problems = build_source(source, f"validation.{name}")
+        validation[name], reports["validation"][name] = _disjoint(problems, shots, held_out)
+    held_out |= _keys(validation.values())
+    train, train_report = _disjoint(build_source(data["train"], "train"), shots, held_out)
+    sets = {"train": train} | {f"validation.{k}": v for k, v in validation.items()}
+    for name, problems in (sets | {f"evaluation.{k}": v for k, v in evaluation.items()}).items():
         if not problems:
             raise ValueError(
                 f"data.{name} has no problem left after duplicates and overlaps were taken out; give it more"
             )
-    report = {
-        "train": train_report,
-        "evaluation": reports,
-        "overlap_remaining": len({content_key(p.question) for p in train} & held_out),
-    }
+    overlap = (_keys([train]) & held_out) | (_keys(validation.values()) & _keys(evaluation.values()))
+    report = {"train": train_report, **reports, "overlap_remaining": len(overlap)}
     assert report["overlap_remaining"] == 0
     folder = Path(folder)
     save_problems(folder / "train.parquet", train)
     forgetting = (config.get("evaluation", {}).get("lm_eval") or {}).get("forgetting")
     if forgetting in FORGETTING:
         save_problems(folder / "forgetting" / f"{forgetting}.parquet", build_source(FORGETTING[forgetting], forgetting))
-    for name, problems in evaluation.items():
-        save_problems(folder / "eval" / f"{name}.parquet", problems)
+    for part, several in (("eval", evaluation), ("validation", validation)):
+        for name, problems in several.items():
+            save_problems(folder / part / f"{name}.parquet", problems)
     write_json(folder / "disjoint.json", report)
     return report
+
+
+def _keys(sets: Iterable[list[Problem]]) -> set[str]:
+    return {content_key(p.question) for problems in sets for p in problems}
+
+
+def _disjoint(problems: list[Problem], shots: set[str], held_out: set[str]) -> tuple[list[Problem], dict[str, Any]]:
+    """`_clean`, and then without the problems that a set with precedence has -> what is left, and the counts."""
+    kept, report = _clean(problems, shots, "shown_in_prompt")
+    kept, overlap = _clean(kept, held_out, "overlap_removed")
+    report["overlap_removed"] = overlap["overlap_removed"]
+    report["removed_ids"] = (report["removed_ids"] + overlap["removed_ids"])[:20]
+    report["problems"] = len(kept)
+    return kept, report
 
 
 def _clean(problems: list[Problem], unwanted: set[str], reason: str) -> tuple[list[Problem], dict[str, Any]]:

@@ -11,7 +11,7 @@ import pandas as pd
 from sdpg.analysis.results import Results
 
 LEVELS = {"sdpg-ufkl": 0.65, "sdpg-urkl": 0.63, "grpo": 0.57, "opcd": 0.06}  # accuracy at the end; others lie between
-PHASES = ("rollout", "verify", "reference", "teacher", "train", "optimizer", "sync", "evaluation", "checkpoint")
+PHASES = ("rollout", "verify", "reference", "teacher", "train", "optimizer", "sync", "validation", "checkpoint")
 
 
 def level(method: str, index: int) -> float:

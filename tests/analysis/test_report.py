@@ -43,7 +43,7 @@ def page(full):
     (root / "benchmarks" / "train").mkdir(parents=True)
     (root / "benchmarks" / "train" / "grpo.tsv").write_text("s\th:m:s\tmax_rss\n12.5\t0:00:12\t310.2\n")
     (root / "model").mkdir()
-    (root / "model" / "base.json").write_text(json.dumps({"student_accuracy": 0.25}))
+    (root / "model" / "base0.json").write_text(json.dumps({"student_accuracy": 0.25}))
     return make_report(full).read_text(encoding="utf-8")
 
 
@@ -94,12 +94,12 @@ def test_page_is_reproducible(full, page):
 
 def test_phase_times_by_hand():
     rows = [
-        {"method": "grpo", "seed": seed, "seconds": 1.0, "seconds_train": 0.6, "seconds_evaluation": 0.5 * (step == 2)}
+        {"method": "grpo", "seed": seed, "seconds": 1.0, "seconds_train": 0.6, "seconds_validation": 0.5 * (step == 2)}
         for seed in (0, 1)
         for step in (1, 2)
     ]
     times = phase_times(pd.DataFrame(rows))
-    assert times["columns"] == ["train", "other", "evaluation", "together", "one run"]
+    assert times["columns"] == ["train", "other", "validation", "together", "one run"]
     method, values = times["rows"][0]
     assert method == "grpo"
     assert values == pytest.approx([0.6, 0.4, 0.25, 1.25, 2.5])

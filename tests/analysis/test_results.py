@@ -12,6 +12,7 @@ from sdpg.analysis.results import Results, pivot_seeds, run_parameters
 CONFIG = {
     "name": "tiny",
     "seeds": [0, 1],
+    "model": {"warm_start": {"seeds": [0, 1]}},
     "methods": {"grpo": {}, "opcd": {}},
     "data": {"evaluation": {"a": {}, "b": {}}},
     "train": {"steps": 7},
@@ -24,6 +25,9 @@ def test_from_config():
     assert made.root.as_posix() == "results/tiny"
     assert made.published.as_posix() == "results/published"
     assert (made.methods, made.seeds, made.tasks) == (("grpo", "opcd"), (0, 1), ("a", "b"))
+    assert made.bases == (0, 1)
+    assert Results.from_config(CONFIG | {"seeds": [1, 3]}).bases == (1,)
+    assert Results.from_config(CONFIG | {"model": {"pretrained": "x"}}).bases == (0,)
     assert (made.accuracy, made.pass_k, made.steps, made.lm_eval) == ("mean@4", (1,), 7, None)
 
 

@@ -109,7 +109,7 @@ def test_lm_eval_stands_beside_vllm(full):
 
 
 def test_lm_eval_shows_forgetting_against_the_base_model(results):
-    path = results.root / "eval" / "base" / "lm_eval.json"
+    path = results.root / "eval" / "base0" / "lm_eval.json"
     path.parent.mkdir()
     path.write_text(json.dumps({"results": {"reverse": {"accuracy,none": 0.9}}}))
     table = build("lm_eval", results)

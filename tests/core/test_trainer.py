@@ -87,6 +87,21 @@ def test_log_prob_gap_to_the_engine_stays_at_rounding(tiny, tmp_path):
     assert trainer.step(5)["logprob_gap_max"] > 1e-2  # the measure does see an engine with other weights
 
 
+def test_validation_is_looked_at_when_asked_and_after_the_last_step(tiny, tmp_path):
+    config = train_config(steps=5, validate_every=2)
+    make_trainer(tiny, tmp_path / "w", baselines.make("grpo"), config).run()
+    rows = read_rows(tmp_path / "w" / "metrics.jsonl")
+    assert [row["step"] for row in rows if "validation_test_accuracy" in row] == [2, 4, 5]
+    assert all(row["seconds_validation"] == 0 for row in rows if row["step"] in (1, 3))
+    assert all(0 <= row["validation_test_accuracy"] <= 1 and row["seconds_validation"] > 0 for row in rows[1::2])
+
+
+def test_the_learning_rate_is_multiplied(tiny, tmp_path):
+    config = train_config(steps=3, lr=2e-3, lr_multiplier=2.5, warmup_steps=2)
+    make_trainer(tiny, tmp_path / "w", baselines.make("grpo"), config).run()
+    assert [row["lr"] for row in read_rows(tmp_path / "w" / "metrics.jsonl")] == pytest.approx([2.5e-3, 5e-3, 5e-3])
+
+
 @pytest.mark.parametrize("name", ["sdpg", "grpo"])
 def test_it_learns(tiny, tmp_path, name):
     fields = SDPG | {"T": 40, "alpha": 1e-3} if name == "sdpg" else {}
@@ -210,7 +225,7 @@ def test_bad_input_is_refused_before_anything_is_written(tiny, tmp_path):
             base=tmp_path / "missing",
             tokenizer=None,
             make_collector=None,
-            evaluation={},
+            validation={},
             work=tmp_path / "w",
             identity={},
             title="",

@@ -23,6 +23,7 @@ from sdpg.figures import (
     self_distillation,
     training_curves,
 )
+from sdpg.figures.style import method_styles
 from sdpg.io import sha256
 
 MODULES = {
@@ -35,7 +36,7 @@ LONG = "a-method-of-a-user-with-a-rather-long-name"
 @pytest.fixture(scope="module")
 def trees(tree, comparison):
     """Figure -> the tree that it is drawn from."""
-    return {name: comparison if name in SHOWN else tree for name in FIGURES}
+    return {name: comparison if name in SHOWN else tree for name in MODULES}
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +49,10 @@ def lines(ax, label):
 
 
 def test_every_listed_figure_has_its_module():
-    assert set(FIGURES) == set(MODULES)
+    assert set(FIGURES) == {*MODULES, "sensitivity"}  # of a sweep: test_sensitivity.py
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", MODULES)
 def test_three_files_the_same_each_time(trees, drawn, tmp_path, name):
     tree = trees[name]
     paths = make(name, tree, tmp_path / "one")
@@ -107,7 +108,7 @@ def texts_of(figure):
 def test_a_comparison_is_the_training_curves_of_its_methods(comparison, drawn, name):
     figure, data = drawn[name]
     runs = data.query("source == 'runs'").drop(columns="source").reset_index(drop=True)
-    all_runs = training_curves.draw(comparison)[1]
+    all_runs = curves.draw(comparison, method_styles(comparison.methods))[1]
     expected = all_runs[all_runs["method"].isin(SHOWN[name])]
     order = ["panel", "method", "step"]
     pd.testing.assert_frame_equal(
@@ -304,7 +305,7 @@ def nothing_overlaps(figure):
             )
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", MODULES)
 def test_labels_and_layout(drawn, name):
     figure = drawn[name][0]
     all_axes_are_labelled(figure)
@@ -326,6 +327,15 @@ def test_layout_for_other_numbers_of_sets_and_methods(make_tree, sets, methods, 
     nothing_overlaps(figure)
     for module in (final_accuracy, beta_schedule, self_distillation):
         nothing_overlaps(module.draw(tree)[0])
+
+
+def test_of_many_methods_the_curves_show_those_of_the_papers_tables(make_tree):
+    tree = make_tree(methods=MANY, seeds=(0, 1), problems=3, steps=40, lm_eval=False)
+    headline = {"sdpg-ufkl", "sdpg-urkl", "grpo", "rlsd", "opcd"}
+    assert set(training_curves.draw(tree)[1]["method"]) == headline
+    data = final_accuracy.draw(tree)[1]
+    assert set(data.query("part == 'curve'")["method"]) == headline
+    assert set(data.query("part == 'last'")["method"]) == set(MANY)
 
 
 def test_task_without_process_accuracy_shows_truncation_instead(make_tree):

@@ -63,7 +63,7 @@ def test_a_figure_shares_only_the_style_the_curves_and_the_readers(name):
                 f"{node.module}.{alias.name}" if node.module == "sdpg.figures" else node.module for alias in node.names
             }
     shared = {"sdpg.figures.style", "sdpg.figures.curves", "sdpg.figures.SHOWN"}
-    assert imported <= shared | {"sdpg.analysis.results", "sdpg.analysis.intervals"}
+    assert imported <= shared | {"sdpg.analysis.results", "sdpg.analysis.intervals", "sdpg.analysis.tuning"}
 
 
 @pytest.mark.parametrize("name", FIGURES)

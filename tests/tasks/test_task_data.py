@@ -41,6 +41,20 @@ def test_training_loses_what_evaluation_has(tmp_path):
     assert report["overlap_remaining"] == 0
 
 
+def test_validation_shares_no_problem_with_training_or_evaluation(tmp_path):
+    source = {"chain": {"operations": [2], "count": 60, "seed": 1}}
+    several = config({"chain": {"operations": [2], "count": 150, "seed": 1}}, chain=source)
+    several["data"]["validation"] = {"watched": {"chain": {"operations": [2], "count": 100, "seed": 1}}}
+    report = build_data(several, tmp_path)
+    assert report["validation"]["watched"]["overlap_removed"] == 60  # the same seed draws the same problems first
+    files = ("train.parquet", "validation/watched.parquet", "eval/chain.parquet")
+    train, validation, evaluation = (
+        {content_key(p.question) for p in load_problems(tmp_path / file)} for file in files
+    )
+    assert (len(train), len(validation), len(evaluation)) == (50, 40, 60)
+    assert not train & validation and not train & evaluation and not validation & evaluation
+
+
 def test_generated_sets_are_disjoint_even_with_the_same_seed(tmp_path):
     same = {"chain": {"operations": [2], "count": 100, "seed": 1}}
     with pytest.raises(ValueError, match="data.train has no problem left"):

@@ -78,7 +78,11 @@ def test_editing_a_figure_redraws_that_figure(finished):
 def test_editing_what_training_does_not_use_retrains_nothing(finished):
     with finished.edited("sdpg/rollout/vllm_engine.py"):
         assert finished.planned("train", *SMOKE) == set()
-    with finished.edited("baselines/__init__.py"), finished.edited("sdpg/config.py"), finished.edited("sdpg/cli.py"):
+    with (
+        finished.edited("baselines/__init__.py"),
+        finished.edited("sdpg/config/__init__.py"),
+        finished.edited("sdpg/cli.py"),
+    ):
         assert finished.planned(*SMOKE) == set()
 
 
@@ -96,7 +100,7 @@ def test_a_setting_of_one_method_retrains_that_method(finished):
 
 def test_an_evaluation_setting_evaluates_again_without_training(finished):
     planned = finished.planned("evaluate", *SMOKE, "evaluation={samples: 5}")
-    assert planned == {evaluate("grpo"), evaluate("sdpg-ufkl"), "lm-eval on the base model"}
+    assert planned == {evaluate("grpo"), evaluate("sdpg-ufkl"), "lm-eval on base model 0"}
 
 
 def test_adding_a_method_trains_that_method(finished):
@@ -115,3 +119,30 @@ def test_results_copied_into_a_fresh_clone_count_there(finished, tmp_path):
         age(clone.folder / "baselines", seed=2)  # an edit that is older than the results is still an edit
         assert clone.planned(*SMOKE) == GRPO_AGAIN
     assert finished.planned(*SMOKE) == set()  # the original is none the worse
+
+
+def test_a_sweep_plans_training_and_the_choice_and_never_an_evaluation(finished):
+    planned = finished.planned("reproduce-all", "--config", "scale=cpu-sweep", "seeds=[100]")
+    kinds = {message.split(" ")[0] for message in planned}
+    assert kinds == {"problems", "base", "train", "score", "figure"}
+    assert sum(message.startswith("train ") for message in planned) == 6 * 8
+    assert "figure sensitivity" in planned
+
+
+def test_a_sweep_has_no_rule_that_evaluates(finished):
+    assert "evaluate" in finished.snakemake("-n", "evaluate", "--config", "scale=cpu-sweep", ok=False)
+
+
+def test_runs_start_from_the_base_model_of_their_seed(finished):
+    planned = finished.planned("train", "--config", "scale=cpu", "seeds=[0,2]", "methods=[grpo]")
+    assert {message for message in planned if message.startswith("base model")} == {
+        "base model 0 (warm_start), measured as student and as teacher"
+    }
+
+
+def test_the_matrix_is_every_cell_with_the_same_overrides(finished):
+    output = finished.snakemake("-n", "matrix", "--config", "seeds=[0]", "methods=[grpo,opcd]")
+    for cell in ("cpu", "cpu-clean", "cpu-stressed", "cpu-clean-stressed"):
+        assert output.count(f"[{cell}] train ") == 2
+        assert f"[{cell}] report.html" in output
+    assert "[matrix] last checkpoints of every method in every cell" in output

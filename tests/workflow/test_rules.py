@@ -15,11 +15,11 @@ RULES = {
     for file in [ROOT / "Snakefile", *sorted((ROOT / "workflows" / "rules").glob("*.smk"))]
     for name, body in re.findall(r"^ *rule (\w+):\n(.*?)(?=^\S|\Z)", file.read_text(), flags=re.MULTILINE | re.DOTALL)
 }
-TARGETS = {"reproduce_all", "smoke", "train", "evaluate", "figures", "tables"}
+TARGETS = {"reproduce_all", "smoke", "train", "evaluate", "figures", "tables", "matrix"}
 
 
 def test_the_targets_and_the_stages_are_there():
-    stages = {"data", "base_model", "train_run", "evaluate_run", "scores", "figure", "table", "report"}
+    stages = {"data", "base_model", "train_run", "evaluate_run", "scores", "figure", "table", "report", "tune"}
     assert set(RULES) >= TARGETS | stages
 
 
@@ -49,7 +49,8 @@ def test_lint_and_targets(finished):
 @pytest.mark.slow
 def test_a_dry_run_explains_itself_and_hands_the_threads_down(finished):
     output = finished.snakemake("-n", "-p", "train", "--cores", "2", "--config", "resources={threads: 2}", "seeds=[7]")
-    assert "Scale cpu: sdpg-ufkl, sdpg-urkl, grpo, opcd; seeds 7; 4 training runs" in output
+    assert "seeds 7; 13 training runs of 160 steps" in output
+    assert "Scale cpu: sdpg-ufkl, sdpg-urkl, grpo, rlsd, opcd, " in output
     assert "[cpu] train grpo, seed 7: 160 steps" in output
     command = next(line for line in output.splitlines() if "--method grpo" in line)
     assert "--threads 2" in command

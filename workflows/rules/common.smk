@@ -10,7 +10,15 @@ from snakemake.exceptions import WorkflowError
 sys.path.insert(0, str(Path(workflow.basedir).resolve()))
 
 from sdpg import provenance
-from sdpg.config import ConfigError, evaluation_config, from_snakemake, resolve, run_config
+from sdpg.config import (
+    ConfigError,
+    base_config,
+    base_index,
+    evaluation_config,
+    from_snakemake,
+    resolve,
+    run_config,
+)
 from sdpg.provenance import fingerprints, stage_sources
 
 try:
@@ -24,7 +32,11 @@ RESULTS = f"results/{SCALE}"
 METHODS = list(CONFIG["methods"])
 SEEDS = CONFIG["seeds"]
 TASKS = list(CONFIG["data"]["evaluation"])
+BASES = sorted({base_index(CONFIG, seed) for seed in SEEDS})  # numbers of the base models that the runs start from
 EVALUATION_DATA = expand(f"{RESULTS}/data/eval/{{task}}.parquet", task=TASKS)
+VALIDATION_DATA = expand(
+    f"{RESULTS}/data/validation/{{name}}.parquet", name=CONFIG["data"]["validation"]
+)
 FORGETTING = (CONFIG["evaluation"]["lm_eval"] or {}).get("forgetting")
 BUNDLED = [f"sdpg/evaluation/tasks/{FORGETTING}.{kind}" for kind in ("yaml", "jsonl")]
 FORGETTING_DATA = (  # made by the data rule, unless the task comes with the project
@@ -38,6 +50,7 @@ ANALYSIS = {  # what analysis and figures take from the config
     "seeds": SEEDS,
     "tasks": TASKS,
     "evaluation": CONFIG["evaluation"],
+    "bases": BASES,
 }
 HEAVY = CONFIG["resources"]  # of the jobs that hold a model
 LIGHT_MB = 1500  # of the jobs that read and write files
@@ -53,6 +66,7 @@ provenance.adopt_records(Path("results/.snakemake.db"), Path.cwd())
 wildcard_constraints:
     method="|".join(map(re.escape, METHODS)),
     seed=r"\d+",
+    base=r"\d+",
 
 
 # Each shell command ends in `2>&1 | tee -i {log}`: seen by whoever is watching and kept in the log; with -i, tee outlives a Ctrl-C

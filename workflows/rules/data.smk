@@ -1,7 +1,11 @@
 # A user's own files are inputs: their content decides, not their date.
 OWN_FILES = [
     source["path"]
-    for source in (CONFIG["data"]["train"], *CONFIG["data"]["evaluation"].values())
+    for source in (
+        CONFIG["data"]["train"],
+        *CONFIG["data"]["validation"].values(),
+        *CONFIG["data"]["evaluation"].values(),
+    )
     if Path(source.get("path", "")).is_file()
 ]
 
@@ -12,6 +16,7 @@ rule data:
     output:
         train=f"{RESULTS}/data/train.parquet",
         evaluation=EVALUATION_DATA,
+        validation=VALIDATION_DATA,
         forgetting=FORGETTING_DATA,
         report=f"{RESULTS}/data/disjoint.json",
     log:

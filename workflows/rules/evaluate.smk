@@ -40,11 +40,11 @@ rule lm_evaluate_base:
         problems=EVALUATION_DATA + FORGETTING_DATA,
         base=rules.base_model.output.report,
     output:
-        f"{RESULTS}/eval/base/lm_eval.json",
+        f"{RESULTS}/eval/base{{base}}/lm_eval.json",
     log:
-        f"{RESULTS}/logs/evaluate/base.log",
+        f"{RESULTS}/logs/evaluate/base{{base}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/evaluate/base.tsv"
+        f"{RESULTS}/benchmarks/evaluate/base{{base}}.tsv"
     conda:
         "../../environment.yml"
     threads: HEAVY["threads"]
@@ -56,12 +56,12 @@ rule lm_evaluate_base:
         config=fixed(evaluation_config(CONFIG)),
         run=script("lm_evaluate"),
     message:
-        f"[{SCALE}] lm-eval on the base model"
+        f"[{SCALE}] lm-eval on base model {{wildcards.base}}"
     shell:
-        "{params.run} --base 2>&1 | tee -i {log}"
+        "{params.run} --base {wildcards.base} 2>&1 | tee -i {log}"
 
 
-BASE_LM_EVAL = rules.lm_evaluate_base.output if LM_EVAL else []
+BASE_LM_EVAL = expand(f"{RESULTS}/eval/base{{base}}/lm_eval.json", base=BASES) if LM_EVAL else []
 
 
 rule evaluate:

@@ -119,7 +119,7 @@ rule report:
         RECORDS,
         METRICS,
         rules.data.output.report,
-        rules.base_model.output.report,
+        expand(rules.base_model.output.report, base=BASES),
         rules.figures.input,
         rules.tables.input,
     output:

@@ -12,8 +12,8 @@ TRAIN_SOURCES = sources(
 rule train_run:
     input:
         problems=rules.data.output.train,
-        evaluation=EVALUATION_DATA,
-        base=rules.base_model.output.report,
+        validation=VALIDATION_DATA,
+        base=lambda wildcards: f"{RESULTS}/model/base{base_index(CONFIG, int(wildcards.seed))}.json",
     output:
         record=f"{RESULTS}/runs/{{method}}/seed{{seed}}/run.json",
         metrics=f"{RESULTS}/runs/{{method}}/seed{{seed}}/metrics.jsonl",

@@ -8,7 +8,7 @@ import transformers
 from transformers import AutoTokenizer
 
 import baselines
-from sdpg.config import run_config
+from sdpg.config import base_index, run_config
 from sdpg.core.checkpoint import publish
 from sdpg.core.collector import Collector
 from sdpg.core.record import run_record
@@ -27,7 +27,7 @@ def train_run(config: dict, method: str, seed: int, *, threads: int, results: Pa
     resolved = run_config(config, method, seed)
     train = TrainConfig(**resolved["train"])
     algorithm = make_algorithm(resolved["algorithm"], train.steps)
-    base = root / "model" / "base"
+    base = root / "model" / f"base{base_index(config, seed)}"
     if not (base / "config.json").is_file():
         raise ValueError(
             f"no base model at {base.absolute()}; in the project's folder: `snakemake --forcerun base_model`, or "
@@ -36,9 +36,8 @@ def train_run(config: dict, method: str, seed: int, *, threads: int, results: Pa
     tokenizer = AutoTokenizer.from_pretrained(base)
     task = make_task(resolved["task"], tokenizer)
     problems = load_problems(root / "data" / "train.parquet")
-    evaluation = {
-        name: load_problems(root / "data" / "eval" / f"{name}.parquet")[: train.eval_problems]
-        for name in resolved["data"]["evaluation"]
+    validation = {
+        name: load_problems(root / "data" / "validation" / f"{name}.parquet") for name in resolved["data"]["validation"]
     }
     max_len = train.max_prompt_tokens + train.max_response_tokens
     engine = make_engine(train.engine, base, dtype=train.dtype, max_len=max_len, threads=threads, seed=seed)
@@ -56,7 +55,7 @@ def train_run(config: dict, method: str, seed: int, *, threads: int, results: Pa
         base=base,
         tokenizer=tokenizer,
         make_collector=make_collector,
-        evaluation=evaluation,
+        validation=validation,
         work=work,
         identity=identity,
         title=f"{method} seed {seed}",

@@ -9,6 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from sdpg.cli import config_from, parser, run
+from sdpg.startup import quick_imports
 
 
 def main() -> None:
@@ -21,7 +22,8 @@ def main() -> None:
     config = config_from(args)
     root, name = Path("results") / config["name"], Path(args.method) / f"seed{args.seed}"
 
-    from sdpg.evaluation.run import evaluate_run  # takes seconds: only once the command line is known to be right
+    with quick_imports():  # only once the command line is known to be right
+        from sdpg.evaluation.run import evaluate_run
 
     evaluate_run(
         root / "runs" / name,

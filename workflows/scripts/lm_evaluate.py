@@ -1,4 +1,4 @@
-"""Run lm-eval alone: on a run's last checkpoint (--method, --seed), or with --base on the base model (eval/base/)."""
+"""Run lm-eval alone: on a run's last checkpoint (--method, --seed), or with --base N on a base model (eval/base<n>/)."""
 
 import sys
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from sdpg.cli import config_from, parser, run
+from sdpg.startup import quick_imports
 
 
 def main() -> None:
@@ -13,17 +14,19 @@ def main() -> None:
     p = parser(__doc__)
     what = p.add_mutually_exclusive_group(required=True)
     what.add_argument("--method", help="a name from config/methods that the scale lists")
-    what.add_argument("--base", action="store_true", help="the base model, before any training")
+    what.add_argument("--base", type=int, metavar="N", help="base model number N, before any training")
     p.add_argument("--seed", type=int, default=0, help="the run's seed (default: 0)")
     args = p.parse_args()
     config = config_from(args)
     root = Path("results") / config["name"]
-    name = Path("base") if args.base else Path(args.method) / f"seed{args.seed}"
+    base = None if args.base is None else f"base{args.base}"
+    name = Path(base) if base else Path(args.method) / f"seed{args.seed}"
 
-    from sdpg.evaluation.checkpoints import load_checkpoints
-    from sdpg.evaluation.lm_eval_bridge import lm_evaluate
+    with quick_imports():
+        from sdpg.evaluation.checkpoints import load_checkpoints
+        from sdpg.evaluation.lm_eval_bridge import lm_evaluate
 
-    model = root / "model" / "base" if args.base else load_checkpoints(root / "runs" / name)[-1].path
+    model = root / "model" / base if base else load_checkpoints(root / "runs" / name)[-1].path
     lm_evaluate(
         model, config, seed=args.seed, data_dir=root / "data", out_dir=root / "eval" / name, threads=args.threads
     )

@@ -16,9 +16,9 @@ def main() -> None:
     from sdpg.tasks.data import build_data
 
     report = build_data(config, Path("results") / config["name"] / "data")
-    sets = {"train": report["train"], **report["evaluation"]}
+    sets = {"train": report["train"], **report["validation"], **report["evaluation"]}
     print("problems:", ", ".join(f"{name} {row['problems']}" for name, row in sets.items()))
-    print(f"training problems removed because an evaluation set has them: {report['train']['overlap_removed']}")
+    print(f"training problems removed because a held-out set has them: {report['train']['overlap_removed']}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from sdpg.cli import config_from, parser, run
+from sdpg.startup import quick_imports
 
 
 def main() -> None:
@@ -19,7 +20,8 @@ def main() -> None:
     args = p.parse_args()
     config = config_from(args)
 
-    from workflows.scripts.compose import train_run  # imports torch: only once the command line is known to be right
+    with quick_imports():  # of torch: only once the command line is known to be right
+        from workflows.scripts.compose import train_run
 
     train_run(config, args.method, args.seed, threads=args.threads)
 

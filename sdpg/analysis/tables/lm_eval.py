@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from sdpg.analysis.results import Results
+from sdpg.analysis.results import SCORE_COLUMNS, Results
 from sdpg.analysis.scores import lm_eval_rows
 from sdpg.analysis.tables.layout import NONE, Cell, Table, number, signed
 
@@ -15,7 +15,7 @@ PROCESS = "lm_eval_process_accuracy"
 
 
 def build(results: Results) -> Table:
-    """Needs scores.csv, and eval/base/lm_eval.json for the forgetting columns' base value, where there is one.
+    """Needs scores.csv, and eval/base<n>/lm_eval.json for the forgetting columns' base value, where there is one.
 
     A config without lm-eval gives a table that says so. Raises ValueError if scores.csv has no value of it for some method.
     """
@@ -84,10 +84,13 @@ def _sweep(results: Results, method: str, task: str, step: int) -> float:
 
 
 def _base_values(results: Results) -> dict[tuple[str, str], float]:
-    path = results.root / "eval" / "base" / "lm_eval.json"
-    if not path.is_file():
+    """(task, metric) -> mean over the base models; {} unless each has its file."""
+    paths = [results.root / "eval" / f"base{index}" / "lm_eval.json" for index in results.bases]
+    if not all(path.is_file() for path in paths):
         return {}
-    return {(task, metric): value for _, _, task, _, metric, value in lm_eval_rows(path, "base", 0, 0)}
+    rows = [row for path in paths for row in lm_eval_rows(path, "base", 0, 0)]
+    frame = pd.DataFrame(rows, columns=SCORE_COLUMNS)
+    return frame.groupby(["task", "metric"])["value"].mean().to_dict()
 
 
 def _cells(entry: dict) -> list[Cell]:

@@ -1,0 +1,99 @@
+"""A sweep's outcome: the score of each trial on the validation sets, and the settings that each method gets from it.
+
+Score of a run: the mean validation accuracy over the second half of training, so that a run that collapses late, or arrives
+late, scores less than one that holds. Score of a trial: the mean over its seeds. The best trial is chosen; a tie goes to the
+one that is listed first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from sdpg.analysis.results import Results, read_csv
+from sdpg.config import METHODS, parse_value
+from sdpg.config.methods import trial_name
+from sdpg.io import write_atomic
+
+LEADING = ["method", "trial"]
+SCORED = ["seed", "score", "last", "chosen"]
+
+
+def trials(results: Results, sweep: Mapping[str, Any]) -> pd.DataFrame:
+    """One row for each run of a sweep: method, trial, a column for each setting (train.lr, ...), seed, score, last, chosen.
+
+    last: validation accuracy after the last step. chosen: 1 in the rows of the method's best trial. Raises ValueError for a
+    run without validation accuracies, or one that is missing.
+    """
+    rows = []
+    for method, several in sweep["trials"].items():
+        for number, settings in enumerate(several):
+            for seed in results.seeds:
+                score, last = _score(results, trial_name(method, number), seed)
+                rows.append(
+                    {"method": method, "trial": number, **_dotted(settings), "seed": seed, "score": score, "last": last}
+                )
+    frame = pd.DataFrame(rows)
+    means = frame.groupby(LEADING, sort=False)["score"].mean()
+    best = {method: int(means[method].idxmax()) for method in sweep["trials"]}
+    frame["chosen"] = (frame["trial"] == frame["method"].map(best)).astype(int)
+    keys = sorted(set(frame.columns) - {*LEADING, *SCORED}, key=lambda key: (key != "train.lr", key))
+    return frame[[*LEADING, *keys, *SCORED]]
+
+
+def choose(frame: pd.DataFrame, sweep: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Method -> its chosen settings; an inheriting method gets its parent's, less what its own file in config/methods sets."""
+    best = frame[frame["chosen"] == 1].groupby("method")["trial"].first()
+    chosen = {method: several[int(best[method])] for method, several in sweep["trials"].items()}
+    for method, parent in sweep["inherit"].items():
+        file = parse_value((METHODS / f"{method}.yaml").read_text(encoding="utf-8"), method)
+        chosen[method] = {key: value for key, value in chosen[parent].items() if key == "train" or key not in file}
+    return chosen
+
+
+def write_tuning(results: Results, sweep: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Write folder/tuned.yaml (for config/tuned) and folder/tuned.csv, the evidence: every trial's score."""
+    frame = trials(results, sweep)
+    seeds, number = ", ".join(map(str, results.seeds)), len(next(iter(sweep["trials"].values())))
+    head = (
+        f"# Chosen by scale {results.root.name}: {number} trials of each method, seeds {seeds}, scored on validation sets.\n"
+        "# Evidence: the CSV of the same name. Not edited by hand; a sweep writes it anew.\n"
+    )
+    paths = [folder / "tuned.yaml", folder / "tuned.csv"]
+    with write_atomic(paths[0]) as file:
+        file.write(head + yaml.safe_dump({"methods": choose(frame, sweep)}, sort_keys=False))
+    with write_atomic(paths[1]) as file:
+        frame.to_csv(file, index=False, lineterminator="\n", float_format="%.8g")
+    return paths
+
+
+def read_trials(path: Path) -> pd.DataFrame:
+    """tuned.csv as `trials` made it. Raises ValueError for a missing file or column."""
+    return read_csv(path, [*LEADING, *SCORED])
+
+
+def setting_columns(frame: pd.DataFrame) -> list[str]:
+    """The columns of a trial's settings, train.lr first."""
+    return [column for column in frame.columns if column not in (*LEADING, *SCORED)]
+
+
+def _score(results: Results, name: str, seed: int) -> tuple[float, float]:
+    rows = results.run_metrics(name, seed)
+    columns = [column for column in rows.columns if column.startswith("validation_")]
+    if not columns:
+        raise ValueError(
+            f"{results.run_dir(name, seed) / 'metrics.jsonl'} has no validation accuracy; give the scale data.validation"
+        )
+    accuracy = rows[columns].mean(axis=1)
+    late = accuracy[rows["step"] > rows["step"].max() / 2].dropna()
+    return float(late.mean()), float(accuracy.dropna().iloc[-1])
+
+
+def _dotted(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """{"train": {"lr": 1e-3}, "alpha": 0.1} -> {"train.lr": 1e-3, "alpha": 0.1}."""
+    train = {f"train.{key}": value for key, value in settings.get("train", {}).items()}
+    return train | {key: value for key, value in settings.items() if key != "train"}

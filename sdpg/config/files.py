@@ -1,0 +1,167 @@
+"""Reading scale files: YAML without its traps, `extends:`, overrides by dotted key; and the error that says what is wrong."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sdpg.provenance import ROOT
+
+SCALES = ROOT / "config" / "scales"
+PRESETS = ROOT / "config" / "presets"
+METHODS = ROOT / "config" / "methods"
+TUNED = ROOT / "config" / "tuned"
+
+
+class ConfigError(ValueError):
+    """A mistake in a scale file, a method file or an override: which key, what it is, what is expected, in which file."""
+
+
+def parse_value(text: str, where: str) -> Any:
+    """One YAML value; `1e-6` is a number here, as in the scale files. Raises ConfigError."""
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: not valid YAML ({_one_line(error)})") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads `1e-6` as a string and lets a key appear twice, the last one winning; both are put right here."""
+
+    def construct_mapping(self, node, deep=False):
+        """A mapping node as a dict; ConstructorError for a key that appears twice."""
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":  # `<<: *anchor`
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} appears twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    try:
+        value = parse_value(path.read_text(encoding="utf-8"), shown(path))
+    except OSError as error:
+        raise ConfigError(f"cannot read {shown(path)}: {error.strerror}") from error
+    if not isinstance(value, dict):
+        raise ConfigError(f"{shown(path)}: expected a mapping of keys to values, got {show(value)}")
+    return value
+
+
+def read_scale(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A scale file on top of the one that its key `extends` names, if it has one; mappings are merged key by key."""
+    own = read_mapping(path)
+    if "extends" not in own:
+        return own
+    parent = scale_path(own.pop("extends"))
+    if parent in (*below, path):
+        raise ConfigError(f"{shown(path)}: extends {shown(parent)}, which extends this file in turn")
+    config = read_scale(parent, (*below, path))
+    for key, value in own.items():
+        override(config, str(key), value)
+    return config
+
+
+def scale_path(scale: str | Path) -> Path:
+    for folder in (SCALES, PRESETS):
+        by_name = folder / f"{scale}.yaml"
+        if re.fullmatch(r"[\w.-]+", str(scale)) and by_name.is_file():
+            return by_name
+    path = Path(scale)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise ConfigError(f"scale file {str(scale)!r} does not exist; give the path of a YAML file")
+        return path
+    names = [*available_scales(), *available_presets()]
+    raise ConfigError(
+        f"scale {str(scale)!r} is unknown; {nearest(str(scale), names)}, or give the path of a .yaml file"
+    )
+
+
+def available_scales() -> list[str]:
+    """The names in config/scales."""
+    return sorted(path.stem for path in SCALES.glob("*.yaml"))
+
+
+def available_presets() -> list[str]:
+    """The names in config/presets: scale files with the paper's, the released and matched settings."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def override(config: dict[str, Any], dotted: str, value: Any) -> None:
+    """Set one dotted key in place; a mapping value is merged key by key."""
+    *parents, last = dotted.split(".")
+    node = config
+    for depth, key in enumerate(parents):
+        if isinstance(node.get(key), list | str | int | float):
+            path = ".".join(parents[: depth + 1])
+            raise ConfigError(f"override {dotted!r}: {path} is {show(node[key])}, which has no keys of its own")
+        if node.get(key) is None:
+            node[key] = {}
+        node = node[key]
+    if isinstance(value, Mapping) and value and isinstance(node.get(last), dict):
+        for key, inner in value.items():
+            override(node[last], str(key), inner)
+    elif dotted == "methods" and isinstance(value, list):
+        node["methods"] = _selected(value, node.get("methods") or {})
+    elif not (value == {} and isinstance(node.get(last), dict)):
+        node[last] = value
+
+
+def _selected(items: list[Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """`[grpo, {rlsd: {lam: 0.3}}]`: these methods alone, on top of what `known` gives them."""
+    chosen: dict[str, Any] = {}
+    for item in items:
+        for name, block in item.items() if isinstance(item, Mapping) else [(item, None)]:
+            chosen[name] = {**(known.get(name) or {}), **(block or {})}
+    return chosen
+
+
+def expand_shorthands(config: dict[str, Any]) -> None:
+    """`model: DIR`, `methods: [a, b]` and `methods: {a: }` become their long forms."""
+    if isinstance(config.get("model"), str):
+        config["model"] = {"pretrained": config["model"]}
+    methods = config.get("methods")
+    if isinstance(methods, list):
+        methods = _selected(methods, {})
+    if isinstance(methods, dict):
+        config["methods"] = {name: {} if block is None else block for name, block in methods.items()}
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    choices = f"choose one of {', '.join(known)}" if known else "there are none"
+    return f"did you mean {close[0]!r}? {choices}" if close else choices
+
+
+def shown(path: Path) -> str:
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+def show(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    return difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)[0]

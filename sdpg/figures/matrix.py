@@ -1,0 +1,77 @@
+"""The matrix in one picture: last accuracy of every method, a panel for each cell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from sdpg.analysis.intervals import interval_name
+from sdpg.analysis.matrix import matrix
+from sdpg.analysis.results import Results
+from sdpg.figures import style
+
+CAPTION = (
+    "Accuracy of the last checkpoint of every method in every cell of the matrix, on the first set (large marker: mean; "
+    "bar: 95% interval, bootstrap over seeds and problems; open circles: single seeds; dotted line: where the runs started)."
+)
+COLUMNS = ["part", "cell", "method", "seed", "value", "low", "high"]
+
+
+def draw(cells: Sequence[Results]) -> tuple[Figure, pd.DataFrame]:
+    """Needs scores.csv and intervals.csv of each cell; shows the first evaluation set. The frame: a row per drawn point."""
+    task = cells[0].tasks[0]
+    frame = matrix(cells).query("task == @task")
+    styles = style.method_styles(dict.fromkeys(frame["method"]))
+    height = 1.0 + 0.26 * len(styles)
+    figure, axes = style.panel_grid(len(cells), columns=2, panel=(4.3, height))
+    rows = []
+    for ax, results in zip(axes, cells, strict=True):
+        rows += _panel(ax, results, frame[frame["cell"] == results.root.name], task, styles)
+    seeds = max(len(results.seeds) for results in cells)
+    marks = [
+        Line2D(
+            [], [], color=style.GREY, marker="o", linewidth=1.8, markersize=6, label=f"mean and {interval_name(seeds)}"
+        ),
+        Line2D(
+            [], [], color=style.GREY, marker="o", fillstyle="none", linestyle="none", markersize=4, label="one seed"
+        ),
+        Line2D([], [], color=style.GREY, linestyle=":", label="before training"),
+    ]
+    style.legend_below(figure, marks)
+    return figure, pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _panel(ax: Axes, results: Results, frame: pd.DataFrame, task: str, styles: dict[str, style.Style]) -> list[tuple]:
+    cell, rows = results.root.name, []
+    scores = results.scores.query("metric == @results.accuracy and task == @task")
+    start = scores[scores["step"] == scores["step"].min()]["value"].mean()
+    ax.axvline(start, color=style.GREY, linestyle=":", linewidth=1, zorder=0)
+    rows.append(("start", cell, None, None, start, None, None))
+    for y, (method, look) in enumerate(styles.items()):
+        for _, row in frame[frame["method"] == method].iterrows():
+            ax.plot([row["low"], row["high"]], [y, y], color=look.color, linewidth=1.8, label="_interval")
+            ax.plot([row["mean"]], [y], color=look.color, marker=look.marker, markersize=7, markeredgecolor="white")
+            points = scores.query("method == @method and step == @row.step")
+            ax.plot(
+                points["value"],
+                [y + 0.27] * len(points),
+                linestyle="none",
+                marker="o",
+                fillstyle="none",
+                color=look.color,
+                markersize=4,
+                label="_seeds",
+            )
+            rows.append(("last", cell, method, None, row["mean"], row["low"], row["high"]))
+            rows += [("seed", cell, method, int(p["seed"]), p["value"], None, None) for _, p in points.iterrows()]
+    ax.set_yticks(range(len(styles)), [look.label for look in styles.values()])
+    ax.set_ylim(len(styles) - 0.4, -0.6)
+    ax.set_xlim(0, 1)
+    ax.grid(axis="y", visible=False)
+    style.set_title(ax, cell)
+    ax.set_xlabel(f"{task}: {results.accuracy} (fraction)")
+    return rows

@@ -1,0 +1,110 @@
+"""A sweep's scores and choice, by hand; and several scales side by side."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import yaml
+
+from sdpg.analysis.matrix import matrix, write_matrix
+from sdpg.analysis.results import Results
+from sdpg.analysis.tuning import choose, read_trials, setting_columns, trials, write_tuning
+
+SWEEP = {
+    "trials": {
+        "grpo": [{"train": {"lr": 1e-4}, "kl_coef": 0.1}, {"train": {"lr": 2e-4}}],
+        "sdpg-urkl": [{"beta_base": 1.0, "alpha": 0.5}, {"beta_base": 3.0, "alpha": 0.5}],
+    },
+    "inherit": {"rpg": "sdpg-urkl", "grpo-double": "grpo"},
+}
+# validation accuracy at steps 2, 4, 6, 8 of eight: the second half is what counts
+CURVES = {
+    ("grpo.0", 5): [0.9, 0.9, 0.5, 0.7],
+    ("grpo.0", 6): [0.9, 0.9, 0.5, 0.5],
+    ("grpo.1", 5): [0.1, 0.1, 0.6, 0.6],
+    ("grpo.1", 6): [0.1, 0.1, 0.6, 0.6],
+    ("sdpg-urkl.0", 5): [0.1, 0.1, 0.8, 0.8],
+    ("sdpg-urkl.0", 6): [0.1, 0.1, 0.8, 0.8],
+    ("sdpg-urkl.1", 5): [0.1, 0.9, 1.0, 0.6],
+    ("sdpg-urkl.1", 6): [0.1, 0.9, 0.9, 0.7],
+}
+
+
+@pytest.fixture
+def swept(tmp_path):
+    root = tmp_path / "mine-sweep"
+    for (name, seed), curve in CURVES.items():
+        folder = root / "runs" / name / f"seed{seed}"
+        folder.mkdir(parents=True)
+        rows = [{"step": k, "reward": 0.0} for k in range(1, 9)]
+        for row, value in zip(rows[1::2], curve, strict=True):
+            row["validation_a_accuracy"], row["validation_b_accuracy"] = value - 0.1, value + 0.1
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    methods = tuple(dict.fromkeys(name for name, _ in CURVES))
+    return Results(root=root, methods=methods, seeds=(5, 6), tasks=("a",), samples=4, steps=8)
+
+
+def test_scores_and_choice_by_hand(swept):
+    frame = trials(swept, SWEEP)
+    assert setting_columns(frame) == ["train.lr", "alpha", "beta_base", "kl_coef"]
+    scores = frame.set_index(["method", "trial", "seed"])["score"]
+    assert scores["grpo", 0, 5] == pytest.approx(0.6)
+    assert scores["sdpg-urkl", 1, 6] == pytest.approx(0.8)
+    assert frame.set_index(["method", "trial", "seed"])["last"]["sdpg-urkl", 1, 5] == pytest.approx(0.6)
+    chosen = frame[frame["chosen"] == 1][["method", "trial"]].drop_duplicates()
+    assert dict(zip(chosen["method"], chosen["trial"], strict=True)) == {
+        "grpo": 1,
+        "sdpg-urkl": 0,
+    }  # 0.8 = 0.8: the first
+
+
+def test_an_inheriting_method_takes_what_its_file_leaves_open(swept):
+    chosen = choose(trials(swept, SWEEP), SWEEP)
+    assert chosen["sdpg-urkl"] == {"beta_base": 1.0, "alpha": 0.5}
+    assert chosen["rpg"] == {"alpha": 0.5}  # its file says beta_base: 0
+    assert chosen["grpo-double"] == {"train": {"lr": 2e-4}}
+
+
+def test_files(swept, tmp_path):
+    settings, evidence = write_tuning(swept, SWEEP, tmp_path / "out")
+    assert yaml.safe_load(settings.read_text())["methods"] == choose(trials(swept, SWEEP), SWEEP)
+    assert "mine-sweep: 2 trials of each method, seeds 5, 6" in settings.read_text()
+    pd.testing.assert_frame_equal(read_trials(evidence), trials(swept, SWEEP), check_dtype=False)
+
+
+def test_a_run_without_validation_and_a_missing_run_are_named(swept):
+    path = swept.root / "runs" / "grpo.1" / "seed6" / "metrics.jsonl"
+    path.write_text("".join(json.dumps({"step": k}) + "\n" for k in range(1, 9)))
+    with pytest.raises(ValueError, match=r"grpo.1/seed6/metrics.jsonl has no validation accuracy"):
+        trials(swept, SWEEP)
+    path.unlink()
+    with pytest.raises(ValueError, match=r"grpo.1/seed6/metrics.jsonl is missing"):
+        trials(swept, SWEEP)
+
+
+def test_matrix_by_hand(full, tmp_path):
+    (tmp_path / "other").symlink_to(full.root)
+    frame = matrix([full, replace(full, root=tmp_path / "other")])
+    assert len(frame) == 2 * len(full.tasks) * len(full.methods)
+    scores = full.scores.query("metric == @full.accuracy and task == 'chain' and method == 'grpo'")
+    table = scores.pivot(index="seed", columns="step", values="value")
+    row = frame.query("task == 'chain' and method == 'grpo'").iloc[0]
+    assert row["mean"] == pytest.approx(table.iloc[:, -1].mean())
+    assert row["collapsed"] == (table.iloc[:, -1] < table.iloc[:, 0]).sum()
+    assert row["low"] <= row["mean"] <= row["high"]
+    paths = write_matrix(frame, tmp_path / "m")
+    text = paths[1].read_text()
+    assert text.count("| method |") == len(full.tasks)
+    assert f"| grpo | {row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" in text
+
+
+def test_matrix_names_a_method_without_scores(full):
+    scores = full.root / "scores.csv"
+    frame = pd.read_csv(scores)
+    frame[frame["method"] != "grpo"].to_csv(scores, index=False)
+    del full.__dict__["scores"]
+    with pytest.raises(ValueError, match="scores.csv has no mean@.* of grpo on chain"):
+        matrix([full])
