@@ -33,9 +33,10 @@ class GRPO:
 
     def needs(self, k: int) -> Needs:
         """The reference, for the KL penalty."""
+        whole = self.ratio == "sequence"
         if self.kl_in_reward:
-            return Needs(kl_in_reward=self.kl_coef)
-        return Needs(reference=self.kl_coef > 0)
+            return Needs(kl_in_reward=self.kl_coef, whole_responses=whole)
+        return Needs(reference=self.kl_coef > 0, whole_responses=whole)
 
     def advantages(self, R_NG):
         """Eq. (2.1) of the SDPG paper, or without the division."""

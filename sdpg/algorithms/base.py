@@ -29,7 +29,9 @@ class Needs:
     responses that get a teacher pass, by their advantage: "all", "positive" (Eq. 3.5) or "nonzero"; elsewhere div and logq
     read 0. context: the teacher reads the problem's worked solution, or a successful response of the same group (then a
     response without such a sibling has no teacher). kl_in_reward: this times the response's summed log w is taken from its
-    reward before advantages are formed.
+    reward before advantages are formed. whole_responses: a token's loss depends on other tokens of its response (a
+    sequence-level ratio), so `token_loss` must see responses whole; costs a second product with the lm-head where the
+    tokens fill several chunks.
     """
 
     reference: bool = False
@@ -40,6 +42,7 @@ class Needs:
     gate: Gate = "all"
     context: Context = "solution"
     kl_in_reward: float = 0.0
+    whole_responses: bool = False
 
     def __post_init__(self):
         if (self.teacher is None) != (self.divergence is None and not self.teacher_logp):
@@ -106,4 +109,7 @@ class Algorithm(Protocol):
         """Rewards (N, G) -> advantages (N, G), detached."""
 
     def token_loss(self, s: Signals, A_B1: Tensor, k: int) -> dict[str, Tensor]:
-        """Loss terms by name, each (B, T), to be minimised; the core adds them and reduces them the same way for all."""
+        """Loss terms by name, each (B, T), to be minimised; the core adds them and reduces them the same way for all.
+
+        Unless the method needs `whole_responses`, the core may pass any m tokens as (m, 1), with their advantages.
+        """

@@ -5,7 +5,8 @@ Names: M response tokens, d hidden size, V vocabulary. Everything after the lm-h
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import InitVar, dataclass
 
 import torch
 from torch import Tensor
@@ -72,28 +73,82 @@ def token_signals(
     both. float32, nats. The gradient reaches `hidden` and the head through logp and div with any upstream gradient per
     token. When the tokens need several chunks, each is computed again in the backward pass instead of being kept.
     """
-    if divergence is not None and (teacher_hidden is None or teacher_head is None):
-        raise ValueError(f"divergence {divergence!r} needs teacher_hidden and teacher_head")
+    signals = _Chunk(head, temperature, divergence, teacher_hidden, teacher_head)
+    chunks = _chunks(len(hidden), head, chunk_elements)
+    if len(chunks) == 1:
+        return TokenSignals(*signals(hidden, targets, teacher_hidden))
+    parts = []
+    for j in chunks:
+        q = teacher_hidden[j] if teacher_hidden is not None else None
+        parts.append(checkpoint(signals, hidden[j], targets[j], q, use_reentrant=False))
+    return _joined(parts)
 
-    def chunk(h, y, q):
-        logp = head.logprobs(h, temperature)
+
+def token_signals_backward(
+    hidden: Tensor,
+    head: Head,
+    targets: Tensor,
+    loss: Callable[[TokenSignals, slice], Tensor],
+    *,
+    temperature: float = 1.0,
+    divergence: Divergence | None = None,
+    teacher_hidden: Tensor | None = None,
+    teacher_head: Head | None = None,
+    chunk_elements: int = CHUNK_ELEMENTS,
+) -> tuple[TokenSignals, Tensor | None]:
+    """Forward and backward of a loss that adds up over tokens, chunk by chunk: no chunk's logits are computed twice or kept.
+
+    loss: the signals of a chunk and the chunk (a slice of the M tokens) -> its scalar loss. The head's parameters get their
+    gradients here; returned are the signals, detached, and the gradient of the hidden states (M, d), for
+    `hidden.backward(gradient)`; None if no chunk's loss has one. Otherwise as `token_signals`.
+    """
+    signals = _Chunk(head, temperature, divergence, teacher_hidden, teacher_head)
+    detached, gradient, parts = hidden.detach(), None, []
+    for j in _chunks(len(hidden), head, chunk_elements):
+        h = detached[j].requires_grad_()
+        q = teacher_hidden[j] if teacher_hidden is not None else None
+        x = TokenSignals(*signals(h, targets[j], q))
+        value = loss(x, j)
+        if value.requires_grad:
+            value.backward()
+            gradient = torch.zeros_like(detached) if gradient is None else gradient
+            gradient[j] = h.grad
+        parts.append([None if column is None else column.detach() for column in (x.logp, x.entropy, x.div, x.logq)])
+    return _joined(parts), gradient
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """(hidden, targets, teacher's hidden or None) of a chunk -> logp, entropy, div, logq."""
+
+    head: Head
+    temperature: float
+    divergence: Divergence | None
+    teacher_hidden: InitVar[Tensor | None]
+    teacher_head: Head | None
+
+    def __post_init__(self, teacher_hidden):
+        if self.divergence is not None and (teacher_hidden is None or self.teacher_head is None):
+            raise ValueError(f"divergence {self.divergence!r} needs teacher_hidden and teacher_head")
+
+    def __call__(self, hidden, targets, teacher_hidden):
+        logp = self.head.logprobs(hidden, self.temperature)
         with torch.no_grad():
             entropy = -(logp.exp() * logp).sum(-1)
         div = logq = None
-        if q is not None:
+        if teacher_hidden is not None:
             with torch.no_grad():
-                logq = teacher_head.logprobs(q, temperature)
-            div = divergence(logp, logq) if divergence is not None else None
-            logq = logq.gather(1, y[:, None])[:, 0]
-        return logp.gather(1, y[:, None])[:, 0], entropy, div, logq
+                logq = self.teacher_head.logprobs(teacher_hidden, self.temperature)
+            div = self.divergence(logp, logq) if self.divergence is not None else None
+            logq = logq.gather(1, targets[:, None])[:, 0]
+        return logp.gather(1, targets[:, None])[:, 0], entropy, div, logq
 
-    tokens = max(1, chunk_elements // head.weight.shape[0])
-    if len(hidden) <= tokens:
-        return TokenSignals(*chunk(hidden, targets, teacher_hidden))
-    parts = []
-    for i in range(0, len(hidden), tokens):
-        j = slice(i, i + tokens)
-        q = teacher_hidden[j] if teacher_hidden is not None else None
-        parts.append(checkpoint(chunk, hidden[j], targets[j], q, use_reentrant=False))
+
+def _chunks(tokens: int, head: Head, elements: int) -> list[slice]:
+    size = max(1, elements // head.weight.shape[0])
+    return [slice(i, min(i + size, tokens)) for i in range(0, tokens, size)]
+
+
+def _joined(parts: list) -> TokenSignals:
     columns = zip(*parts, strict=True)
     return TokenSignals(*(torch.cat(column) if column[0] is not None else None for column in columns))

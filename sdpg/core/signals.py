@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from transformers import PreTrainedModel
 
 from sdpg.algorithms.base import Needs, Signals
 from sdpg.core.batch import Sample, Tokens, before_response, locate, pad, per_token
-from sdpg.core.head import Head, token_signals
+from sdpg.core.head import Head, TokenSignals, token_signals, token_signals_backward
 from sdpg.core.models import hidden_states
 
 Clock = Callable[[str], AbstractContextManager]
@@ -40,7 +41,21 @@ def policy_logprobs(model: PreTrainedModel, samples: Sequence[Sample], temperatu
         return tokens.scatter(signals.logp)
 
 
-def compute_signals(
+@dataclass(frozen=True)
+class Passes:
+    """One micro-batch's forward passes up to the lm-head: hidden states, and what is known per token without it."""
+
+    models: Models
+    needs: Needs
+    temperature: float
+    tokens: Tokens
+    hidden: Tensor  # (M, d) of the policy, with its graph
+    gated: Tensor  # (M,) bool: tokens that the teacher reads
+    teacher_hidden: Tensor | None  # (gated M, d)
+    known: dict[str, Tensor | None]  # (B, T): logp_old (None: the policy's own), logp_rollout, logp_ref, stop
+
+
+def run_passes(
     models: Models,
     samples: Sequence[Sample],
     needs: Needs,
@@ -48,37 +63,121 @@ def compute_signals(
     temperature: float,
     logp_old: Tensor | None = None,
     clock: Clock = lambda name: nullcontext(),
-) -> Signals:
-    """Run the passes that `needs` names on one micro-batch -> `Signals`, all (B, T).
+) -> Passes:
+    """Run the passes that `needs` names on one micro-batch.
 
     A_B1 (B, 1): advantages, which decide the gate. logp_old (B, T): None takes the current policy's own log-probs, which is
     exact while there is one update per rollout batch. Time is told to `clock` as "reference", "teacher" and "train".
     """
-    policy = models.policy
-    tokens = locate(samples, policy.device)
+    tokens = locate(samples, models.policy.device)
     logp_ref = None
     if needs.reference:
         with clock("reference"):
             logp_ref = policy_logprobs(models.reference, samples, temperature)
-    gated = _gate(needs, A_B1, samples)[tokens.row]  # (M,)
+    gated = _gate(needs, A_B1, samples)[tokens.row]
     teacher_hidden = None
     if gated.any():
         with clock("teacher"):
             teacher_hidden = _teacher_hidden(models.teacher(needs.teacher), samples, tokens, gated)
     with clock("train"):
-        hidden = _student_hidden(policy, samples, tokens)  # (M, d)
-        logp, entropy, div, logq = _heads(models, hidden, tokens, gated, teacher_hidden, needs, temperature)
+        hidden = _student_hidden(models.policy, samples, tokens)
     logp_rollout, stop = per_token(samples, tokens)
+    known = {"logp_old": logp_old, "logp_rollout": logp_rollout, "logp_ref": logp_ref, "stop": stop}
+    return Passes(models, needs, temperature, tokens, hidden, gated, teacher_hidden, known)
+
+
+def signals(p: Passes) -> Signals:
+    """All signals of a micro-batch, (B, T), with the graph of logp and div: for a loss that couples a response's tokens."""
+    columns = defaultdict(float)
+    for where, teacher in _parts(p):
+        x = token_signals(p.hidden[where], *_head(p, where), **teacher)
+        for name in ("logp", "entropy", "div", "logq"):
+            if (column := getattr(x, name)) is not None:
+                columns[name] = columns[name] + p.tokens.scatter(column, where)
+    return _signals(p, columns)
+
+
+def backward(p: Passes, loss: Callable[[Signals, Tensor], Tensor]) -> Signals:
+    """Forward and backward of a loss that adds up over tokens, through the lm-head in chunks -> signals (B, T), detached.
+
+    loss: the signals of m tokens, (m, 1) each, and the rows (m,) of the micro-batch that they belong to -> a scalar.
+    """
+    gradient = None
+    columns = defaultdict(float)
+    for where, teacher in _parts(p):
+        index = where.nonzero()[:, 0]
+        x, part = token_signals_backward(
+            p.hidden[index],
+            *_head(p, index),
+            lambda x, j, index=index: loss(_flat(p, x, index[j]), p.tokens.row[index[j]]),
+            **teacher,
+        )
+        if part is not None:
+            gradient = torch.zeros_like(p.hidden) if gradient is None else gradient
+            gradient[index] = part
+        for name in ("logp", "entropy", "div", "logq"):
+            if (column := getattr(x, name)) is not None:
+                columns[name] = columns[name] + p.tokens.scatter(column, where)
+    if gradient is not None:
+        p.hidden.backward(gradient)
+    return _signals(p, columns)
+
+
+def by_token(s: Signals) -> Signals:
+    """(B, T) signals as B * T responses of one token: (B * T, 1)."""
+    return Signals(**{f.name: v.reshape(-1, 1) if (v := getattr(s, f.name)) is not None else None for f in fields(s)})
+
+
+def _parts(p: Passes):
+    """The tokens without and those with a teacher: (mask (M,), what the head needs for them)."""
+    if not p.gated.all():
+        yield ~p.gated, {"temperature": p.temperature}
+    if p.teacher_hidden is not None:
+        yield (
+            p.gated,
+            {
+                "temperature": p.temperature,
+                "divergence": p.needs.divergence,
+                "teacher_hidden": p.teacher_hidden,
+                "teacher_head": Head.of(p.models.teacher(p.needs.teacher)),
+            },
+        )
+
+
+def _head(p: Passes, where: Tensor) -> tuple[Head, Tensor]:
+    return Head.of(p.models.policy), p.tokens.targets[where]
+
+
+def _signals(p: Passes, columns: dict[str, Tensor]) -> Signals:
+    """(B, T) signals; what no token has reads 0 where the method needs it."""
+    zeros = torch.zeros(p.tokens.shape, device=p.hidden.device)
+    logp = columns.get("logp", zeros)
+    known = p.known | {"logp_old": logp.detach() if p.known["logp_old"] is None else p.known["logp_old"]}
     return Signals(
         logp=logp,
-        logp_old=logp.detach() if logp_old is None else logp_old,
-        logp_rollout=logp_rollout,
-        entropy=entropy,
-        mask=tokens.scatter(torch.ones_like(tokens.row, dtype=torch.float32)),
-        stop=stop,
-        logp_ref=logp_ref,
-        div=div,
-        logq=logq,
+        entropy=columns.get("entropy", zeros),
+        mask=p.tokens.scatter(torch.ones_like(p.tokens.row, dtype=torch.float32)),
+        div=columns.get("div", zeros) if p.needs.divergence is not None else None,
+        logq=columns.get("logq", zeros) if p.needs.teacher_logp else None,
+        **known,
+    )
+
+
+def _flat(p: Passes, x: TokenSignals, index: Tensor) -> Signals:
+    """The signals of the tokens `index` (m,), each (m, 1)."""
+    row, t = p.tokens.row[index], p.tokens.t[index]
+    column = lambda value: None if value is None else value[:, None]  # noqa: E731
+    known = {name: column(value[row, t]) if value is not None else None for name, value in p.known.items()}
+    logp = column(x.logp)
+    zeros = torch.zeros_like(logp.detach())
+    known["logp_old"] = logp.detach() if known["logp_old"] is None else known["logp_old"]
+    return Signals(
+        logp=logp,
+        entropy=column(x.entropy),
+        mask=torch.ones_like(zeros),
+        div=(zeros if x.div is None else column(x.div)) if p.needs.divergence is not None else None,
+        logq=(zeros if x.logq is None else column(x.logq)) if p.needs.teacher_logp else None,
+        **known,
     )
 
 
@@ -106,30 +205,3 @@ def _teacher_hidden(model, samples: Sequence[Sample], tokens: Tokens, gated: Ten
     ids = pad(prompts, [s.rollout.ids for s in chosen], model.device)
     position = torch.searchsorted(rows, tokens.row[gated])  # row of the teacher's smaller batch
     return before_response(hidden_states(model, ids), prompts, position, tokens.t[gated])
-
-
-def _heads(models: Models, hidden, tokens: Tokens, gated: Tensor, teacher_hidden, needs: Needs, temperature: float):
-    """One head call for the gated tokens, with the teacher, and one for the rest -> logp, entropy, div, logq, all (B, T)."""
-    head = Head.of(models.policy)
-    zeros = torch.zeros(tokens.shape, device=hidden.device)
-    logp = entropy = zeros
-    div = zeros if needs.divergence is not None else None
-    logq = zeros if needs.teacher_logp else None
-    rest = ~gated
-    if rest.any():
-        x = token_signals(hidden[rest], head, tokens.targets[rest], temperature=temperature)
-        logp, entropy = tokens.scatter(x.logp, rest), tokens.scatter(x.entropy, rest)
-    if teacher_hidden is not None:
-        x = token_signals(
-            hidden[gated],
-            head,
-            tokens.targets[gated],
-            temperature=temperature,
-            divergence=needs.divergence,
-            teacher_hidden=teacher_hidden,
-            teacher_head=Head.of(models.teacher(needs.teacher)),
-        )
-        logp, entropy = logp + tokens.scatter(x.logp, gated), entropy + tokens.scatter(x.entropy, gated)
-        div = tokens.scatter(x.div, gated) if div is not None else None
-        logq = tokens.scatter(x.logq, gated) if logq is not None else None
-    return logp, entropy, div, logq

@@ -20,7 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sdpg.algorithms.base import Algorithm, Needs
+from sdpg.algorithms.base import Algorithm, Needs, Signals
 from sdpg.algorithms.reduce import Reduction, micro_batch_weight, token_weights
 from sdpg.core import checkpoint, distributed, metrics
 from sdpg.core.batch import micro_batches
@@ -28,7 +28,7 @@ from sdpg.core.collector import Batch, Collector, CollectorConfig
 from sdpg.core.models import MovingAverage, frozen, load_model
 from sdpg.core.optimizer import MasterAdamW
 from sdpg.core.recorder import Clock, Recorder
-from sdpg.core.signals import Models, compute_signals, policy_logprobs
+from sdpg.core.signals import Models, Passes, backward, by_token, policy_logprobs, run_passes, signals
 from sdpg.types import Problem
 
 
@@ -120,6 +120,7 @@ class Trainer:
         )
         self.collector: Collector = make_collector(policy.config.max_position_embeddings, self.rank, self.world)
         self._stop = False
+        self._elementwise = False  # not yet known: see _check_elementwise
 
     def run(self) -> None:
         """Train from the last saved state (or the start) to the last step; raises `Interrupted` after Ctrl-C or SIGTERM."""
@@ -224,13 +225,9 @@ class Trainer:
             logp_old = None
             if old is not None:
                 logp_old = torch.nn.utils.rnn.pad_sequence([old[first + i] for i in rows], batch_first=True)
-            s = compute_signals(self.models, micro, needs, A[rows], c.temperature, logp_old, clock)
+            passes = run_passes(self.models, micro, needs, A[rows], c.temperature, logp_old, clock)
             with clock("train"):
-                terms = self.algorithm.token_loss(s, A[rows], k)
-                terms = {name: (w[rows] * s.mask * term).sum() for name, term in terms.items()}
-                loss = sum(terms.values())
-                if loss.requires_grad:
-                    loss.backward()
+                s, terms = self._backward(passes, A[rows], w[rows], k)
             for name, value in terms.items():
                 sums[f"loss_{name}"] += value.item() / c.updates_per_batch
             metrics.add_signals(sums, s)
@@ -241,6 +238,42 @@ class Trainer:
             if self.average and u + 1 == c.updates_per_batch:
                 self.average.follow(self.optimizer.masters)
         return norm
+
+    def _backward(self, passes: Passes, A_B1: Tensor, w_B1: Tensor, k: int) -> tuple[Signals, dict[str, Tensor]]:
+        """Loss and gradients of a micro-batch -> its signals, and its loss terms by name."""
+        totals: dict[str, Tensor] = {}
+
+        def loss(s: Signals, A: Tensor, w: Tensor) -> Tensor:
+            terms = self.algorithm.token_loss(s, A, k)
+            terms = {name: (w * s.mask * term).sum() for name, term in terms.items()}
+            for name, value in terms.items():
+                totals[name] = totals.get(name, 0.0) + value.detach()
+            return sum(terms.values())
+
+        if not passes.needs.whole_responses:
+            if not self._elementwise:
+                self._check_elementwise(passes, A_B1, k)
+            s = backward(passes, lambda s, rows: loss(s, A_B1[rows], w_B1[rows]))
+            return s, totals
+        s = signals(passes)
+        value = loss(s, A_B1, w_B1)
+        if value.requires_grad:
+            value.backward()
+        return s, totals
+
+    @torch.no_grad()
+    def _check_elementwise(self, passes: Passes, A_B1: Tensor, k: int) -> None:
+        """Once a run: ValueError if `token_loss` looks at other tokens of a response without saying so in its needs."""
+        s = signals(passes)
+        whole = self.algorithm.token_loss(s, A_B1, k)
+        alone = self.algorithm.token_loss(by_token(s), A_B1.expand_as(s.mask).reshape(-1, 1), k)
+        for name, term in whole.items():
+            if not torch.allclose(alone[name].view_as(term) * s.mask, term * s.mask, rtol=1e-4, atol=1e-6):
+                raise ValueError(
+                    f"{type(self.algorithm).__name__}.token_loss: the term {name!r} of a token changes with the other tokens "
+                    "of its response; let needs() return whole_responses=True"
+                )
+        self._elementwise = True
 
     def _weights(self, length_NG: Tensor, *, prompts: int, tokens: int) -> Tensor:
         """(n*G, 1) weight of each response's tokens; under "micro-batch" it is filled in once the split is known."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sdpg.algorithms.divergences import Divergence
-from sdpg.core.head import Head, token_signals
+from sdpg.core.head import Head, token_signals, token_signals_backward
 
 M, D, V = 13, 6, 17
 
@@ -91,3 +91,40 @@ def test_a_divergence_without_a_teacher_is_refused():
     x = inputs()
     with pytest.raises(ValueError, match="needs teacher_hidden"):
         token_signals(x["hidden"], Head(x["weight"]), x["targets"], divergence=Divergence())
+
+
+@pytest.mark.parametrize("divergence", ["reverse_kl", "forward_kl", "gjsd"])
+@pytest.mark.parametrize("chunk_elements", [2**20, 3 * V, 1])
+def test_the_backward_in_chunks_is_that_of_the_whole(divergence, chunk_elements):
+    """Gradients and signals of a loss with arbitrary upstream gradients per token, against float64 autograd over all tokens."""
+    x = inputs()
+    head = Head(x["weight"], x["bias"], 2.0)
+    upstream = x["upstream"]
+    how = {"temperature": 0.7, "divergence": Divergence(kind=divergence), "chunk_elements": chunk_elements}
+    ours, gradient = token_signals_backward(
+        x["hidden"],
+        head,
+        x["targets"],
+        lambda s, j: (upstream[0, j] * s.logp.exp()).sum() + (upstream[1, j] * s.div**2).sum(),
+        teacher_hidden=x["teacher"],
+        teacher_head=head,
+        **how,
+    )
+    logp, entropy, div = materialised(x, temperature=0.7, softcap=2.0, divergence=divergence)
+    for got, expected in zip((ours.logp, ours.entropy, ours.div), (logp, entropy, div), strict=True):
+        assert not got.requires_grad
+        torch.testing.assert_close(got, expected.detach(), rtol=1e-10, atol=1e-12)
+    loss = (upstream[0] * logp.exp()).sum() + (upstream[1] * div**2).sum()
+    expected = torch.autograd.grad(loss, [x["hidden"], x["weight"], x["bias"]])
+    for got, want in zip((gradient, x["weight"].grad, x["bias"].grad), expected, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-12)
+    assert x["teacher"].grad is None
+
+
+def test_a_loss_without_gradient_has_none():
+    x = inputs()
+    _, gradient = token_signals_backward(
+        x["hidden"], Head(x["weight"]), x["targets"], lambda s, j: 0 * s.entropy.sum(), chunk_elements=2 * V
+    )
+    assert gradient is None
+    assert x["weight"].grad is None

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -10,8 +11,10 @@ from conftest import TokenTask, make_trainer, problems, train_config
 from safetensors.torch import load_file
 
 import baselines
+from sdpg.algorithms.base import Needs
+from sdpg.algorithms.sdpg import SDPG as SDPGClass
 from sdpg.cli import run
-from sdpg.core import checkpoint, signals
+from sdpg.core import checkpoint, head, signals
 from sdpg.core.recorder import read_rows
 from sdpg.core.trainer import Interrupted
 from sdpg.types import Problem, Score
@@ -252,3 +255,48 @@ def test_a_diverged_run_stops_with_its_weights_untouched_and_says_what_to_do(tin
     with pytest.raises(SystemExit) as stop:
         run(trainer.optimizer.step)
     assert stop.value.code == 2 and capsys.readouterr().err.startswith("error: gradient norm is nan")
+
+
+class Coupled:
+    """A loss of whole responses that forgets to say so."""
+
+    off_policy = False
+    whole = False
+
+    def needs(self, k):
+        return Needs(whole_responses=self.whole)
+
+    def advantages(self, R_NG):
+        return R_NG - R_NG.mean(1, keepdim=True)
+
+    def token_loss(self, s, A_B1, k):
+        return {"outcome": -A_B1 * s.logp * (s.logp * s.mask).sum(1, keepdim=True).detach()}
+
+
+def test_a_loss_that_couples_tokens_must_say_so(tiny, tmp_path):
+    algorithm = Coupled()
+    with pytest.raises(ValueError, match=r"Coupled.token_loss: the term 'outcome' .* whole_responses=True"):
+        make_trainer(tiny, tmp_path / "a", algorithm).step(1)
+    algorithm.whole = True
+    assert make_trainer(tiny, tmp_path / "b", algorithm).step(1)["grad_norm"] > 0
+
+
+def test_in_chunks_or_whole_the_gradients_are_the_same(tiny, tmp_path, monkeypatch):
+    """The same step with `whole_responses`, in one chunk, and in chunks of few tokens."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Whole(SDPGClass):
+        def needs(self, k):
+            return replace(super().needs(k), whole_responses=True)
+
+    norms = []
+    for name, algorithm, elements in (
+        ("whole", Whole(**SDPG), 2**25),
+        ("one", SDPGClass(**SDPG), 2**25),
+        ("few", SDPGClass(**SDPG), 3 * 24),
+    ):
+        monkeypatch.setitem(head.token_signals_backward.__kwdefaults__, "chunk_elements", elements)
+        row = make_trainer(tiny, tmp_path / name, algorithm).step(1)
+        norms.append((row["grad_norm"], row["loss"], row["entropy"]))
+    assert norms[0] == pytest.approx(norms[1], rel=1e-5)
+    assert norms[0] == pytest.approx(norms[2], rel=1e-5)
