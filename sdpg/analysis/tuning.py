@@ -7,6 +7,7 @@ one that is listed first.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,8 @@ def write_tuning(results: Results, sweep: Mapping[str, Any], folder: Path) -> li
     )
     paths = [folder / "tuned.yaml", folder / "tuned.csv"]
     with write_atomic(paths[0]) as file:
-        file.write(head + yaml.safe_dump({"methods": choose(frame, sweep)}, sort_keys=False))
+        chosen = json.loads(json.dumps(choose(frame, sweep)))  # no object twice: YAML would write an alias
+        file.write(head + yaml.safe_dump({"methods": chosen}, sort_keys=False))
     with write_atomic(paths[1]) as file:
         frame.to_csv(file, index=False, lineterminator="\n", float_format="%.8g")
     return paths

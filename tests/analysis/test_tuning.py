@@ -71,6 +71,7 @@ def test_an_inheriting_method_takes_what_its_file_leaves_open(swept):
 def test_files(swept, tmp_path):
     settings, evidence = write_tuning(swept, SWEEP, tmp_path / "out")
     assert yaml.safe_load(settings.read_text())["methods"] == choose(trials(swept, SWEEP), SWEEP)
+    assert "*" not in settings.read_text()  # no aliases
     assert "mine-sweep: 2 trials of each method, seeds 5, 6" in settings.read_text()
     pd.testing.assert_frame_equal(read_trials(evidence), trials(swept, SWEEP), check_dtype=False)
 
