@@ -116,6 +116,7 @@ def _panel(ax: Axes, setting: str, lines: list[pd.DataFrame], styles: dict[str, 
         drawn[method] += 1
     style.finish(ax, NAMES.get(setting, setting), "validation accuracy (fraction)", xlabel=setting, ymin=0)
     ax.set_xticks(range(len(values)), [_text(value) for value in values])
+    ax.set_xlim(-0.5, len(values) - 0.5)
     return rows
 
 
