@@ -3,6 +3,7 @@ PYTHON ?= python3
 SCALE ?= cpu
 ARGS ?=
 JOBS ?= 2
+SEEDS ?= [0,1,2,3,4,5]
 UV_VERSION := 0.13.9
 
 VENV := .venv
@@ -28,8 +29,8 @@ help: ## List the targets
 reproduce: $(STAMP) ## Set up and run everything at SCALE (default cpu)
 	$(SNAKEMAKE) reproduce-all --config scale=$(SCALE) $(ARGS)
 
-matrix: $(STAMP) ## Scale cpu in all four cells: two teachers x two learning rates
-	$(SNAKEMAKE) matrix $(ARGS)
+matrix: $(STAMP) ## Scale cpu in all four cells, two teachers x two learning rates, with SEEDS (six)
+	$(SNAKEMAKE) matrix --config "seeds=$(SEEDS)" $(ARGS)
 
 tune: $(STAMP) ## Choose the settings of scale cpu anew: its sweep, then config/tuned/cpu.yaml and .csv
 	$(SNAKEMAKE) reproduce-all --config scale=cpu-sweep

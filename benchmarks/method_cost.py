@@ -7,8 +7,6 @@ rate is 0: every method works on the base model's own rollouts, of the same prob
 middle of training, where beta > 0. It needs the scale's base model and data (`snakemake base_model data --config scale=cpu`).
 """
 
-import ctypes
-import platform
 import statistics
 import sys
 import tempfile
@@ -16,6 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.machine import extra_memory_mb, in_words, machine, median
 from sdpg.cli import config_from, parser, run
 from sdpg.io import write_atomic, write_json
 
@@ -120,45 +119,15 @@ def model_memory_mb(trainer) -> float:
     return (sum(held.values()) + moments) / 2**20
 
 
-def step_memory_mb(trainer, k: int) -> float | None:
-    """MiB that step k takes at its peak beyond what was held before it; None where the system does not tell."""
-    import torch
-
-    if torch.cuda.is_available():
-        before = torch.cuda.memory_allocated()
-        trainer.step(k)
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
-    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-    if not reset.exists():
-        return None
-    ctypes.CDLL("libc.so.6").malloc_trim(0)  # give freed memory back, so that the step has to ask for it again
-    reset.write_text("5")  # the peak starts anew
-    before = _status_mb(status, "VmRSS")
-    trainer.step(k)
-    return _status_mb(status, "VmHWM") - before
-
-
-def _status_mb(status: Path, key: str) -> float:
-    (line,) = (line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith(f"{key}:"))
-    return int(line.split()[1]) / 2**10
-
-
-def median(values) -> float:
-    """The median of an iterable."""
-    return statistics.median(list(values))
-
-
 def table(report: dict) -> str:
     """The report as Markdown."""
-    hardware, setting = report["hardware"], report["setting"]
+    setting = report["setting"]
     lines = [
         "# Cost of a training step by method",
         "",
         f"Written by `benchmarks/method_cost.py --scale {setting['scale']}`; the same numbers are in `method_cost.json`.",
         "",
-        f"- Machine: {hardware['processor']}, {hardware['cores']} cores, {hardware['threads']} thread(s), "
-        f"GPU: {hardware['gpu'] or 'none'}, {hardware['platform']}",
-        "- Versions: " + ", ".join(f"{name} {version}" for name, version in report["versions"].items()),
+        *in_words(report),
         f"- {setting['prompts_per_step']} prompts a step, {setting['group_size']} responses each where the method's file does "
         f"not say otherwise, {setting['precision']}; {setting['rounds']} rounds of {setting['steps']} steps at the base "
         "model's weights, methods taking turns.",
@@ -186,8 +155,6 @@ def measure(config: dict, names: list[str], args) -> dict:
     import torch
     import transformers
 
-    from sdpg.core.record import run_record
-
     torch.set_num_threads(args.threads)
     transformers.logging.disable_progress_bar()
     total = args.steps * args.rounds + WARM_UP + 1
@@ -199,14 +166,12 @@ def measure(config: dict, names: list[str], args) -> dict:
         methods = summarise(rows)
         for name, trainer in trainers.items():
             methods[name]["memory_models_mb"] = round(model_memory_mb(trainer), 2)
-            memory = [step_memory_mb(trainer, 2 * total + i) for i in range(3)]
+            memory = [extra_memory_mb(lambda i=i, t=trainer: t.step(2 * total + i)) for i in range(3)]
             methods[name]["memory_step_mb"] = None if None in memory else round(median(memory), 1)
     engine.close()
     train = {key: config["train"][key] for key in ("prompts_per_step", "group_size", "precision", "engine")}
     setting = {"scale": config["name"], "steps": args.steps, "rounds": args.rounds, **train}
-    record = run_record({}, algorithm={}, threads=args.threads, processes=1)
-    hardware = record["hardware"] | {"platform": f"{platform.system()} {platform.machine()}"}
-    return {"setting": setting, "hardware": hardware, "versions": record["versions"], "methods": methods}
+    return {"setting": setting, **machine(args.threads), "methods": methods}
 
 
 def main() -> None:

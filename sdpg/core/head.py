@@ -34,10 +34,13 @@ class Head:
         cap = getattr(model.config, "final_logit_softcapping", None)
         return cls(layer.weight, getattr(layer, "bias", None), cap)
 
-    def logprobs(self, hidden: Tensor, temperature: float) -> Tensor:
-        """hidden (C, d) -> log softmax(logits / temperature), float32 or wider (C, V)."""
-        logits = torch.nn.functional.linear(hidden, self.weight, self.bias)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    def product(self, hidden: Tensor) -> Tensor:
+        """hidden (C, d) -> hidden times weight, plus bias, in the compute precision (C, V)."""
+        return torch.nn.functional.linear(hidden, self.weight, self.bias)
+
+    def logprobs(self, product: Tensor, temperature: float) -> Tensor:
+        """`product` (C, V) -> log softmax(logits / temperature), float32 or wider (C, V)."""
+        logits = product.to(torch.promote_types(product.dtype, torch.float32))
         if self.softcap is not None:
             logits = self.softcap * torch.tanh(logits / self.softcap)
         if temperature != 1.0:
@@ -73,14 +76,18 @@ def token_signals(
     both. float32, nats. The gradient reaches `hidden` and the head through logp and div with any upstream gradient per
     token. When the tokens need several chunks, each is computed again in the backward pass instead of being kept.
     """
-    signals = _Chunk(head, temperature, divergence, teacher_hidden, teacher_head)
+    signals = _Chunk(temperature, divergence, teacher_hidden, teacher_head)
     chunks = _chunks(len(hidden), head, chunk_elements)
+
+    def chunk(h, y, q):
+        return signals(head.logprobs(head.product(h), temperature), y, q)
+
     if len(chunks) == 1:
-        return TokenSignals(*signals(hidden, targets, teacher_hidden))
+        return TokenSignals(*chunk(hidden, targets, teacher_hidden))
     parts = []
     for j in chunks:
         q = teacher_hidden[j] if teacher_hidden is not None else None
-        parts.append(checkpoint(signals, hidden[j], targets[j], q, use_reentrant=False))
+        parts.append(checkpoint(chunk, hidden[j], targets[j], q, use_reentrant=False))
     return _joined(parts)
 
 
@@ -102,26 +109,68 @@ def token_signals_backward(
     gradients here; returned are the signals, detached, and the gradient of the hidden states (M, d), for
     `hidden.backward(gradient)`; None if no chunk's loss has one. Otherwise as `token_signals`.
     """
-    signals = _Chunk(head, temperature, divergence, teacher_hidden, teacher_head)
+    signals = _Chunk(temperature, divergence, teacher_hidden, teacher_head)
     detached, gradient, parts = hidden.detach(), None, []
+    weight, bias = _Accumulator(head.weight), _Accumulator(head.bias)
     for j in _chunks(len(hidden), head, chunk_elements):
-        h = detached[j].requires_grad_()
+        with torch.no_grad():
+            product = head.product(detached[j])
+        product.requires_grad_()
         q = teacher_hidden[j] if teacher_hidden is not None else None
-        x = TokenSignals(*signals(h, targets[j], q))
+        x = TokenSignals(*signals(head.logprobs(product, temperature), targets[j], q))
         value = loss(x, j)
         if value.requires_grad:
-            value.backward()
+            (g,) = torch.autograd.grad(value, product)  # (C, V)
             gradient = torch.zeros_like(detached) if gradient is None else gradient
-            gradient[j] = h.grad
+            gradient[j] = g @ head.weight.detach()
+            weight.add_product(g, detached[j])
+            bias.add_rows(g)
         parts.append([None if column is None else column.detach() for column in (x.logp, x.entropy, x.div, x.logq)])
+    weight.finish()
+    bias.finish()
     return _joined(parts), gradient
+
+
+class _Accumulator:
+    """The gradient of one parameter of the head, added up over the chunks in float32 (or wider) and in place."""
+
+    def __init__(self, parameter: Tensor | None):
+        self.parameter = parameter if parameter is not None and parameter.requires_grad else None
+        self.total: Tensor | None = None
+
+    def _open(self) -> bool:
+        """Whether there is something to add to."""
+        if self.parameter is not None and self.total is None:
+            dtype = torch.promote_types(self.parameter.dtype, torch.float32)
+            self.total = torch.zeros_like(self.parameter, dtype=dtype)
+        return self.total is not None
+
+    @torch.no_grad()
+    def add_product(self, g: Tensor, hidden: Tensor) -> None:
+        """Add g^T hidden: (C, V) and (C, d) -> (V, d)."""
+        if not self._open():
+            return
+        if g.dtype == self.total.dtype:
+            self.total.addmm_(g.T, hidden)
+        else:
+            self.total += g.T @ hidden
+
+    @torch.no_grad()
+    def add_rows(self, g: Tensor) -> None:
+        """Add the sum over the tokens of g (C, V)."""
+        if self._open():
+            self.total += g.sum(0, dtype=self.total.dtype)
+
+    def finish(self) -> None:
+        """Hand the sum to the parameter as a backward pass would: `.grad`, and hooks on its accumulation."""
+        if self.total is not None:
+            self.parameter.backward(self.total.to(self.parameter.dtype))
 
 
 @dataclass(frozen=True)
 class _Chunk:
-    """(hidden, targets, teacher's hidden or None) of a chunk -> logp, entropy, div, logq."""
+    """(log-probs (C, V), targets, teacher's hidden or None) of a chunk -> logp, entropy, div, logq."""
 
-    head: Head
     temperature: float
     divergence: Divergence | None
     teacher_hidden: InitVar[Tensor | None]
@@ -131,14 +180,13 @@ class _Chunk:
         if self.divergence is not None and (teacher_hidden is None or self.teacher_head is None):
             raise ValueError(f"divergence {self.divergence!r} needs teacher_hidden and teacher_head")
 
-    def __call__(self, hidden, targets, teacher_hidden):
-        logp = self.head.logprobs(hidden, self.temperature)
+    def __call__(self, logp, targets, teacher_hidden):
         with torch.no_grad():
             entropy = -(logp.exp() * logp).sum(-1)
         div = logq = None
         if teacher_hidden is not None:
             with torch.no_grad():
-                logq = self.teacher_head.logprobs(teacher_hidden, self.temperature)
+                logq = self.teacher_head.logprobs(self.teacher_head.product(teacher_hidden), self.temperature)
             div = self.divergence(logp, logq) if self.divergence is not None else None
             logq = logq.gather(1, targets[:, None])[:, 0]
         return logp.gather(1, targets[:, None])[:, 0], entropy, div, logq

@@ -86,7 +86,8 @@ def check_head(model: PreTrainedModel, name: str) -> None:
     training = model.training
     model.eval()
     own = torch.log_softmax(model(input_ids=ids, use_cache=False).logits.float(), -1)
-    ours = Head.of(model).logprobs(hidden_states(model, ids)[0], 1.0)
+    head = Head.of(model)
+    ours = head.logprobs(head.product(hidden_states(model, ids)[0]), 1.0)
     model.train(training)
     gap = (own[0] - ours).abs().max().item()
     if not gap < 1e-2:
