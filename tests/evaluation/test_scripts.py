@@ -14,7 +14,7 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "workflows" / "scripts"
     [
         ("evaluate", ["--method", "grpo", "--seed", "0"], "checkpoints.json is missing; train this run first"),
         ("lm_evaluate", ["--method", "grpo"], "checkpoints.json is missing; train this run first"),
-        ("lm_evaluate", ["--base"], "config.json is missing"),
+        ("lm_evaluate", ["--base", "0"], "config.json is missing"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(script, options, message, tmp_path):

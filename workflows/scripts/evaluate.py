@@ -24,7 +24,6 @@ def main() -> None:
 
     with quick_imports():  # only once the command line is known to be right
         from sdpg.evaluation.run import evaluate_run
-
     evaluate_run(
         root / "runs" / name,
         config,
