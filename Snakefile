@@ -38,6 +38,7 @@ else:
     EVERYTHING.append(f"{RESULTS}/report.html")
     READY = f"[{SCALE}] everything is up to date; all of it on one page: {RESULTS}/report.html"
 
+
 if SCALE == "smoke":
 
     rule smoke:

@@ -32,7 +32,9 @@ RESULTS = f"results/{SCALE}"
 METHODS = list(CONFIG["methods"])
 SEEDS = CONFIG["seeds"]
 TASKS = list(CONFIG["data"]["evaluation"])
-BASES = sorted({base_index(CONFIG, seed) for seed in SEEDS})  # numbers of the base models that the runs start from
+BASES = sorted(
+    {base_index(CONFIG, seed) for seed in SEEDS}
+)  # numbers of the base models that the runs start from
 EVALUATION_DATA = expand(f"{RESULTS}/data/eval/{{task}}.parquet", task=TASKS)
 VALIDATION_DATA = expand(
     f"{RESULTS}/data/validation/{{name}}.parquet", name=CONFIG["data"]["validation"]
