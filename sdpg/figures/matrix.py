@@ -70,7 +70,7 @@ def _panel(ax: Axes, results: Results, frame: pd.DataFrame, task: str, styles: d
             rows += [("seed", cell, method, int(p["seed"]), p["value"], None, None) for _, p in points.iterrows()]
     ax.set_yticks(range(len(styles)), [look.label for look in styles.values()])
     ax.set_ylim(len(styles) - 0.4, -0.6)
-    ax.set_xlim(0, 1)
+    ax.set_xlim(-0.03, 1)
     ax.grid(axis="y", visible=False)
     style.set_title(ax, cell)
     ax.set_xlabel(f"{task}: {results.accuracy} (fraction)")
