@@ -35,6 +35,7 @@ def implementations():
     kl = Divergence(kind="reverse_kl")
 
     def chunked(hidden, head, targets, teacher, g_logp, g_div):
+        """What training uses."""
         _, gradient = token_signals_backward(
             hidden,
             head,
@@ -51,6 +52,7 @@ def implementations():
         ((g_logp * s.logp).sum() + (g_div * s.div).sum()).backward()
 
     def materialising(hidden, head, targets, teacher, g_logp, g_div):
+        """Plain torch, all of it kept."""
         logp = torch.log_softmax((hidden @ head.weight.T).float(), -1)
         with torch.no_grad():
             logq = torch.log_softmax((teacher @ head.weight.T).float(), -1)
@@ -59,6 +61,7 @@ def implementations():
         ((g_logp * logp.gather(1, targets[:, None])[:, 0]).sum() + (g_div * div).sum()).backward()
 
     def released(hidden, head, targets, teacher, g_logp, g_div):
+        """The released code's formulation, from its description."""
         logits = hidden @ head.weight.T
         logp = torch.log_softmax(logits.float(), -1).gather(1, targets[:, None])[:, 0]
         with torch.no_grad():

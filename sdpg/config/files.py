@@ -54,6 +54,7 @@ _Loader.add_implicit_resolver(
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
+    """A YAML file that holds a mapping. Raises ConfigError."""
     try:
         value = parse_value(path.read_text(encoding="utf-8"), shown(path))
     except OSError as error:
@@ -78,6 +79,7 @@ def read_scale(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 
 def scale_path(scale: str | Path) -> Path:
+    """The file of a scale or preset by name, or the path itself. Raises ConfigError naming the nearest."""
     for folder in (SCALES, PRESETS):
         by_name = folder / f"{scale}.yaml"
         if re.fullmatch(r"[\w.-]+", str(scale)) and by_name.is_file():

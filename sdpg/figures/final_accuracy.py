@@ -84,27 +84,11 @@ def _last(ax: Axes, results: Results, task: str, styles: dict[str, style.Style])
                 f"{step}, got {len(interval)}; make it again together with scores.csv"
             )
         mean, low, high = interval[["mean", "low", "high"]].iloc[0]
-        ax.plot([low, high], [y, y], color=look.color, linewidth=1.8, label="_interval")
-        ax.plot(
-            [mean], [y], color=look.color, marker=look.marker, markersize=7, markeredgecolor="white", label=look.label
-        )
         points = table.iloc[-1]
-        below = [y + 0.27] * len(points)
-        ax.plot(
-            points,
-            below,
-            linestyle="none",
-            marker="o",
-            fillstyle="none",
-            color=look.color,
-            markersize=4,
-            label="_seeds",
-        )
+        style.interval_row(ax, y, mean, low, high, points, look)
         rows.append(("last", task, method, None, step, mean, low, high))
         rows += [("seed", task, method, seed, step, value, None, None) for seed, value in points.items()]
-    ax.set_yticks(range(len(styles)), [look.label for look in styles.values()])
-    ax.set_ylim(len(styles) - 0.4, -0.6)
-    ax.grid(axis="y", visible=False)
+    style.method_rows(ax, styles)
     style.set_title(ax, f"last checkpoint (step {step})")
     ax.set_xlabel(f"{results.accuracy} (fraction)")
     ax.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))

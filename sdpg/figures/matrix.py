@@ -53,25 +53,12 @@ def _panel(ax: Axes, results: Results, frame: pd.DataFrame, task: str, styles: d
     rows.append(("start", cell, None, None, start, None, None))
     for y, (method, look) in enumerate(styles.items()):
         for _, row in frame[frame["method"] == method].iterrows():
-            ax.plot([row["low"], row["high"]], [y, y], color=look.color, linewidth=1.8, label="_interval")
-            ax.plot([row["mean"]], [y], color=look.color, marker=look.marker, markersize=7, markeredgecolor="white")
             points = scores.query("method == @method and step == @row.step")
-            ax.plot(
-                points["value"],
-                [y + 0.27] * len(points),
-                linestyle="none",
-                marker="o",
-                fillstyle="none",
-                color=look.color,
-                markersize=4,
-                label="_seeds",
-            )
+            style.interval_row(ax, y, row["mean"], row["low"], row["high"], points["value"], look)
             rows.append(("last", cell, method, None, row["mean"], row["low"], row["high"]))
             rows += [("seed", cell, method, int(p["seed"]), p["value"], None, None) for _, p in points.iterrows()]
-    ax.set_yticks(range(len(styles)), [look.label for look in styles.values()])
-    ax.set_ylim(len(styles) - 0.4, -0.6)
+    style.method_rows(ax, styles)
     ax.set_xlim(-0.03, 1)
-    ax.grid(axis="y", visible=False)
     style.set_title(ax, cell)
     ax.set_xlabel(f"{task}: {results.accuracy} (fraction)")
     return rows

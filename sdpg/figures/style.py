@@ -154,6 +154,24 @@ def band(axes: Axes, x, low, high, style: Style, methods: int = 1) -> None:
     axes.fill_between(x, low, high, color=style.color, alpha=0.18 if methods <= MANY else 0.08, linewidth=0)
 
 
+def interval_row(
+    axes: Axes, y: int, mean: float, low: float, high: float, points: Sequence[float], style: Style
+) -> None:
+    """One method's row of a dot plot: its mean on its interval, and below them the single seeds as open circles."""
+    axes.plot([low, high], [y, y], color=style.color, linewidth=1.8, label="_interval")
+    mark = {"color": style.color, "marker": style.marker, "markersize": 7, "markeredgecolor": "white"}
+    axes.plot([mean], [y], label=style.label, **mark)
+    seeds = {"linestyle": "none", "marker": "o", "fillstyle": "none", "color": style.color, "markersize": 4}
+    axes.plot(points, [y + 0.27] * len(points), label="_seeds", **seeds)
+
+
+def method_rows(axes: Axes, styles: dict[str, Style]) -> None:
+    """The y axis of a dot plot: a row for each method, the first on top."""
+    axes.set_yticks(range(len(styles)), [look.label for look in styles.values()])
+    axes.set_ylim(len(styles) - 0.4, -0.6)
+    axes.grid(axis="y", visible=False)
+
+
 def set_title(axes: Axes, title: str) -> None:
     """A left-aligned title, broken before it reaches the next panel (long names of evaluation sets and methods)."""
     lines = [part if "$" in part else textwrap.fill(part, TITLE_WIDTH) for part in title.split("\n")]
