@@ -31,7 +31,8 @@ def build_trainer(config: dict, method: str, seed: int, *, steps: int, engine, r
 
     from sdpg.config import run_config
     from sdpg.core.collector import Collector
-    from sdpg.core.trainer import TrainConfig, Trainer
+    from sdpg.core.train_config import TrainConfig
+    from sdpg.core.trainer import Trainer
     from sdpg.tasks import load_problems, make_task
     from workflows.scripts.compose import make_algorithm
 
@@ -62,7 +63,7 @@ def build_trainer(config: dict, method: str, seed: int, *, steps: int, engine, r
 
 def build_engine(config: dict, results: Path, threads: int):
     """The one rollout engine of the benchmark: all methods hold the same weights, so they can share it."""
-    from sdpg.core.trainer import TrainConfig
+    from sdpg.core.train_config import TrainConfig
     from sdpg.rollout import make_engine
 
     train = TrainConfig(**config["train"])

@@ -1,4 +1,4 @@
-"""Padding and micro-batches. B responses, L prompt + response tokens, T response tokens, M real response tokens."""
+"""Responses of a micro-batch, where their tokens lie, and how a batch is split. B responses, T response tokens, M real ones."""
 
 from __future__ import annotations
 
@@ -18,11 +18,6 @@ class Sample:
     prompt: Sequence[int]
     teacher_prompt: Sequence[int] | None
     rollout: Rollout
-
-    @property
-    def length(self) -> int:
-        """Tokens that the student reads."""
-        return len(self.prompt) + len(self.rollout.ids)
 
 
 @dataclass(frozen=True)
@@ -60,32 +55,42 @@ def per_token(samples: Sequence[Sample], tokens: Tokens) -> tuple[Tensor, Tensor
     return tokens.scatter(logprobs), stop
 
 
-def pad(prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], device: torch.device) -> Tensor:
-    """Concatenate prompt and response, right-pad with 0: -> ids (B, L). See `models.hidden_states` on padding."""
-    rows = [torch.tensor([*p, *r]) for p, r in zip(prompts, responses, strict=True)]
-    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)
+def micro_batches(samples: Sequence[Sample], budget: int, *, packed: bool, teacher: bool = False) -> list[list[int]]:
+    """Split into index lists of at most `budget` tokens; responses to one prompt stay together, and rows are alike in length.
 
-
-def before_response(hidden: Tensor, prompts: Sequence[Sequence[int]], row: Tensor, t: Tensor) -> Tensor:
-    """Hidden states that predict the response tokens: (B, L, d) and indices (M,) -> (M, d)."""
-    start = torch.tensor([len(p) - 1 for p in prompts], device=hidden.device)
-    return hidden[row, start[row] + t]
-
-
-def micro_batches(samples: Sequence[Sample], budget: int, *, teacher: bool = False) -> list[list[int]]:
-    """Split into index lists whose padded size B * L stays within `budget` tokens, longest first, so rows are alike.
-
-    teacher: count the teacher's longer prompt instead. A single response longer than the budget is a batch of its own.
+    packed: tokens of the packed sequence, a prompt counted once, in batches of equal size. Otherwise of the padded rows.
+    teacher: count the teacher's prompt where it is longer. A single response longer than the budget is a batch of its own.
     """
-
-    def size(i):
-        s = samples[i]
-        prompt = max(len(s.prompt), len(s.teacher_prompt or ())) if teacher else len(s.prompt)
-        return len(s.rollout.ids) + prompt
-
+    prompts = [max(s.prompt, (s.teacher_prompt if teacher else None) or (), key=len) for s in samples]
+    if not packed:
+        lengths = [len(p) + len(s.rollout.ids) for p, s in zip(prompts, samples, strict=True)]
+        return _padded_batches(lengths, budget)
+    groups: dict[tuple, list[int]] = {}
+    for i, (prompt, s) in enumerate(zip(prompts, samples, strict=True)):
+        groups.setdefault((tuple(s.prompt), tuple(prompt)), []).append(i)
+    longest = lambda rows: max(len(samples[i].rollout.ids) for i in rows)  # noqa: E731
+    ordered = sorted(groups.values(), key=longest, reverse=True)
+    left = sum(len(prompts[rows[0]]) + sum(len(samples[i].rollout.ids) for i in rows) for rows in ordered)
     batches: list[list[int]] = []
-    for i in sorted(range(len(samples)), key=size, reverse=True):
-        if batches and (len(batches[-1]) + 1) * size(batches[-1][0]) <= budget:
+    size = target = 0.0
+    for rows in ordered:
+        for n, i in enumerate(rows):
+            response, prompt = len(samples[i].rollout.ids), len(prompts[i])
+            added = response if n else prompt + response
+            if size >= target or size + added > budget:
+                left += prompt if n else 0  # this batch reads the prompt as well
+                batches.append([])
+                size, target, added = 0.0, left / -(-left // budget), prompt + response
+            batches[-1].append(i)
+            size += added
+            left -= added
+    return batches
+
+
+def _padded_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    batches: list[list[int]] = []
+    for i in sorted(range(len(lengths)), key=lambda i: lengths[i], reverse=True):
+        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= budget:
             batches[-1].append(i)
         else:
             batches.append([i])

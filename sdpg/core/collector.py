@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sdpg.core.batch import Sample
+from sdpg.core.flops import Work, rollout_work
 from sdpg.rollout.engine import Engine, derive_seed
 from sdpg.types import Problem, Rollout, Sampling, Score
 
@@ -38,6 +39,7 @@ class Batch:
     unjudged: int  # responses that the verifier could not judge in time or size and called wrong
     sampled: int  # responses, with those of groups that dynamic sampling left out; unjudged counts among these
     sampled_tokens: int  # their tokens
+    work: Work  # of sampling them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +118,9 @@ class Collector:
                 break
             groups += self._groups(step, attempt, clock)
         sampled = [rollout for group in groups for rollout in group.rollouts]
+        work = rollout_work(
+            [len(self.student[g.problem]) for g in groups], [[len(r.ids) for r in g.rollouts] for g in groups]
+        )
         if self.config.dynamic_sampling:
             groups.sort(key=lambda group: not group.informative)  # stable: the first drawn come first
             groups = groups[:share]
@@ -127,6 +132,7 @@ class Collector:
             self._failures() - before,
             len(sampled),
             sum(len(rollout.ids) for rollout in sampled),
+            work,
         )
 
     def _groups(self, step: int, attempt: int, clock) -> list[Group]:

@@ -1,7 +1,8 @@
-"""Loading HF causal LMs for training, and their hidden states."""
+"""Loading HF causal LMs for training."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import torch
@@ -9,12 +10,21 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from sdpg.core.head import Head
+from sdpg.core.packing import CannotPack, enable_packing
 
 
 def load_model(
-    model_dir: str | Path, *, dtype: torch.dtype, device: torch.device, gradient_checkpointing: bool = False
+    model_dir: str | Path,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    gradient_checkpointing: bool = False,
+    packed: bool = True,
 ) -> PreTrainedModel:
-    """Load a checkpoint for training; raises ValueError if its logits are not lm-head(hidden), see `check_head`."""
+    """Load a checkpoint for training; raises ValueError if its logits are not lm-head(hidden), see `check_head`.
+
+    packed: let it read packed sequences (`enable_packing`); a model that cannot is told of and reads padded rows.
+    """
     if not (Path(model_dir) / "config.json").is_file():
         raise ValueError(
             f"no model at {model_dir}: expected an HF checkpoint with config.json; run the rule base_model"
@@ -26,6 +36,11 @@ def load_model(
     if gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     check_head(model, str(model_dir))
+    if packed:
+        try:
+            enable_packing(model)
+        except CannotPack as error:
+            print(f"{model_dir}: padded rows instead of packed sequences: {error}", file=sys.stderr, flush=True)
     return model
 
 
@@ -71,14 +86,6 @@ class MovingAverage:
                 p.copy_(m)
 
 
-def hidden_states(model: PreTrainedModel, ids: Tensor) -> Tensor:
-    """Last hidden states of right-padded ids: (B, L) -> (B, L, d).
-
-    No attention mask is needed: attention is causal and padding comes last, so no real token sees it.
-    """
-    return model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-
-
 @torch.no_grad()
 def check_head(model: PreTrainedModel, name: str) -> None:
     """Compare `Head` with the model's own logits on a few tokens; ValueError if the architecture does something else."""
@@ -87,7 +94,8 @@ def check_head(model: PreTrainedModel, name: str) -> None:
     model.eval()
     own = torch.log_softmax(model(input_ids=ids, use_cache=False).logits.float(), -1)
     head = Head.of(model)
-    ours = head.logprobs(head.product(hidden_states(model, ids)[0]), 1.0)
+    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
+    ours = head.logprobs(head.product(hidden), 1.0)
     model.train(training)
     gap = (own[0] - ours).abs().max().item()
     if not gap < 1e-2:

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from sdpg.algorithms.base import Needs, Signals
-from sdpg.core.batch import Sample, Tokens, before_response, locate, pad, per_token
+from sdpg.algorithms.base import Algorithm, Needs, Signals
+from sdpg.core.batch import Sample, Tokens, locate, per_token
+from sdpg.core.flops import TRAIN, forward_flops
 from sdpg.core.head import Head, TokenSignals, token_signals, token_signals_backward
-from sdpg.core.models import hidden_states
+from sdpg.core.packing import Packed, Padded, prepare
 
 Clock = Callable[[str], AbstractContextManager]
 
@@ -32,13 +33,17 @@ class Models:
         return {"live": self.policy, "frozen": self.reference, "ema": self.average}[kind]
 
 
-def policy_logprobs(model: PreTrainedModel, samples: Sequence[Sample], temperature: float) -> Tensor:
+def inputs(model: PreTrainedModel, samples: Sequence[Sample], *, teacher: bool = False) -> Packed | Padded:
+    """What the model reads: each response after its prompt, or after its teacher's."""
+    prompts = [s.teacher_prompt if teacher else s.prompt for s in samples]
+    return prepare(model, prompts, [s.rollout.ids for s in samples])
+
+
+@torch.no_grad()
+def policy_logprobs(model: PreTrainedModel, read: Packed | Padded, tokens: Tokens, temperature: float) -> Tensor:
     """log-probs (B, T) of the sampled tokens under `model`, without gradient."""
-    with torch.no_grad():
-        tokens = locate(samples, model.device)
-        hidden = _student_hidden(model, samples, tokens)
-        signals = token_signals(hidden, Head.of(model), tokens.targets, temperature=temperature)
-        return tokens.scatter(signals.logp)
+    head = Head.of(model)
+    return tokens.scatter(token_signals(read.hidden(model), head, tokens.targets, temperature=temperature).logp)
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,7 @@ class Passes:
     gated: Tensor  # (M,) bool: tokens that the teacher reads
     teacher_hidden: Tensor | None  # (gated M, d)
     known: dict[str, Tensor | None]  # (B, T): logp_old (None: the policy's own), logp_rollout, logp_ref, stop
+    flops: float  # of all passes, and of the backward pass where there is one
 
 
 def run_passes(
@@ -68,22 +74,32 @@ def run_passes(
 
     A_B1 (B, 1): advantages, which decide the gate. logp_old (B, T): None takes the current policy's own log-probs, which is
     exact while there is one update per rollout batch. Time is told to `clock` as "reference", "teacher" and "train".
+    Under `torch.no_grad()` there is no graph for a backward pass.
     """
-    tokens = locate(samples, models.policy.device)
+    policy = models.policy
+    tokens = locate(samples, policy.device)
+    read = inputs(policy, samples)
+    flops = forward_flops(policy, read.work) * (TRAIN if torch.is_grad_enabled() else 1)
     logp_ref = None
     if needs.reference:
         with clock("reference"):
-            logp_ref = policy_logprobs(models.reference, samples, temperature)
-    gated = _gate(needs, A_B1, samples)[tokens.row]
+            logp_ref = policy_logprobs(models.reference, read, tokens, temperature)
+        flops += forward_flops(policy, read.work)
+    reads_teacher = _gate(needs, A_B1, samples)
     teacher_hidden = None
-    if gated.any():
-        with clock("teacher"):
-            teacher_hidden = _teacher_hidden(models.teacher(needs.teacher), samples, tokens, gated)
+    if reads_teacher.any():
+        with clock("teacher"), torch.no_grad():
+            teacher = models.teacher(needs.teacher)
+            chosen = [samples[i] for i in reads_teacher.nonzero()[:, 0].tolist()]
+            teacher_read = inputs(teacher, chosen, teacher=True)
+            teacher_hidden = teacher_read.hidden(teacher)  # in the order of the gated tokens
+        flops += forward_flops(teacher, teacher_read.work)
     with clock("train"):
-        hidden = _student_hidden(models.policy, samples, tokens)
+        hidden = read.hidden(policy)
     logp_rollout, stop = per_token(samples, tokens)
     known = {"logp_old": logp_old, "logp_rollout": logp_rollout, "logp_ref": logp_ref, "stop": stop}
-    return Passes(models, needs, temperature, tokens, hidden, gated, teacher_hidden, known)
+    gated = reads_teacher[tokens.row]
+    return Passes(models, needs, temperature, tokens, hidden, gated, teacher_hidden, known, flops)
 
 
 def signals(p: Passes) -> Signals:
@@ -121,6 +137,22 @@ def backward(p: Passes, loss: Callable[[Signals, Tensor], Tensor]) -> Signals:
     if gradient is not None:
         p.hidden.backward(gradient)
     return _signals(p, columns)
+
+
+def gradient_without_advantage(algorithm: Algorithm, k: int) -> bool:
+    """Whether responses with advantage 0 have a gradient at step k. Asked of `token_loss` itself, on signals of all sizes."""
+    needs = algorithm.needs(k)
+    g = torch.Generator().manual_seed(0)
+    draw = lambda scale: scale * torch.rand(64, 4, generator=g, dtype=torch.float64) ** 3  # noqa: E731
+    leaves = {"logp": -draw(20.0), "entropy": draw(10.0)} | ({"div": draw(50.0)} if needs.divergence else {})
+    leaves = {name: x.requires_grad_() for name, x in leaves.items()}
+    fixed = {"logp_old": -draw(20.0), "logp_rollout": -draw(20.0), "mask": torch.ones(64, 4), "stop": draw(1.0).round()}
+    fixed |= {"logp_ref": -draw(20.0) if needs.reference else None, "logq": -draw(20.0) if needs.teacher_logp else None}
+    loss = sum(term.sum() for term in algorithm.token_loss(Signals(**leaves, **fixed), torch.zeros(64, 1), k).values())
+    if not loss.requires_grad:
+        return False
+    found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+    return any(x is not None and x.ne(0).any().item() for x in found)
 
 
 def by_token(s: Signals) -> Signals:
@@ -188,20 +220,3 @@ def _gate(needs: Needs, A_B1: Tensor, samples: Sequence[Sample]) -> Tensor:
     has_teacher = torch.tensor([s.teacher_prompt is not None for s in samples], device=A_B1.device)
     A = A_B1[:, 0]
     return has_teacher & {"all": torch.ones_like(A, dtype=torch.bool), "positive": A > 0, "nonzero": A != 0}[needs.gate]
-
-
-def _student_hidden(model, samples: Sequence[Sample], tokens: Tokens) -> Tensor:
-    prompts = [s.prompt for s in samples]
-    ids = pad(prompts, [s.rollout.ids for s in samples], model.device)
-    return before_response(hidden_states(model, ids), prompts, tokens.row, tokens.t)
-
-
-@torch.no_grad()
-def _teacher_hidden(model, samples: Sequence[Sample], tokens: Tokens, gated: Tensor) -> Tensor:
-    """Teacher's hidden states at the gated tokens: the same response after the privileged prompt -> (gated M, d)."""
-    rows = tokens.row[gated].unique()  # sorted
-    chosen = [samples[i] for i in rows.tolist()]
-    prompts = [s.teacher_prompt for s in chosen]
-    ids = pad(prompts, [s.rollout.ids for s in chosen], model.device)
-    position = torch.searchsorted(rows, tokens.row[gated])  # row of the teacher's smaller batch
-    return before_response(hidden_states(model, ids), prompts, position, tokens.t[gated])

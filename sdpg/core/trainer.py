@@ -11,63 +11,39 @@ import signal
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from sdpg.algorithms.base import Algorithm, Needs, Signals
-from sdpg.algorithms.reduce import Reduction, micro_batch_weight, token_weights
+from sdpg.algorithms.reduce import micro_batch_weight, token_weights
 from sdpg.core import checkpoint, distributed, metrics
-from sdpg.core.batch import micro_batches
-from sdpg.core.collector import Batch, Collector, CollectorConfig
+from sdpg.core.batch import Sample, locate, micro_batches
+from sdpg.core.collector import Batch, Collector
+from sdpg.core.flops import forward_flops
 from sdpg.core.models import MovingAverage, frozen, load_model
 from sdpg.core.optimizer import MasterAdamW
+from sdpg.core.packing import packs
 from sdpg.core.recorder import Clock, Recorder
-from sdpg.core.signals import Models, Passes, backward, by_token, policy_logprobs, run_passes, signals
+from sdpg.core.signals import (
+    Models,
+    Passes,
+    backward,
+    by_token,
+    gradient_without_advantage,
+    inputs,
+    policy_logprobs,
+    run_passes,
+    signals,
+)
+from sdpg.core.train_config import TrainConfig, check
 from sdpg.types import Problem
 
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """The block `train` of a config; defaults and meanings are in workflows/schemas/config.schema.json."""
-
-    engine: str
-    steps: int
-    prompts_per_step: int
-    group_size: int
-    temperature: float
-    max_prompt_tokens: int
-    max_response_tokens: int
-    lr: float
-    lr_multiplier: float
-    betas: Sequence[float]
-    weight_decay: float
-    warmup_steps: int
-    clip_grad_norm: float
-    reduction: Reduction
-    updates_per_batch: int
-    micro_batch_tokens: int
-    precision: Literal["fp32", "bf16"]
-    gradient_checkpointing: bool
-    reward: Sequence[float]
-    overlong_buffer: int
-    dynamic_sampling: int
-    checkpoint_every: int
-    validate_every: int
-
-    def collector(self) -> CollectorConfig:
-        """The part that decides what is sampled and how it is rewarded."""
-        return CollectorConfig(**{f.name: getattr(self, f.name) for f in fields(CollectorConfig)})
-
-    @property
-    def dtype(self) -> str:
-        """torch's name of the compute precision."""
-        return {"fp32": "float32", "bf16": "bfloat16"}[self.precision]
+GAP_LIMIT = {"fp32": 0.01, "bf16": 0.25}  # nats per token; rounding gives about 1e-6 and 1e-2
 
 
 class Interrupted(KeyboardInterrupt):
@@ -96,19 +72,20 @@ class Trainer:
         """
         self.rank, self.world = distributed.start()
         c = self.config = config
-        _check(c, algorithm, self.world)
+        check(c, algorithm, self.world)
         self.algorithm, self.tokenizer, self.validation = algorithm, tokenizer, validation
         self.work, self.identity, self.title = work, identity, title
         self.device = _device()
         dtype = getattr(torch, c.dtype)
-        policy = load_model(base, dtype=dtype, device=self.device, gradient_checkpointing=c.gradient_checkpointing)
+        load = partial(load_model, base, dtype=dtype, device=self.device, packed=c.packed)
+        policy = load(gradient_checkpointing=c.gradient_checkpointing)
         needs = [algorithm.needs(k) for k in range(1, c.steps + 1)]
         reference = None
         if any(n.reference or n.kl_in_reward or n.teacher == "frozen" for n in needs):
-            reference = frozen(load_model(base, dtype=dtype, device=self.device))
+            reference = frozen(load())
         self.average = None
         if rates := {n.ema_rate for n in needs} - {None}:
-            self.average = MovingAverage(load_model(base, dtype=dtype, device=self.device), *rates)
+            self.average = MovingAverage(load(), *rates)
         self.models = Models(policy, reference, self.average.model if self.average else None)
         self.optimizer = MasterAdamW(
             policy,
@@ -162,14 +139,17 @@ class Trainer:
         with clock("step"):
             needs = self.algorithm.needs(k)
             batch = self.collector.collect(k, clock, needs.context)
+            self.collector.engine.sleep()  # until the next push
             sums = defaultdict(float)
             old, penalty_NG = self._before_updates(batch, needs, clock, sums)
             A_NG = self.algorithm.advantages(batch.R_NG - penalty_NG)
+            sums["flops"] += forward_flops(self.models.policy, batch.work)
             sums.update(metrics.rollout_sums(batch, A_NG))
             norms = [self._update(batch, A_NG, old, u, k, clock, sums) for u in range(c.updates_per_batch)]
             with clock("sync"):
                 self._push(k)
         row = self._row(k, sums, norms, clock)
+        self._check_gap(row)
         if self.validation and (k % c.validate_every == 0 or k == c.steps):
             with clock("validation"):
                 for name, problems in self.validation.items():
@@ -191,15 +171,18 @@ class Trainer:
         if c.updates_per_batch == 1 and not coef:
             return None, penalty.view_as(batch.R_NG)
         old: list[Tensor] = [torch.empty(0)] * len(batch.samples)
-        for rows in micro_batches(batch.samples, c.micro_batch_tokens):
+        policy = self.models.policy
+        for rows in self._micro_batches(batch.samples):
             samples = [batch.samples[i] for i in rows]
             with clock("train"):
-                logp = policy_logprobs(self.models.policy, samples, c.temperature)
+                read, tokens = inputs(policy, samples), locate(samples, self.device)
+                logp = policy_logprobs(policy, read, tokens, c.temperature)
+            sums["flops"] += forward_flops(policy, read.work) * (2 if coef else 1)
             if c.updates_per_batch > 1:
                 metrics.add_logprob_gap(sums, logp, samples)
             if coef:
                 with clock("reference"):
-                    logw = logp - policy_logprobs(self.models.reference, samples, c.temperature)
+                    logw = logp - policy_logprobs(self.models.reference, read, tokens, c.temperature)
                 penalty[rows] = coef * logw.sum(1).cpu()
             for i, line in zip(rows, logp, strict=True):
                 old[i] = line[: len(batch.samples[i].rollout.ids)]
@@ -217,7 +200,7 @@ class Trainer:
         counts = {"prompts": c.prompts_per_step // c.updates_per_batch, "tokens": tokens}
         w = self._weights(length, **counts).to(self.device)  # (n*G, 1)
         needs = self.algorithm.needs(k)
-        for rows in micro_batches(samples, c.micro_batch_tokens, teacher=needs.teacher is not None):
+        for rows, learns in self._parts(samples, A, k):
             micro = [samples[i] for i in rows]
             if c.reduction == "micro-batch":
                 total = counts["prompts"] * c.group_size
@@ -225,12 +208,14 @@ class Trainer:
             logp_old = None
             if old is not None:
                 logp_old = torch.nn.utils.rnn.pad_sequence([old[first + i] for i in rows], batch_first=True)
-            passes = run_passes(self.models, micro, needs, A[rows], c.temperature, logp_old, clock)
-            with clock("train"):
-                s, terms = self._backward(passes, A[rows], w[rows], k)
+            with torch.set_grad_enabled(learns):
+                passes = run_passes(self.models, micro, needs, A[rows], c.temperature, logp_old, clock)
+                with clock("train"):
+                    s, terms = self._backward(passes, A[rows], w[rows], k)
             for name, value in terms.items():
                 sums[f"loss_{name}"] += value.item() / c.updates_per_batch
             metrics.add_signals(sums, s)
+            sums["flops"] += passes.flops
             if old is None:
                 metrics.add_logprob_gap(sums, s.logp, micro)
         with clock("optimizer"):
@@ -238,6 +223,20 @@ class Trainer:
             if self.average and u + 1 == c.updates_per_batch:
                 self.average.follow(self.optimizer.masters)
         return norm
+
+    def _parts(self, samples: Sequence[Sample], A: Tensor, k: int) -> Iterator[tuple[list[int], bool]]:
+        """Micro-batches of an update, and whether they get a backward pass: advantage 0 and no other term means no gradient."""
+        teacher = self.algorithm.needs(k).teacher is not None
+        idle = torch.zeros_like(A, dtype=torch.bool)
+        if self.config.reduction != "micro-batch" and not gradient_without_advantage(self.algorithm, k):
+            idle = A == 0
+        for learns in (True, False):
+            chosen = (idle[:, 0] != learns).nonzero()[:, 0].tolist()
+            for rows in self._micro_batches([samples[i] for i in chosen], teacher=teacher):
+                yield [chosen[i] for i in rows], learns
+
+    def _micro_batches(self, samples: Sequence[Sample], *, teacher: bool = False) -> list[list[int]]:
+        return micro_batches(samples, self.config.micro_batch_tokens, packed=packs(self.models.policy), teacher=teacher)
 
     def _backward(self, passes: Passes, A_B1: Tensor, w_B1: Tensor, k: int) -> tuple[Signals, dict[str, Tensor]]:
         """Loss and gradients of a micro-batch -> its signals, and its loss terms by name."""
@@ -250,7 +249,7 @@ class Trainer:
                 totals[name] = totals.get(name, 0.0) + value.detach()
             return sum(terms.values())
 
-        if not passes.needs.whole_responses:
+        if torch.is_grad_enabled() and not passes.needs.whole_responses:
             if not self._elementwise:
                 self._check_elementwise(passes, A_B1, k)
             s = backward(passes, lambda s, rows: loss(s, A_B1[rows], w_B1[rows]))
@@ -275,6 +274,16 @@ class Trainer:
                 )
         self._elementwise = True
 
+    def _check_gap(self, row: dict) -> None:
+        """RuntimeError if the engine sampled with other weights than the trainer's: far more than rounding apart."""
+        c, gap = self.config, row["logprob_gap_mean"]
+        if not gap < GAP_LIMIT[c.precision]:
+            raise RuntimeError(
+                f"step {row['step']}: log-probs of the {c.engine} engine are {gap:.3g} nats a token from the trainer's, expected "
+                f"less than {GAP_LIMIT[c.precision]} in {c.precision}: the weights pushed into it are not in use, or it "
+                "computes another model"
+            )
+
     def _weights(self, length_NG: Tensor, *, prompts: int, tokens: int) -> Tensor:
         """(n*G, 1) weight of each response's tokens; under "micro-batch" it is filled in once the split is known."""
         c = self.config
@@ -297,6 +306,7 @@ class Trainer:
             "tokens": int(total["tokens"]),
             "sampled_tokens": int(total["sampled_tokens"]),
             "tokens_per_second": total["tokens"] / seconds,
+            "flops": total["flops"],
             "peak_memory_mb": metrics.peak_memory_mb(self.device),
             "seconds": seconds,
             **{f"seconds_{phase}": clock.seconds.get(phase, 0.0) for phase in metrics.PHASES},
@@ -336,21 +346,6 @@ class Trainer:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def _check(c: TrainConfig, algorithm: Algorithm, world: int) -> None:
-    """Settings that do not fit together: ValueError."""
-    updates = c.updates_per_batch
-    if c.prompts_per_step % updates or (c.prompts_per_step // updates) % world:
-        raise ValueError(
-            f"train.prompts_per_step={c.prompts_per_step} must be a multiple of train.updates_per_batch={updates} "
-            f"x {world} processes"
-        )
-    if updates > 1 and not algorithm.off_policy:
-        raise ValueError(
-            f"train.updates_per_batch={updates}, but {type(algorithm).__name__} is on-policy as configured; "
-            "set it to 1, or `off_policy: true` where the method has that field"
-        )
 
 
 def _device() -> torch.device:

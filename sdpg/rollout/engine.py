@@ -24,6 +24,9 @@ class Engine(Protocol):
     def load_weights(self, named_tensors: Iterable[tuple[str, object]], version: int) -> None:
         """Replace the weights in place by (HF parameter name, tensor) pairs; later rollouts carry `policy_version=version`."""
 
+    def sleep(self) -> None:
+        """Give back what memory can be given back until the next `load_weights`, before which nothing can be generated."""
+
     def close(self) -> None:
         """Free the engine's memory. It cannot be used afterwards."""
 

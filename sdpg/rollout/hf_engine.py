@@ -128,6 +128,9 @@ class HFEngine:
         ]
         return [rollouts[i : i + n] for i in range(0, len(rollouts), n)]
 
+    def sleep(self) -> None:
+        """Nothing to give back: the KV cache lives only while generating, and this engine is for small models."""
+
     def close(self) -> None:
         """Drop the model."""
         self.model = None

@@ -48,10 +48,11 @@ class VLLMEngine:
         config = _checked_config(model_dir, dtype, max_len)
         self.model_dir, self.dtype, self.max_len = str(model_dir), dtype, max_len
         self._version = 0
+        self._asleep = False
         self._names = _parameter_names(Path(model_dir), config)
         vllm_environment.prepare(threads)
         torch.set_num_threads(threads)
-        cpu = vllm_environment.is_cpu_build()
+        cpu = self._cpu = vllm_environment.is_cpu_build()
         if cpu:
             _prepare_cpu(config)
             platform = {
@@ -61,7 +62,7 @@ class VLLMEngine:
                 "max_num_batched_tokens": max(8192, max_len),
             }
         else:
-            platform = {"gpu_memory_utilization": gpu_memory_utilization}
+            platform = {"gpu_memory_utilization": gpu_memory_utilization, "enable_sleep_mode": True}
         with _process_state_kept(), quick_imports():
             from vllm import LLM
 
@@ -141,11 +142,22 @@ class VLLMEngine:
         missing = sorted(self._names - tensors.keys())
         if missing:
             raise ValueError(f"load_weights got {len(tensors)} tensors, but {len(missing)} are missing: {missing[:3]}")
+        if self._asleep:
+            self.llm.wake_up(tags=["weights"])
         self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(tensors.items())})
         self.llm.collective_rpc(_repack_heads)
+        if self._asleep:  # the KV cache last, so that it never lies beside two sets of weights
+            self.llm.wake_up(tags=["kv_cache"])
+            self._asleep = False
         if not self.llm.reset_prefix_cache():
             raise RuntimeError("vLLM could not reset its prefix cache: is a request still running?")
         self._version = version
+
+    def sleep(self) -> None:
+        """On a GPU: free KV cache and weights, which `load_weights` replaces anyway. vLLM on the CPU has no such mode."""
+        if not self._cpu and not self._asleep:
+            self.llm.sleep(level=2)
+            self._asleep = True
 
     def close(self) -> None:
         """Shut vLLM down and free its memory. Calling it twice does no harm."""

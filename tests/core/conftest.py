@@ -10,7 +10,8 @@ import transformers
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from sdpg.core.collector import Collector
-from sdpg.core.trainer import TrainConfig, Trainer
+from sdpg.core.train_config import TrainConfig
+from sdpg.core.trainer import Trainer
 from sdpg.rollout.hf_engine import HFEngine
 from sdpg.types import Problem, Score
 
@@ -92,6 +93,7 @@ def train_config(**changes) -> TrainConfig:
         "reduction": "group",
         "updates_per_batch": 1,
         "micro_batch_tokens": 4096,
+        "packed": True,
         "precision": "fp32",
         "gradient_checkpointing": False,
         "checkpoint_every": 2,

@@ -41,17 +41,17 @@ class Never(TokenTask):
 def passes(monkeypatch):
     """Counts the responses that each model pass reads."""
     counts = {"teacher": 0, "reference": 0}
-    teacher, reference = signals._teacher_hidden, signals.policy_logprobs
+    inputs, reference = signals.inputs, signals.policy_logprobs
 
-    def count_teacher(model, samples, tokens, gated):
-        counts["teacher"] += len(tokens.row[gated].unique())
-        return teacher(model, samples, tokens, gated)
+    def count_teacher(model, samples, *, teacher=False):
+        counts["teacher"] += len(samples) if teacher else 0
+        return inputs(model, samples, teacher=teacher)
 
-    def count_reference(model, samples, temperature):
-        counts["reference"] += len(samples)
-        return reference(model, samples, temperature)
+    def count_reference(model, read, tokens, temperature):
+        counts["reference"] += tokens.shape[0]
+        return reference(model, read, tokens, temperature)
 
-    monkeypatch.setattr(signals, "_teacher_hidden", count_teacher)
+    monkeypatch.setattr(signals, "inputs", count_teacher)
     monkeypatch.setattr(signals, "policy_logprobs", count_reference)
     return counts
 
@@ -80,6 +80,52 @@ def test_no_pass_that_cannot_matter(tiny, tmp_path, passes, fields, task, expect
     assert (row["kl_ref"] is None) == (expected["reference"] == 0)
 
 
+@pytest.mark.parametrize(
+    ("name", "fields", "expected"),
+    [
+        ("sdpg", SDPG, True),  # the anchor holds every response
+        ("sdpg", SDPG | {"alpha": 0.0}, False),  # the gate is closed
+        ("sdpg", SDPG | {"alpha": 0.0, "gate": False}, True),
+        ("sdpg", SDPG | {"alpha": 0.0, "gate": False, "beta_base": 0.0}, False),
+        ("grpo", {"kl_coef": 0.1}, True),
+        ("grpo", {"kl_coef": 0.0}, False),
+        ("grpo", {"kl_coef": 0.0, "ratio": "sequence"}, False),
+        ("rlsd", {"kl_coef": 0.0}, False),
+        ("opcd", {}, True),
+        ("opsd", {}, True),
+        ("sdft", {}, True),
+        ("sdpo", {}, True),
+    ],
+)
+def test_which_methods_leave_responses_without_advantage_alone(name, fields, expected):
+    assert signals.gradient_without_advantage(baselines.make(name, **fields), 3) == expected
+
+
+def test_responses_without_a_gradient_get_no_backward_pass(tiny, tmp_path, monkeypatch):
+    """The same update as with one for all, from fewer operations; entropy and log-prob gap still count every token."""
+    algorithm = baselines.make("grpo", kl_coef=0.0)
+    outcomes = []
+    for every in (False, True):
+        if every:
+            monkeypatch.setattr("sdpg.core.trainer.gradient_without_advantage", lambda algorithm, k: True)
+        trainer = make_trainer(tiny, tmp_path / str(every), algorithm, task=Easy())
+        trainer._push(0)
+        row = trainer.step(1)
+        assert 0 < row["informative_groups"] < 1
+        outcomes.append((row, torch.cat([p.detach().flatten() for p in trainer.models.policy.parameters()])))
+    (some, a), (all_rows, b) = outcomes
+    assert (a - b).abs().max() < 1e-6
+    for key in ("entropy", "loss", "grad_norm", "logprob_gap_mean", "tokens"):
+        assert some[key] == pytest.approx(all_rows[key], rel=1e-5, abs=1e-7)
+    assert some["flops"] < all_rows["flops"]
+
+
+def test_an_update_without_any_gradient(tiny, tmp_path):
+    trainer = make_trainer(tiny, tmp_path / "w", baselines.make("grpo", kl_coef=0.0), task=Never())
+    row = trainer.step(1)
+    assert row["grad_norm"] == 0 and row["loss"] == 0 and row["entropy"] > 0
+
+
 def test_log_prob_gap_to_the_engine_stays_at_rounding(tiny, tmp_path):
     trainer = make_trainer(tiny, tmp_path / "w", baselines.make("sdpg", **SDPG), train_config(temperature=0.8))
     rows = [trainer.step(k) for k in range(1, 5)]
@@ -87,7 +133,8 @@ def test_log_prob_gap_to_the_engine_stays_at_rounding(tiny, tmp_path):
     trainer.collector.engine.load_weights(
         ((n, p + 0.1) for n, p in trainer.models.policy.named_parameters()), version=9
     )
-    assert trainer.step(5)["logprob_gap_max"] > 1e-2  # the measure does see an engine with other weights
+    with pytest.raises(RuntimeError, match="step 5: log-probs of the in-process engine are .* nats a token from"):
+        trainer.step(5)
 
 
 def test_validation_is_looked_at_when_asked_and_after_the_last_step(tiny, tmp_path):

@@ -12,7 +12,8 @@ from sdpg.config import base_index, run_config
 from sdpg.core.checkpoint import publish
 from sdpg.core.collector import Collector
 from sdpg.core.record import run_record
-from sdpg.core.trainer import TrainConfig, Trainer
+from sdpg.core.train_config import TrainConfig
+from sdpg.core.trainer import Trainer
 from sdpg.io import sha256, write_json
 from sdpg.provenance import ENGINE_FILES, algorithm_files, fingerprints, stage_sources, template_file
 from sdpg.rollout import make_engine

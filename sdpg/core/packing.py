@@ -1,0 +1,263 @@
+"""Responses with their prompts as model inputs, and the hidden states that predict each response token.
+
+`Packed` lays all tokens of a micro-batch in one sequence without padding, and responses to the same prompt share its tokens:
+the prompt is computed once for a group, forwards and backwards. `Padded` is one padded row per response, for models whose
+attention cannot be replaced. Both give the same hidden states (up to rounding), which tests hold them to.
+
+Names: B responses, U different prompts, S packed tokens, M response tokens, H heads, D their size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from sdpg.core.flops import Work
+
+ATTENTION = "sdpg_packed"  # its name among transformers' attention functions
+
+Ids = Sequence[int]
+
+
+class CannotPack(ValueError):
+    """The model's attention does something that packed sequences do not cover."""
+
+
+def prepare(model: PreTrainedModel, prompts: Sequence[Ids], responses: Sequence[Ids]) -> Packed | Padded:
+    """Inputs of B prompts with their responses (at least one token each), in the form that the model takes."""
+    kind = Packed if packs(model) else Padded
+    return kind.of(prompts, responses, model.device)
+
+
+def packs(model: PreTrainedModel) -> bool:
+    """Whether the model reads packed sequences (`enable_packing` succeeded)."""
+    return model.config._attn_implementation == ATTENTION
+
+
+@dataclass(frozen=True)
+class Padded:
+    """One right-padded row per response. No attention mask is needed: attention is causal and padding comes last."""
+
+    ids: Tensor  # (B, L)
+    row: Tensor  # (M,) and
+    before: Tensor  # (M,): where the hidden state before each response token lies
+    work: Work  # without the padding
+
+    @classmethod
+    def of(cls, prompts: Sequence[Ids], responses: Sequence[Ids], device: torch.device) -> Padded:
+        """Concatenate each prompt with its response and pad with 0."""
+        rows = [torch.tensor([*p, *r]) for p, r in zip(prompts, responses, strict=True)]
+        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)
+        P, R = _lengths(prompts), _lengths(responses)
+        before = np.repeat(P - 1, R) + _counting(R)
+        row, before = torch.from_numpy(np.stack([np.repeat(np.arange(len(R)), R), before])).to(device)
+        L = P + R
+        return cls(ids, row, before, Work(int(L.sum()), int((L * (L + 1) // 2).sum()), len(row)))
+
+    def hidden(self, model: PreTrainedModel) -> Tensor:
+        """Hidden states that predict the response tokens, response by response: (M, d)."""
+        return model.base_model(input_ids=self.ids, use_cache=False).last_hidden_state[self.row, self.before]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """U prompts, then B responses without their last token, one after the other. Responses see their prompt and themselves."""
+
+    ids: Tensor  # (1, S)
+    position_ids: Tensor  # (1, S)
+    before: Tensor  # (M,) the packed token before each response token
+    blocks: tuple[Block, ...]  # what sees what
+
+    @classmethod
+    def of(cls, prompts: Sequence[Ids], responses: Sequence[Ids], device: torch.device) -> Packed:
+        """Lay out B prompts and responses; equal prompts become one. With nothing to share, whole rows are one segment each."""
+        inputs = [r[:-1] for r in responses]  # nothing is predicted after the last token
+        unique: dict[tuple[int, ...], int] = {}
+        owner = np.array([unique.setdefault(tuple(p), len(unique)) for p in prompts])
+        P, T = _lengths(prompts), _lengths(inputs)
+        if len(unique) == len(prompts):
+            segments = [[*p, *t] for p, t in zip(prompts, inputs, strict=True)]
+            lengths = P + T
+            start = _starts(lengths)
+            position, blocks = _counting(lengths), [Block(start, lengths)]
+            before = np.repeat(start + P - 1, T + 1) + _counting(T + 1)
+        else:
+            segments = [*unique, *inputs]
+            head = _lengths(list(unique))
+            start = _starts(np.concatenate([head, T]))
+            seen, own = start[owner], start[len(head) :]
+            position = np.concatenate([_counting(head), np.repeat(P, T) + _counting(T)])
+            blocks = [Block(start[: len(head)], head)]
+            if (asks := T > 0).any():
+                blocks.append(Block(own[asks], T[asks], seen[asks], P[asks]))
+            first = _counting(T + 1) == 0  # a response's first token is predicted by the end of its prompt
+            before = np.where(first, np.repeat(seen + P - 1, T + 1), np.repeat(own - 1, T + 1) + _counting(T + 1))
+        ids = np.concatenate([np.asarray(x, dtype=np.int64) for x in segments])
+        ids, position, before = (torch.from_numpy(x).to(device) for x in (ids, position, before))
+        return cls(ids[None], position[None], before, tuple(block.to(device) for block in blocks))
+
+    @property
+    def work(self) -> Work:
+        """What reading it takes."""
+        return Work(self.ids.shape[1], sum(block.pairs for block in self.blocks), len(self.before))
+
+    def hidden(self, model: PreTrainedModel) -> Tensor:
+        """Hidden states that predict the response tokens, response by response: (M, d)."""
+        hidden = model.base_model(
+            input_ids=self.ids, position_ids=self.position_ids, use_cache=False, packed=self
+        ).last_hidden_state
+        return hidden[0].index_select(0, self.before)
+
+    @cached_property
+    def varlen(self) -> tuple[Tensor, Tensor, Tensor, int, int]:
+        """For a variable-length kernel: packed tokens of all keys, cumulative lengths of queries and keys, the longest of each.
+
+        Segments come in packed order, so the queries are the packed tokens as they lie.
+        """
+        queries, keys = (np.concatenate(x) for x in zip(*((b.own, b.own + b.seen) for b in self.blocks), strict=True))
+        index = torch.cat([b.key_index[b.key_real] for b in self.blocks])
+        cumulative = [torch.from_numpy(np.append(0, n.cumsum())).int().to(index.device) for n in (queries, keys)]
+        return index, *cumulative, int(queries.max()), int(keys.max())
+
+
+class Block:
+    """n segments of queries that attend causally to themselves, after all of another segment (their prompt), if they have one.
+
+    query_index (n * T,): packed tokens of the queries, padded with token 0. key_index (n * (P + T),): of the keys, what is
+    seen before first. query_real, key_real: which of these are no padding. mask (n, 1, T, P + T): what a query sees; None
+    where that is causal attention over T.
+    """
+
+    def __init__(self, start: np.ndarray, own: np.ndarray, seen_start: np.ndarray | None = None, seen=None):
+        """start, own (n,): first packed token and length of each segment. seen_start, seen (n,): of what it sees before."""
+        self.own, self.seen, self.n = own, np.zeros_like(own) if seen is None else seen, len(own)
+        queries, real = _grid(start, own)
+        keys, key_real, mask = queries, real, None
+        if seen is not None:
+            prompt, prompt_real = _grid(seen_start, seen)
+            keys, key_real = np.concatenate([prompt, queries], 1), np.concatenate([prompt_real, real], 1)
+            T = queries.shape[1]
+            causal = np.broadcast_to(np.tri(T, dtype=bool), (self.n, T, T))
+            mask = np.concatenate([np.broadcast_to(prompt_real[:, None], (self.n, T, prompt.shape[1])), causal], 2)
+            mask = torch.from_numpy(mask)[:, None]
+        self.query_index, self.key_index = (torch.from_numpy(x.ravel()) for x in (queries, keys))
+        self.query_real, self.key_real = (torch.from_numpy(x.ravel().nonzero()[0]) for x in (real, key_real))
+        self.mask = mask
+
+    def to(self, device: torch.device) -> Block:
+        """This block with its tensors there."""
+        for name in ("query_index", "key_index", "query_real", "key_real", "mask"):
+            if (tensor := getattr(self, name)) is not None:
+                setattr(self, name, tensor.to(device))
+        return self
+
+    @property
+    def pairs(self) -> int:
+        """Pairs of a query and a key that it may see."""
+        return int((self.own * (self.own + 1) // 2 + self.own * self.seen).sum())
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> Tensor:
+        """Attention of the block's queries over packed q (S, H, D) and k, v (S, H', D) -> (its real queries, H, D)."""
+        q = _rows(q, self.query_index, self.n)
+        k, v = (_rows(x, self.key_index, self.n) for x in (k, v))
+        out = torch.nn.functional.scaled_dot_product_attention(
+            q, k, v, attn_mask=self.mask, is_causal=self.mask is None, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
+        )  # (n, H, T, D)
+        return out.transpose(1, 2).flatten(0, 1).index_select(0, self.query_real)
+
+
+def packed_attention(module, query, key, value, attention_mask, scaling=None, dropout=0.0, packed=None, **kwargs):
+    """An attention function of transformers: query (1, H, S, D), key and value (1, H', S, D) -> (1, S, H, D), None.
+
+    Without `packed` it is torch's scaled dot product attention over rows. Raises CannotPack for what it does not cover.
+    """
+    if packed is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
+    if extra := sorted(name for name in ("sliding_window", "softcap", "s_aux", "position_bias") if kwargs.get(name)):
+        raise CannotPack(f"{type(module).__name__} uses {', '.join(extra)}")
+    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # (S, H, D)
+    if q.is_cuda and q.dtype in (torch.bfloat16, torch.float16):
+        return _varlen(q, k, v, packed, scaling)[None], None
+    parts = [block.attend(q, k, v, scaling) for block in packed.blocks]
+    return (torch.cat(parts) if len(parts) > 1 else parts[0])[None], None
+
+
+def _varlen(q: Tensor, k: Tensor, v: Tensor, packed: Packed, scale: float | None) -> Tensor:
+    """The same with one call of a variable-length kernel: its causal mask is aligned at the last query and key."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    index, cu_q, cu_k, max_q, max_k = packed.varlen
+    k, v = k.index_select(0, index), v.index_select(0, index)
+    if (groups := q.shape[1] // k.shape[1]) > 1:
+        k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+    return varlen_attn(q.contiguous(), k, v, cu_q, cu_k, max_q, max_k, scale=scale, window_size=(-1, 0))
+
+
+def enable_packing(model: PreTrainedModel) -> None:
+    """Switch the model to packed sequences. Raises CannotPack, and leaves the model as it was, where they do not fit.
+
+    They are tried on a few tokens: hidden states of packed and of padded rows must agree.
+    """
+    before, training = model.config._attn_implementation, model.training
+    prompts, responses = [[5, 6, 7], [5, 6, 7], [8, 9]], [[1, 2, 3, 4], [2, 1], [3, 3, 2]]
+    prompts, responses = ([[i % model.config.vocab_size for i in x] for x in rows] for rows in (prompts, responses))
+    model.eval()
+    try:
+        with torch.no_grad():
+            padded = Padded.of(prompts, responses, model.device).hidden(model)
+            model.set_attn_implementation(ATTENTION)
+            if not packs(model):
+                raise CannotPack(f"{type(model).__name__} does not let its attention be replaced")
+            packed = Packed.of(prompts, responses, model.device).hidden(model)
+        gap = ((packed - padded).abs().max() / padded.abs().max()).item()
+        if not gap < (1e-3 if model.dtype == torch.float32 else 5e-2):
+            raise CannotPack(f"{type(model).__name__} gives other hidden states for packed sequences ({gap:.2g})")
+    except (CannotPack, TypeError) as error:
+        model.set_attn_implementation(before)
+        raise CannotPack(str(error)) from None
+    finally:
+        model.train(training)
+
+
+def _lengths(segments: Sequence[Ids]) -> np.ndarray:
+    return np.array([len(x) for x in segments], dtype=np.int64)
+
+
+def _starts(lengths: np.ndarray) -> np.ndarray:
+    return lengths.cumsum() - lengths
+
+
+def _counting(lengths: np.ndarray) -> np.ndarray:
+    """0, 1, ..., n - 1 for every length n, one after the other."""
+    return np.arange(lengths.sum()) - np.repeat(_starts(lengths), lengths)
+
+
+def _grid(start: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows start, start + 1, ... of these lengths, padded with 0, and where they are no padding: (n, longest) each."""
+    column = np.arange(lengths.max())
+    real = column < lengths[:, None]
+    return np.where(real, start[:, None] + column, 0), real
+
+
+def _rows(x: Tensor, index: Tensor, n: int) -> Tensor:
+    """(S, H, D) -> (n, H, width, D)."""
+    return x.index_select(0, index).view(n, -1, *x.shape[1:]).transpose(1, 2)
+
+
+def _mask(*args, attention_mask=None, **kwargs):
+    """None means causal; a mask is needed only where a caller brings one of his own."""
+    return None if attention_mask is None else sdpa_mask(*args, attention_mask=attention_mask, **kwargs)
+
+
+AttentionInterface.register(ATTENTION, packed_attention)
+AttentionMaskInterface.register(ATTENTION, _mask)
