@@ -279,9 +279,9 @@ class Trainer:
         c, gap = self.config, row["logprob_gap_mean"]
         if not gap < GAP_LIMIT[c.precision]:
             raise RuntimeError(
-                f"step {row['step']}: log-probs of the {c.engine} engine are {gap:.3g} nats a token from the trainer's, expected "
-                f"less than {GAP_LIMIT[c.precision]} in {c.precision}: the weights pushed into it are not in use, or it "
-                "computes another model"
+                f"step {row['step']}: log-probs of the {c.engine} engine are {gap:.3g} nats a token from the trainer's, "
+                f"expected less than {GAP_LIMIT[c.precision]} in {c.precision}: the weights pushed into it are not in use, "
+                "or it computes another model"
             )
 
     def _weights(self, length_NG: Tensor, *, prompts: int, tokens: int) -> Tensor:
