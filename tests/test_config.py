@@ -437,6 +437,6 @@ def test_what_cpu_runs_with_is_what_its_sweep_chose():
 )
 def test_a_cell_of_the_matrix_changes_what_it_says_alone(scale, changed):
     rows = difference(resolve("cpu"), resolve(scale))
-    how_it_is_judged = {key for key, _, _ in rows if key.startswith("evaluation.")}  # in the training engine, without lm-eval
-    assert {key for key, _, _ in rows} == changed | how_it_is_judged
+    judged = {key for key, _, _ in rows if key.startswith("evaluation.")}  # in the training engine, without lm-eval
+    assert {key for key, _, _ in rows} == changed | judged
     assert resolve(scale)["evaluation"] == resolve("cpu")["evaluation"] | {"engine": "in-process", "lm_eval": None}
