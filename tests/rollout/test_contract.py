@@ -139,6 +139,7 @@ def test_samples_of_neighbouring_positions_are_independent(engine, tiny):
 
 def test_load_weights_changes_policy_logprobs_and_version(engine, tiny):
     before = engine.generate(PROMPTS, 4, sampling(tiny), seed=20)
+    engine.sleep()
     engine.load_weights(iter(weights(tiny.other)), 17)
     after = engine.generate(PROMPTS, 4, sampling(tiny), seed=20)
     assert [r.ids for r in flat(after)] != [r.ids for r in flat(before)]

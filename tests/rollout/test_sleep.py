@@ -1,0 +1,47 @@
+"""vLLM's sleep mode, which needs a GPU: here a scripted stand-in for `vllm.LLM` shows in which order it is asked for what."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from sdpg.rollout.vllm_engine import VLLMEngine
+
+
+class ScriptedLLM:
+    def __init__(self):
+        self.calls = []
+
+    def sleep(self, level):
+        self.calls.append(f"sleep {level}")
+
+    def wake_up(self, tags):
+        self.calls.append(f"wake {tags[0]}")
+
+    def collective_rpc(self, method, kwargs=None):
+        self.calls.append(method if isinstance(method, str) else method.__name__)
+
+    def reset_prefix_cache(self):
+        return True
+
+
+@pytest.fixture
+def engine():
+    engine = object.__new__(VLLMEngine)
+    engine._llm, engine._names, engine._cpu, engine._asleep, engine._version = ScriptedLLM(), {"w"}, False, False, 0
+    return engine
+
+
+def test_weights_wake_before_they_are_replaced_and_the_cache_after(engine):
+    engine.sleep()
+    engine.sleep()  # once is enough
+    engine.load_weights([("w", torch.zeros(1))], 5)
+    engine.load_weights([("w", torch.zeros(1))], 6)  # awake: nothing to wake
+    pushed = ["reload_weights", "_repack_heads"]
+    assert engine.llm.calls == ["sleep 2", "wake weights", *pushed, "wake kv_cache", *pushed]
+
+
+def test_the_cpu_build_does_not_sleep(engine):
+    engine._cpu = True
+    engine.sleep()
+    assert engine.llm.calls == []
