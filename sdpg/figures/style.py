@@ -204,6 +204,11 @@ def band_handles(label: str, seeds: int) -> list[Artist]:
     return [Patch(facecolor=GREY, alpha=0.35, linewidth=0, label=f"{label} (n = {seeds})")]
 
 
+def seed_handle() -> Line2D:
+    """Legend entry of the open circles."""
+    return Line2D([], [], color=GREY, marker="o", fillstyle="none", linestyle="none", markersize=4, label="one seed")
+
+
 def legend_below(figure: Figure, *groups: Sequence[Artist]) -> None:
     """One legend per group of entries below all panels (methods first, then what the marks mean), each as wide as fits.
 
