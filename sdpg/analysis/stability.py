@@ -69,15 +69,12 @@ def summarise(results: Results) -> pd.DataFrame:
     for method, seed in results.runs:
         values = training_metrics(_recorded(results, method, seed))
         rows += [(method, seed, None, name, value) for name, value in values.items()]
-    frame = pd.DataFrame(rows, columns=COLUMNS)
-    frame["seed"] = frame["seed"].astype("Int64")
-    return frame
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def read(results: Results) -> pd.DataFrame:
     """stability.csv, restricted to the config's methods and seeds."""
     frame = read_csv(results.root / "stability.csv", COLUMNS)
-    frame["seed"] = frame["seed"].astype("Int64")
     known = frame["seed"].isna() | frame["seed"].isin(results.seeds)
     return frame[frame["method"].isin(results.methods) & known]
 

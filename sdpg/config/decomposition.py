@@ -26,6 +26,9 @@ def read_decomposition(path: Path = PATH) -> dict[str, Any]:
     methods = [step["method"] for step in content["chain"] if "method" in step]
     if len(set(methods)) < len(methods):
         raise ConfigError(f"{shown(path)}: chain names a method twice (got {', '.join(methods)}); name each once")
+    strangers = {entry[end] for entry in content["together"] for end in ("first", "last")} - set(methods)
+    if strangers:
+        raise ConfigError(f"{shown(path)}: together names {', '.join(sorted(strangers))}, which chain does not have")
     return content
 
 

@@ -1,4 +1,4 @@
-"""Stability of every method at a glance: a cell for each metric with its mean over seeds, every seed, and a shade where it is bad."""
+"""Stability of every method at a glance: a cell for each metric, with its mean, every seed, and a shade where it is bad."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from sdpg.analysis.stability import ACCURACY, METRICS, read, text
 from sdpg.figures import style
 
 CAPTION = (
-    "Stability of training. Each cell: mean over seeds (number) and the single seeds (circles, from the column's smallest value "
-    "on the left to its largest on the right). The darker the shade, the further the mean is from the column's best method in "
-    "the bad direction; columns without a bad direction are not shaded (low entropy or few informative groups are also what a "
-    "solved task looks like). A dash: the method has no such number. Definitions: docs/metrics.md."
+    "Stability of training. Each cell: mean over seeds (number) and the single seeds (circles, from the column's smallest "
+    "value on the left to its largest on the right). The darker the shade, the further the mean is from the column's best "
+    "method in the bad direction; columns without a bad direction are not shaded (low entropy or few informative groups are "
+    "also what a solved task looks like). A dash: the method has no such number. Definitions: docs/metrics.md."
 )
 COLUMNS = ["task", "metric", "method", "seed", "value", "shade"]
 SHOWN = (  # the metrics of training, of two that say nearly the same one; the table has them all
@@ -50,7 +50,7 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
             ax.tick_params(axis="y", labelleft=j == 0)
             style.set_title(ax, f"accuracy: {task}" if task else "training")
     style.legend_below(figure, _marks())
-    return figure, pd.DataFrame(rows, columns=COLUMNS).astype({"seed": "Int64"})
+    return figure, pd.DataFrame(rows, columns=COLUMNS)
 
 
 def shades(metric: str, means: Sequence[float]) -> np.ndarray:
@@ -104,8 +104,7 @@ def _heading(metric: str) -> str:
 
 def _marks() -> list:
     shade = [Patch(facecolor=BAD, alpha=DEEPEST * part) for part in (0.2, 0.6, 1.0)]
-    for patch, text in zip(
-        shade, ("near the best method", "further away", "furthest in the bad direction"), strict=True
-    ):
-        patch.set_label(text)
+    labels = ("near the best method", "further away", "furthest in the bad direction")
+    for patch, label in zip(shade, labels, strict=True):
+        patch.set_label(label)
     return [style.seed_handle(), *shade]

@@ -16,11 +16,14 @@ from sdpg.figures import (
     SHOWN,
     ablations,
     beta_schedule,
+    cost,
     curves,
+    decomposition,
     final_accuracy,
     make,
     published_curves,
     self_distillation,
+    stability,
     training_curves,
 )
 from sdpg.figures.style import method_styles
@@ -28,7 +31,17 @@ from sdpg.io import sha256
 
 MODULES = {
     module.__name__.rsplit(".", 1)[1]: module
-    for module in (ablations, beta_schedule, final_accuracy, published_curves, self_distillation, training_curves)
+    for module in (
+        ablations,
+        beta_schedule,
+        cost,
+        decomposition,
+        final_accuracy,
+        published_curves,
+        self_distillation,
+        stability,
+        training_curves,
+    )
 }
 LONG = "a-method-of-a-user-with-a-rather-long-name"
 
@@ -36,7 +49,7 @@ LONG = "a-method-of-a-user-with-a-rather-long-name"
 @pytest.fixture(scope="module")
 def trees(tree, comparison):
     """Figure -> the tree that it is drawn from."""
-    return {name: comparison if name in SHOWN else tree for name in MODULES}
+    return {name: comparison if name in (*SHOWN, "decomposition") else tree for name in MODULES}
 
 
 @pytest.fixture(scope="module")
@@ -325,7 +338,7 @@ def test_layout_for_other_numbers_of_sets_and_methods(make_tree, sets, methods, 
     assert len(figure.axes) % 3 == 0  # extra panels fill the last row
     assert set(tasks) <= set(data["panel"])
     nothing_overlaps(figure)
-    for module in (final_accuracy, beta_schedule, self_distillation):
+    for module in (final_accuracy, beta_schedule, self_distillation, stability, cost):
         nothing_overlaps(module.draw(tree)[0])
 
 
