@@ -59,8 +59,8 @@ def present_steps(chain: list[dict[str, Any]], results: Results) -> list[Step]:
     pending: list[str] = []
     for entry in chain:
         if "zero_when" in entry:
-            if not steps:
-                continue
+            if not steps or steps[0].method != chain[0]["method"]:
+                continue  # it is about the chain's first method
             if _holds(entry["zero_when"], results, steps[0].method):
                 steps.append(Step(f"{entry['change']} ({entry['note']})", None))
             else:

@@ -48,7 +48,8 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
             ax.axvline(
                 limits[axis][0] / divisor, color=style.GREY, linestyle=":", linewidth=1, label="_budget", zorder=0
             )
-        style.finish(ax, f"{letter} {task}", f"{results.accuracy} (fraction)", unit, ymin=0)
+        style.finish(ax, task, f"{results.accuracy} (fraction)", unit, ymin=0)
+        style.set_title(ax, f"{letter} {task}", width=28)
         ax.xaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
         _missing(ax, [styles[method].label for method in styles if method not in known], len(styles))
     dotted = Line2D([], [], color=style.GREY, linestyle=":", linewidth=1, label="budget that every run reached")

@@ -45,9 +45,12 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
     letters = iter(style.letters(sum(len(line) for line in lines)))
     for i, (line, source) in enumerate(zip(lines, SOURCES.values(), strict=True)):
         wide = columns // len(line)
+        beside = None
         for j, group in enumerate(line):
-            ax = figure.add_subplot(grid[i, j * wide : (j + 1) * wide])
-            _panel(ax, group)
+            place = grid[i, j * wide : (j + 1) * wide]
+            ax = figure.add_subplot(place, sharey=beside)
+            beside = ax
+            _panel(ax, group, ticks=12 // len(line))
             ax.tick_params(axis="y", labelleft=j == 0, length=0)
             style.set_title(ax, f"{next(letters)} {source}{group['task'].iloc[0]}")
             ax.set_xlabel(f"{results.accuracy} (fraction)" if source == "" else "mean@32 (fraction)")
@@ -55,8 +58,8 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
     return figure, frame[COLUMNS]
 
 
-def _panel(ax: Axes, rows: pd.DataFrame) -> None:
-    """One waterfall: the first row is where it starts; dotted lines carry each level to the next bar."""
+def _panel(ax: Axes, rows: pd.DataFrame, ticks: int) -> None:
+    """One waterfall: the first row is where it starts; dotted lines carry each level to the next bar. ticks: at most, on x."""
     ends = (rows["before"] + rows["difference"]).tolist()
     for y, row in enumerate(rows.itertuples()):
         if row.kind == "start":
@@ -75,7 +78,7 @@ def _panel(ax: Axes, rows: pd.DataFrame) -> None:
     ax.grid(axis="y", visible=False)
     ax.use_sticky_edges = False  # bars would pin the limits to their ends
     ax.margins(x=0.08)
-    ax.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=max(2, ticks), steps=[1, 2, 5, 10]))
 
 
 def _bar(ax: Axes, y: int, row) -> None:

@@ -28,7 +28,8 @@ SHOWN = (  # the metrics of training, of two that say nearly the same one; the t
 )
 BAD = "#d55e00"
 DEEPEST = 0.6  # opacity of a full shade: black text stays readable
-ROW, HEAD, WIDTH = 0.33, 1.05, 10.5  # inches: a method's row, what a block has above and below its rows, the figure
+ROW, HEAD = 0.33, 1.05  # inches: a method's row, what a block has above and below its rows
+CELLS, LETTER = 8.9, 0.075  # inches: all cells of a line, one letter of a method's name
 
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
@@ -38,14 +39,18 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
     blocks = [(task, tuple(ACCURACY)) for task in results.tasks]
     lines = [blocks[i : i + 2] for i in range(0, len(blocks), 2)] + [[(None, SHOWN)]]
     height = HEAD + ROW * len(styles)
-    figure = Figure(figsize=(WIDTH, height * len(lines)), layout="constrained")
+    width = CELLS + LETTER * max(len(look.label) for look in styles.values())
+    figure = Figure(figsize=(width, height * len(lines)), layout="constrained")
     FigureCanvasAgg(figure)
     figure.get_layout_engine().set(w_pad=0.07, h_pad=0.07)
     grid = figure.add_gridspec(len(lines), 2)
     rows = []
     for i, line in enumerate(lines):
+        beside = None
         for j, (task, metrics) in enumerate(line):
-            ax = figure.add_subplot(grid[i, j] if len(line) > 1 else grid[i, :])
+            place = grid[i, j] if len(line) > 1 else grid[i, :]
+            ax = figure.add_subplot(place, sharey=beside)
+            beside = ax
             rows += _block(ax, frame, task, metrics, styles)
             ax.tick_params(axis="y", labelleft=j == 0)
             style.set_title(ax, f"accuracy: {task}" if task else "training")
@@ -94,7 +99,8 @@ def _cell(ax: Axes, x: int, y: int, mean: float, shade: float, places: pd.Series
     ax.add_patch(Rectangle((x, y - 0.5), 1, 1, fill=False, edgecolor="white", linewidth=1.5))
     ax.text(x + 0.5, y - 0.14, text(mean), ha="center", va="center", fontsize=8)
     circles = {"linestyle": "none", "marker": "o", "fillstyle": "none", "markersize": 3.2, "markeredgewidth": 0.8}
-    ax.plot(x + 0.1 + 0.8 * places, [y + 0.27] * len(places), color=color, label="_seeds", **circles)
+    if len(places):
+        ax.plot(x + 0.1 + 0.8 * places, [y + 0.27] * len(places), color=color, label="_seeds", **circles)
 
 
 def _heading(metric: str) -> str:

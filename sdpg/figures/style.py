@@ -172,9 +172,9 @@ def method_rows(axes: Axes, styles: dict[str, Style]) -> None:
     axes.grid(axis="y", visible=False)
 
 
-def set_title(axes: Axes, title: str) -> None:
-    """A left-aligned title, broken before it reaches the next panel (long names of evaluation sets and methods)."""
-    lines = [part if "$" in part else textwrap.fill(part, TITLE_WIDTH) for part in title.split("\n")]
+def set_title(axes: Axes, title: str, width: int = TITLE_WIDTH) -> None:
+    """A left-aligned title, broken after `width` characters, before it reaches the next panel (long names of sets, methods)."""
+    lines = [part if "$" in part else textwrap.fill(part, width) for part in title.split("\n")]
     axes.set_title("\n".join(lines), loc="left")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +155,7 @@ def write_results(
 
 def write_analysis(results: Results) -> None:
     """The score files, and every summary that the tree's methods allow."""
+    results = replace(results)  # what it reads, it keeps: the caller may yet change the files
     write_scores(results)
     for name in ("stability", "cost"):
         summaries.make(name, results)

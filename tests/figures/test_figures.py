@@ -286,7 +286,8 @@ def all_axes_are_labelled(figure):
     for ax in figure.axes:
         assert ax.get_title(loc="left")
         assert ax.get_xlabel()
-        assert ax.get_ylabel() or [label.get_text() for label in ax.get_yticklabels()]
+        in_a_row = len(ax.get_shared_y_axes().get_siblings(ax)) > 1  # labelled on its left
+        assert ax.get_ylabel() or in_a_row or [label.get_text() for label in ax.get_yticklabels()]
         if ax.get_ylabel():
             assert "(" in ax.get_ylabel() or "per response" in ax.get_ylabel() or "fraction" in ax.get_ylabel()
 
