@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from sdpg.analysis.results import Results
+from sdpg.analysis.stability import collapsed
 from sdpg.io import write_atomic
 
 COLUMNS = ["cell", "task", "method", "step", "mean", "low", "high", "seeds", "collapsed"]
@@ -29,8 +30,8 @@ def matrix(cells: Sequence[Results]) -> pd.DataFrame:
                 step = int(own["step"].max())
                 table = own.pivot(index="seed", columns="step", values="value")
                 mean, low, high = _interval(results, task, method, step)
-                collapsed = int((table[step] < table[table.columns.min()]).sum())
-                rows.append((results.root.name, task, method, step, mean, low, high, len(table), collapsed))
+                fell = int(collapsed(table.to_numpy()).sum())
+                rows.append((results.root.name, task, method, step, mean, low, high, len(table), fell))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

@@ -20,6 +20,9 @@ FIGURES = (
     "ablations",
     "self_distillation",
     "published_curves",
+    "stability",
+    "cost",
+    "decomposition",
     "sensitivity",
 )
 SHOWN = {  # a figure of these methods only: it takes a config with at least two of them

@@ -46,9 +46,7 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
             markersize=6,
             label=f"mean and {interval_name(len(results.seeds))}",
         ),
-        Line2D(
-            [], [], color=style.GREY, marker="o", fillstyle="none", linestyle="none", markersize=4, label="one seed"
-        ),
+        style.seed_handle(),
     ]
     style.legend_below(figure, style.method_handles(styles), marks)
     return figure, pd.DataFrame(rows, columns=COLUMNS)

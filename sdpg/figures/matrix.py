@@ -36,9 +36,7 @@ def draw(cells: Sequence[Results]) -> tuple[Figure, pd.DataFrame]:
         Line2D(
             [], [], color=style.GREY, marker="o", linewidth=1.8, markersize=6, label=f"mean and {interval_name(seeds)}"
         ),
-        Line2D(
-            [], [], color=style.GREY, marker="o", fillstyle="none", linestyle="none", markersize=4, label="one seed"
-        ),
+        style.seed_handle(),
         Line2D([], [], color=style.GREY, linestyle=":", label="before training"),
     ]
     style.legend_below(figure, marks)

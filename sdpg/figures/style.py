@@ -172,9 +172,9 @@ def method_rows(axes: Axes, styles: dict[str, Style]) -> None:
     axes.grid(axis="y", visible=False)
 
 
-def set_title(axes: Axes, title: str) -> None:
-    """A left-aligned title, broken before it reaches the next panel (long names of evaluation sets and methods)."""
-    lines = [part if "$" in part else textwrap.fill(part, TITLE_WIDTH) for part in title.split("\n")]
+def set_title(axes: Axes, title: str, width: int = TITLE_WIDTH) -> None:
+    """A left-aligned title, broken after `width` characters, before it reaches the next panel (long names of sets, methods)."""
+    lines = [part if "$" in part else textwrap.fill(part, width) for part in title.split("\n")]
     axes.set_title("\n".join(lines), loc="left")
 
 
@@ -202,6 +202,11 @@ def band_handles(label: str, seeds: int) -> list[Artist]:
     if seeds == 1:
         return [Line2D([], [], color=GREY, linewidth=1.5, label="one seed (no band)")]
     return [Patch(facecolor=GREY, alpha=0.35, linewidth=0, label=f"{label} (n = {seeds})")]
+
+
+def seed_handle() -> Line2D:
+    """Legend entry of the open circles."""
+    return Line2D([], [], color=GREY, marker="o", fillstyle="none", linestyle="none", markersize=4, label="one seed")
 
 
 def legend_below(figure: Figure, *groups: Sequence[Artist]) -> None:

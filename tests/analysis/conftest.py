@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fake_results import write_results  # noqa: E402
+from fake_results import write_analysis, write_results  # noqa: E402
 
 from sdpg import figures  # noqa: E402
-from sdpg.analysis.scores import write_scores  # noqa: E402
+
+PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
 
 
 @pytest.fixture
 def results(tmp_path):
     """A fresh small tree with its score files, for tests that change files."""
     made = write_results(tmp_path / "fake", methods=("sdpg-ufkl", "grpo"), seeds=(0, 1), steps=4, every=2, problems=4)
-    write_scores(made)
+    write_analysis(made)
     return made
 
 
 @pytest.fixture(scope="session")
 def full(tmp_path_factory):
     """Four methods, three seeds, two sets, with scores and figures; read only."""
-    made = write_results(tmp_path_factory.mktemp("results") / "fake")
-    write_scores(made)
+    made = replace(write_results(tmp_path_factory.mktemp("results") / "fake"), published=PUBLISHED)
+    write_analysis(made)
     for name in ("training_curves", "final_accuracy", "beta_schedule"):
         figures.make(name, made)
     return made

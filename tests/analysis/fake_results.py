@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from sdpg.analysis import summaries
 from sdpg.analysis.results import Results
+from sdpg.analysis.scores import write_scores
+from sdpg.config.decomposition import chain_methods
 
 LEVELS = {"sdpg-ufkl": 0.65, "sdpg-urkl": 0.63, "grpo": 0.57, "opcd": 0.06}  # accuracy at the end; others lie between
 PHASES = ("rollout", "verify", "reference", "teacher", "train", "optimizer", "sync", "validation", "checkpoint")
@@ -54,6 +58,8 @@ def write_evaluation(path: Path, steps, problems: int, samples: int, accuracy, r
 def write_run(folder: Path, method: str, seed: int, steps: int, end: float, rng, process: bool) -> None:
     """run.json and metrics.jsonl of one run."""
     algorithm = {"algorithm": method}
+    if method == "grpo":
+        algorithm["normalise_std"] = True
     schedule = None
     if method.startswith("sdpg"):
         algorithm |= {"beta_base": 1.0, "T_warm": max(1, steps // 8), "T_decay": max(1, 7 * steps // 8)}
@@ -63,7 +69,7 @@ def write_run(folder: Path, method: str, seed: int, steps: int, end: float, rng,
         "seed": seed,
         "method": method,
         "algorithm": algorithm,
-        "train": {"steps": steps, "lr": 3e-4},
+        "train": {"steps": steps, "lr": 3e-4, "updates_per_batch": 1},
     }
     filled = {key: value for key, value in algorithm.items() if key != "algorithm"} | {"T": steps}
     info = {
@@ -88,6 +94,12 @@ def write_run(folder: Path, method: str, seed: int, steps: int, end: float, rng,
             "truncated": float(abs(rng.normal(0.02, 0.01))),
             "beta": schedule(k) if schedule else None,
             "seconds": 0.2,
+            "sampled_tokens": 128 * (16 + k % 8),
+            "grad_norm": float(0.5 + abs(rng.normal(0, 0.1))),
+            "kl_ref": None if method == "opcd" else float(0.1 * progress + abs(rng.normal(0, 0.01))),
+            "logprob_gap_max": float(1e-6 + abs(rng.normal(0, 1e-6))),
+            "informative_groups": float(np.clip(1 - progress * end + rng.normal(0, 0.05), 0, 1)),
+            "gate_fraction": float(np.clip(0.4 * reward, 0, 1)),
         }
         rows.append(row | {f"seconds_{phase}": 0.02 for phase in PHASES})
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -139,3 +151,13 @@ def write_results(
         steps=steps,
         lm_eval={"repeats": 4, "limit": 64, "forgetting": "reverse"} if lm_eval else None,
     )
+
+
+def write_analysis(results: Results) -> None:
+    """The score files, and every summary that the tree's methods allow."""
+    results = replace(results)  # what it reads, it keeps: the caller may yet change the files
+    write_scores(results)
+    for name in ("stability", "cost"):
+        summaries.make(name, results)
+    if len(set(chain_methods()) & set(results.methods)) > 1:
+        summaries.make("decomposition", results)

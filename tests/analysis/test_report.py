@@ -75,7 +75,7 @@ def test_page_shows_tables_configs_machine_and_times(page, full):
         "310.2",
     ):
         assert text in page
-    assert page.count('<th scope="row">grpo</th>') == 3  # two tables and the times
+    assert page.count('<th scope="row">grpo</th>') == 5  # four tables and the times
     assert "results/published" not in page
     assert str(full.root) not in page  # nothing of this machine's paths
 

@@ -144,7 +144,7 @@ def test_missing_intervals_are_named(results):
 
 
 def test_unknown_table():
-    with pytest.raises(ValueError, match="unknown table 'x'; choose one of main, lm_eval"):
+    with pytest.raises(ValueError, match="unknown table 'x'; choose one of main, stability, cost, lm_eval"):
         build("x", None)
 
 

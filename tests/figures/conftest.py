@@ -10,19 +10,18 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "analysis"))
 
-from fake_results import write_results  # noqa: E402
+from fake_results import write_analysis, write_results  # noqa: E402
 
-from sdpg.analysis.scores import write_scores  # noqa: E402
 from sdpg.figures import SHOWN  # noqa: E402
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
 
 
 def build(root: Path, **options):
-    """A tree with score files, and the project's published reference data."""
-    made = write_results(root, **options)
-    write_scores(made)
-    return replace(made, published=PUBLISHED)
+    """A tree with score files and summaries, and the project's published reference data."""
+    made = replace(write_results(root, **options), published=PUBLISHED)
+    write_analysis(made)
+    return made
 
 
 @pytest.fixture

@@ -16,11 +16,14 @@ from sdpg.figures import (
     SHOWN,
     ablations,
     beta_schedule,
+    cost,
     curves,
+    decomposition,
     final_accuracy,
     make,
     published_curves,
     self_distillation,
+    stability,
     training_curves,
 )
 from sdpg.figures.style import method_styles
@@ -28,7 +31,17 @@ from sdpg.io import sha256
 
 MODULES = {
     module.__name__.rsplit(".", 1)[1]: module
-    for module in (ablations, beta_schedule, final_accuracy, published_curves, self_distillation, training_curves)
+    for module in (
+        ablations,
+        beta_schedule,
+        cost,
+        decomposition,
+        final_accuracy,
+        published_curves,
+        self_distillation,
+        stability,
+        training_curves,
+    )
 }
 LONG = "a-method-of-a-user-with-a-rather-long-name"
 
@@ -36,7 +49,7 @@ LONG = "a-method-of-a-user-with-a-rather-long-name"
 @pytest.fixture(scope="module")
 def trees(tree, comparison):
     """Figure -> the tree that it is drawn from."""
-    return {name: comparison if name in SHOWN else tree for name in MODULES}
+    return {name: comparison if name in (*SHOWN, "decomposition") else tree for name in MODULES}
 
 
 @pytest.fixture(scope="module")
@@ -273,7 +286,8 @@ def all_axes_are_labelled(figure):
     for ax in figure.axes:
         assert ax.get_title(loc="left")
         assert ax.get_xlabel()
-        assert ax.get_ylabel() or [label.get_text() for label in ax.get_yticklabels()]
+        in_a_row = len(ax.get_shared_y_axes().get_siblings(ax)) > 1  # labelled on its left
+        assert ax.get_ylabel() or in_a_row or [label.get_text() for label in ax.get_yticklabels()]
         if ax.get_ylabel():
             assert "(" in ax.get_ylabel() or "per response" in ax.get_ylabel() or "fraction" in ax.get_ylabel()
 
@@ -325,7 +339,7 @@ def test_layout_for_other_numbers_of_sets_and_methods(make_tree, sets, methods, 
     assert len(figure.axes) % 3 == 0  # extra panels fill the last row
     assert set(tasks) <= set(data["panel"])
     nothing_overlaps(figure)
-    for module in (final_accuracy, beta_schedule, self_distillation):
+    for module in (final_accuracy, beta_schedule, self_distillation, stability, cost):
         nothing_overlaps(module.draw(tree)[0])
 
 

@@ -19,6 +19,7 @@ from sdpg.config import (
     resolve,
     run_config,
 )
+from sdpg.config.decomposition import chain_methods
 from sdpg.provenance import fingerprints, stage_sources
 
 try:

@@ -1,10 +1,6 @@
 # Figures, tables and the report: they read files only. A figure or table depends on its own module and the shared ones.
 from sdpg.figures import SHOWN
 
-RECORDS = run_files("runs/{method}/seed{seed}/run.json")
-METRICS = run_files("runs/{method}/seed{seed}/metrics.jsonl")
-SCORES = list(rules.scores.output)
-
 # To add one: its module in sdpg/figures or sdpg/analysis/tables, and its line with the files that it reads.
 FIGURES = {
     "training_curves": SCORES + METRICS,
@@ -12,6 +8,7 @@ FIGURES = {
     "beta_schedule": RECORDS + METRICS,
     "ablations": SCORES + RECORDS + METRICS + ["results/published/curves.csv"],
     "self_distillation": SCORES + RECORDS + METRICS + ["results/published/curves.csv"],
+    **{name: [f"{RESULTS}/{name}.csv"] for name in SUMMARIES},
     "published_curves": ["results/published/curves.csv", "results/published/tables.csv"],
 }
 # A figure of certain methods is planned where the config has at least two of them.
@@ -20,7 +17,12 @@ FIGURES = {
     for name, files in FIGURES.items()
     if name not in SHOWN or len(set(SHOWN[name]) & set(METHODS)) >= 2
 }
-TABLES = {"main": SCORES, **({"lm_eval": [*SCORES, *BASE_LM_EVAL]} if LM_EVAL else {})}
+TABLES = {
+    "main": SCORES,
+    "stability": [f"{RESULTS}/stability.csv"],
+    "cost": [f"{RESULTS}/cost.csv"],
+    **({"lm_eval": [*SCORES, *BASE_LM_EVAL]} if LM_EVAL else {}),
+}
 FIGURE_SOURCES = sources("plot", without={f"sdpg/figures/{name}.py" for name in FIGURES})
 TABLE_SOURCES = sources(
     "make_table", without={f"sdpg/analysis/tables/{name}.py" for name in TABLES}

@@ -1,0 +1,166 @@
+"""From GRPO to SDPG, one change at a time: results/<scale>/decomposition.csv, a row for each bar of the waterfall.
+
+The changes and their order are config/decomposition.yaml. Each one's effect is the difference in last accuracy between two
+neighbouring methods of that list, with its paired bootstrap interval; a different order could give other effects. The rows
+with source `published` are differences of the paper's own curves, which are single runs and have no interval.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sdpg.analysis.intervals import paired_difference
+from sdpg.analysis.results import Results, read_csv, run_parameters
+from sdpg.analysis.scores import TaskScores, task_scores
+from sdpg.config.decomposition import read_decomposition
+
+COLUMNS = ["source", "task", "kind", "change", "method", "before", "difference", "low", "high"]
+KINDS = ("start", "change", "none", "together")  # none: zero by construction; together: several changes in one bar
+ALL = "all changes together"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One bar: what changes, the method that has the change (None: zero by construction, with a note in `change`)."""
+
+    change: str
+    method: str | None
+
+
+def summarise(results: Results) -> pd.DataFrame:
+    """Every bar of the runs and of the published curves (COLUMNS).
+
+    Needs the evaluation files of the methods of the waterfall, run.json of its first run, and results/published/curves.csv.
+    Raises ValueError if the config has fewer than two of the methods, or a file or published curve is missing.
+    """
+    plan = read_decomposition()
+    steps = present_steps(plan["chain"], results)
+    rows = []
+    for task in results.tasks:
+        last = {step.method: _last(task_scores(results, step.method, task), results) for step in steps if step.method}
+        bars = [*waterfall(steps, last), *together(plan["together"], last)]
+        rows += [("runs", task, *bar) for bar in bars]
+    return pd.DataFrame([*rows, *published_rows(results, plan["published"])], columns=COLUMNS)
+
+
+def read(results: Results) -> pd.DataFrame:
+    """decomposition.csv."""
+    return read_csv(results.root / "decomposition.csv", COLUMNS)
+
+
+def present_steps(chain: list[dict[str, Any]], results: Results) -> list[Step]:
+    """The bars that these results allow: a change whose method is not there is merged with the next one, and so is one that
+    is not zero under this config. The first is where the waterfall starts. ValueError for fewer than two methods."""
+    steps: list[Step] = []
+    pending: list[str] = []
+    for entry in chain:
+        if "zero_when" in entry:
+            if not steps or steps[0].method != chain[0]["method"]:
+                continue  # it is about the chain's first method
+            if _holds(entry["zero_when"], results, steps[0].method):
+                steps.append(Step(f"{entry['change']} ({entry['note']})", None))
+            else:
+                pending.append(entry["change"])
+        elif entry["method"] in results.methods:
+            steps.append(Step(joined([*pending, entry["change"]]) if steps else entry["change"], entry["method"]))
+            pending = []
+        elif steps:  # what leads to the first method that is there is no part of this waterfall
+            pending.append(entry["change"])
+    while steps and steps[-1].method is None:
+        steps.pop()
+    if sum(step.method is not None for step in steps) < 2:
+        names = [entry["method"] for entry in chain if "method" in entry]
+        raise ValueError(
+            f"the decomposition needs two or more of {', '.join(names)}; the config of {results.root} has "
+            f"{', '.join(results.methods)}"
+        )
+    return steps
+
+
+def joined(changes: list[str]) -> str:
+    """["a", "b", "c"] -> "a, b and c"."""
+    return " and ".join(filter(None, [", ".join(changes[:-1]), changes[-1]]))
+
+
+def waterfall(steps: list[Step], last: dict[str, np.ndarray]) -> list[tuple]:
+    """Rows (COLUMNS from kind on) from the accuracy of every method at its last checkpoint, last[method] = x_SP [S, P]."""
+    before = steps[0].method
+    rows = [("start", steps[0].change, before, 0.0, float(last[before].mean()), None, None)]
+    for step in steps[1:]:
+        if step.method is None:
+            rows.append(("none", step.change, None, float(last[before].mean()), 0.0, None, None))
+        else:
+            rows.append(("change", step.change, step.method, *_difference(last, before, step.method)))
+            before = step.method
+    return rows
+
+
+def together(entries: list[dict[str, str]], last: dict[str, np.ndarray]) -> list[tuple]:
+    """Rows (COLUMNS from kind on) of the differences between methods that are not neighbours; of those that are there."""
+    return [
+        ("together", entry["change"], entry["last"], *_difference(last, entry["first"], entry["last"]))
+        for entry in entries
+        if entry["first"] in last and entry["last"] in last
+    ]
+
+
+def published_rows(results: Results, plan: dict[str, Any]) -> list[tuple]:
+    """The same rows from the published curves, each averaged over the steps plan["steps"] (both ends included)."""
+    low, high = plan["steps"]
+    curves = results.published_curves.query("@low <= step <= @high")
+    rows = []
+    for benchmark in _benchmarks(curves):
+        levels = [_level(curves, entry, benchmark) for entry in plan["chain"]]
+        names = [(entry["change"], entry["method"]) for entry in plan["chain"]]
+        found = [("start", *names[0], 0.0, levels[0])]
+        steps = zip(names[1:], levels, levels[1:], strict=False)
+        found += [("change", *name, before, after - before) for name, before, after in steps]
+        found.append(("together", ALL, names[-1][1], levels[0], levels[-1] - levels[0]))
+        rows += [("published", benchmark, *row, None, None) for row in found]
+    return rows
+
+
+def _benchmarks(curves: pd.DataFrame) -> list[str]:
+    metrics = ("reward", "entropy", "response_length")
+    return [metric for metric in curves["metric"].unique() if metric not in metrics]
+
+
+def _level(curves: pd.DataFrame, entry: dict[str, str], benchmark: str) -> float:
+    figure, method = entry["figure"], entry["method"]
+    values = curves.query("figure == @figure and method == @method and metric == @benchmark")["value"]
+    if values.empty:
+        raise ValueError(
+            f"results/published/curves.csv has no {benchmark} of {method} in {figure}; see decomposition.yaml"
+        )
+    return float(values.mean())
+
+
+def _difference(last: dict[str, np.ndarray], before: str, after: str) -> tuple[float, float, float, float]:
+    """Accuracy before the change, its effect, and the ends of the effect's interval."""
+    return float(last[before].mean()), *paired_difference(last[after], last[before])
+
+
+def _last(scores: TaskScores, results: Results) -> np.ndarray:
+    return scores.values[results.accuracy][:, -1]
+
+
+def _holds(conditions: dict[str, Any], results: Results, method: str) -> bool:
+    """Whether the config in the method's run.json has these values at these dotted keys."""
+    seed = results.seeds[0]
+    path = results.run_dir(method, seed) / "run.json"
+    config = run_parameters(results.run_info(method, seed), path)
+    for dotted, expected in conditions.items():
+        value: Any = config
+        for key in dotted.split("."):
+            if not isinstance(value, dict) or key not in value:
+                raise ValueError(
+                    f"{path} has no {dotted}, which config/decomposition.yaml asks for; train this run again"
+                )
+            value = value[key]
+        if value != expected:
+            return False
+    return True

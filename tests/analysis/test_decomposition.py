@@ -1,0 +1,217 @@
+"""The waterfall: its bars add up, merge what is missing, follow the config, and agree with a plain bootstrap."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from fake_results import write_analysis, write_results
+
+from sdpg.analysis import decomposition, summaries
+from sdpg.analysis.decomposition import Step, joined, present_steps, published_rows, together, waterfall
+from sdpg.analysis.intervals import paired_difference
+from sdpg.config import ConfigError, resolve
+from sdpg.config.decomposition import PATH, chain_methods, read_decomposition
+from sdpg.config_diff import complete, difference
+
+PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
+CHAIN = ("grpo", "grpo-sdpg-rate", "rpg", "sdpg-open", "sdpg-no-schedule", "sdpg-urkl")
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    made = write_results(
+        tmp_path_factory.mktemp("chain") / "fake",
+        methods=CHAIN,
+        seeds=(0, 1),
+        problems=6,
+        steps=4,
+        every=2,
+        lm_eval=False,
+    )
+    made = replace(made, published=PUBLISHED)
+    write_analysis(made)
+    return made
+
+
+def labels(results, methods) -> list[tuple[str, str | None]]:
+    steps = present_steps(read_decomposition()["chain"], replace(results, methods=methods))
+    return [(step.change, step.method) for step in steps]
+
+
+def test_the_whole_chain_has_a_bar_for_each_change(tree):
+    assert chain_methods() == list(CHAIN)
+    assert labels(tree, CHAIN) == [
+        ("GRPO", "grpo"),
+        ("learning rate", "grpo-sdpg-rate"),
+        ("anchor form", "rpg"),
+        ("clipping (one update per batch)", None),
+        ("group std (the same in both)", None),
+        ("distillation (ungated, constant beta)", "sdpg-open"),
+        ("gate", "sdpg-no-schedule"),
+        ("schedule", "sdpg-urkl"),
+    ]
+
+
+def test_a_change_whose_method_is_missing_is_merged_with_the_next(tree):
+    at_cpu = labels(tree, tuple(resolve("cpu")["methods"]))
+    assert [change for change, method in at_cpu if method] == [
+        "GRPO",
+        "learning rate and anchor form",
+        "distillation (ungated, constant beta) and gate",
+        "schedule",
+    ]
+    assert labels(tree, ("grpo", "sdpg-urkl"))[-1] == (
+        "learning rate, anchor form, distillation (ungated, constant beta), gate and schedule",
+        "sdpg-urkl",
+    )
+    # Later ends: no bar of zero hangs at the end; and what leads to the first method is no part of it.
+    assert labels(tree, ("grpo", "rpg")) == [("GRPO", "grpo"), ("learning rate and anchor form", "rpg")]
+    assert [method for _, method in labels(tree, ("rpg", "sdpg-urkl")) if method] == ["rpg", "sdpg-urkl"]
+    with pytest.raises(
+        ValueError, match="the decomposition needs two or more of grpo, .*; the config of .* has grpo, opcd"
+    ):
+        labels(tree, ("grpo", "opcd"))
+
+
+def test_what_is_not_zero_under_this_config_is_merged_too(tree, tmp_path):
+    path = tree.run_dir("grpo", 0) / "run.json"
+    original = path.read_text()
+    info = json.loads(original)
+    try:
+        info["config"]["train"]["updates_per_batch"] = 8
+        path.write_text(json.dumps(info))
+        changes = [change for change, _ in labels(tree, CHAIN)]
+        assert "clipping and distillation (ungated, constant beta)" in changes
+        assert "group std (the same in both)" in changes
+        del info["config"]["train"]["updates_per_batch"]
+        path.write_text(json.dumps(info))
+        with pytest.raises(
+            ValueError, match="run.json has no train.updates_per_batch, which config/decomposition.yaml"
+        ):
+            labels(tree, CHAIN)
+    finally:
+        path.write_text(original)
+
+
+def test_lists_in_words():
+    assert [joined(list(x)) for x in ("a", "ab", "abc")] == ["a", "a and b", "a, b and c"]
+
+
+def test_the_bars_add_up_and_each_has_its_paired_interval():
+    rng = np.random.default_rng(0)
+    last = {name: rng.random((3, 8)) for name in "abc"}
+    rows = waterfall([Step("A", "a"), Step("to b", "b"), Step("nothing", None), Step("to c", "c")], last)
+    kinds, changes, methods, before, effect, low, high = map(list, zip(*rows, strict=True))
+    assert (kinds, changes) == (["start", "change", "none", "change"], ["A", "to b", "nothing", "to c"])
+    assert methods == ["a", "b", None, "c"]
+    np.testing.assert_allclose(
+        np.cumsum(effect), [last["a"].mean(), last["b"].mean(), last["b"].mean(), last["c"].mean()]
+    )
+    np.testing.assert_allclose(before, [0, *np.cumsum(effect)[:-1]])
+    assert (low[0], high[0], effect[2], low[2]) == (None, None, 0, None)
+    assert (effect[3], low[3], high[3]) == paired_difference(last["c"], last["b"])
+    both = together([{"change": "x", "first": "a", "last": "c"}, {"change": "y", "first": "a", "last": "z"}], last)
+    assert both == [("together", "x", "c", last["a"].mean(), *paired_difference(last["c"], last["a"]))]
+    assert both[0][4] == pytest.approx(effect[1] + effect[3])
+
+
+def test_the_file_agrees_with_the_scores(tree):
+    frame = decomposition.read(tree)
+    assert (frame["before"] + frame["difference"]).between(0, 1).all()
+    last = tree.scores.query("step == 4 and metric == 'mean@8'").groupby(["task", "method"])["value"].mean()
+    for task in tree.tasks:
+        rows = frame[(frame["source"] == "runs") & (frame["task"] == task)]
+        for row in rows[rows["method"].notna()].itertuples():
+            assert row.before + row.difference == pytest.approx(last[task, row.method])
+        pairs = rows[rows["kind"] == "together"].set_index("change")["difference"]
+        assert pairs["all changes together"] == pytest.approx(last[task, "sdpg-urkl"] - last[task, "grpo"])
+        assert pairs["distillation, gate and schedule together"] == pytest.approx(
+            last[task, "sdpg-urkl"] - last[task, "rpg"]
+        )
+        bars = rows[rows["kind"].isin(["change", "together"])]
+        assert (bars["low"] < bars["high"]).all()
+
+
+def test_the_published_bars_are_the_published_numbers(tree):
+    rows = pd.DataFrame(published_rows(tree, read_decomposition()["published"]), columns=decomposition.COLUMNS)
+    assert rows["low"].isna().all()  # single runs
+    levels = rows.assign(after=rows["before"] + rows["difference"]).set_index(["task", "method", "kind"])["after"]
+    # What results/published/README.md and the text of the paper's Figure 5 give, averaged over steps 330 to 400.
+    for task, without, whole in (("aime24", 0.378, 0.379), ("aime25", 0.318, 0.291), ("amc23", 0.838, 0.848)):
+        assert levels[task, "sdpg-urkl-beta0", "change"] == pytest.approx(without, abs=5e-4)
+        assert levels[task, "sdpg-urkl", "change"] == pytest.approx(whole, abs=5e-4)
+        assert levels[task, "sdpg-urkl", "together"] == pytest.approx(whole, abs=5e-4)
+    assert rows.query("kind == 'start' and task == 'aime24'")["difference"].item() == pytest.approx(0.295, abs=5e-4)
+
+
+def test_a_published_curve_that_is_not_there_is_named(tree):
+    plan = {"steps": [330, 400], "chain": [{"change": "x", "figure": "fig5", "method": "grpo"}] * 2}
+    with pytest.raises(ValueError, match="curves.csv has no aime24 of grpo in fig5"):
+        published_rows(tree, plan)
+
+
+def test_too_few_methods_make_no_file(results):
+    with pytest.raises(ValueError, match="the decomposition needs two or more"):
+        summaries.make("decomposition", replace(results, published=PUBLISHED))
+    assert not (results.root / "decomposition.csv").exists()
+
+
+# --- config/decomposition.yaml and the scale that runs it ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ("change: gate,", "chnge: gate,", r"mine.yaml, chain.6: .*not valid"),
+        ("steps: [330, 400]", "steps: [330]", r"published.steps: \[330\] is too short"),
+        ("method: rpg}", "method: grpo}", "chain names a method twice .*; name each once"),
+        ("first: rpg", "first: rgp", "together names rgp, which chain does not have"),
+        ("{change: GRPO, method: grpo}\n  -", "{change: GRPO, zero_when: {a: 1}, note: x}\n  -", "chain.0"),
+    ],
+)
+def test_a_wrong_file_says_what_is_wrong(tmp_path, old, new, message):
+    text = PATH.read_text(encoding="utf-8")
+    assert old in text
+    path = tmp_path / "mine.yaml"
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(ConfigError, match=message):
+        read_decomposition(path)
+
+
+def test_the_scale_runs_the_whole_chain_and_each_method_changes_what_it_says():
+    config = resolve("cpu-decomposition")
+    assert tuple(config["methods"]) == CHAIN
+    blocks = {method: complete(config, method) for method in CHAIN}
+    changed = [{key for key, _, _ in difference(blocks[a], blocks[b])} for a, b in zip(CHAIN, CHAIN[1:], strict=False)]
+    schedule = {"algorithm.T_warm", "algorithm.T_decay"}
+    assert changed[0] == {"train.lr"}
+    assert all(key.startswith("algorithm.") for key in changed[1]) and "algorithm.anchor" in changed[1]
+    assert changed[2] == {"algorithm.beta_base", "algorithm.gate", *schedule}
+    assert changed[3] == {"algorithm.gate"}
+    assert changed[4] == schedule
+    grpo, rpg = blocks["grpo-sdpg-rate"]["algorithm"], blocks["rpg"]["algorithm"]
+    assert grpo["kl_coef"] == rpg["alpha"]  # the anchor's form changes, not its weight
+    assert config["train"]["updates_per_batch"] == 1 and grpo["normalise_std"]
+
+
+def test_the_scale_has_the_values_that_cpu_runs_with():
+    config, cpu = resolve("cpu-decomposition"), resolve("cpu")
+    for method in set(CHAIN) & set(cpu["methods"]):
+        assert difference(complete(config, method), complete(cpu, method), ignore=("name", "scale")) == []
+    urkl = complete(cpu, "sdpg-urkl")
+    assert complete(config, "grpo-sdpg-rate")["train"]["lr"] == urkl["train"]["lr"]
+    for key in ("beta_base", "alpha"):
+        assert complete(config, "sdpg-open")["algorithm"][key] == urkl["algorithm"][key]
+
+
+def test_the_captions_steps_are_the_configs():
+    from sdpg.figures.decomposition import CAPTION
+
+    first, last = yaml.safe_load(PATH.read_text(encoding="utf-8"))["published"]["steps"]
+    assert f"steps {first} to {last}" in CAPTION
