@@ -151,8 +151,10 @@ class _Task:
 
     def of_rows(self, index: Tensor | slice, distil: bool) -> _Task:
         """The task of some of its tokens, with the teacher only if `distil`."""
-        teacher = {"teacher_hidden": self.teacher_hidden[index]} if distil else dict.fromkeys(
-            ("teacher_hidden", "teacher_head", "divergence")
+        teacher = (
+            {"teacher_hidden": self.teacher_hidden[index]}
+            if distil
+            else dict.fromkeys(("teacher_hidden", "teacher_head", "divergence"))
         )
         return replace(self, targets=self.targets[index], **teacher)
 
@@ -166,7 +168,9 @@ class _Task:
         closed = self.divergence is None or self.divergence.has_closed_slope
         fits = closed and hidden.dtype in (torch.float32, torch.bfloat16, torch.float16)
         if self.kernel == "triton" and not (fits and _has_triton()):
-            raise ValueError(f"kernel='triton': not for {hidden.dtype} and {self.divergence}, or Triton is missing; use 'torch'")
+            raise ValueError(
+                f"kernel='triton': not for {hidden.dtype} and {self.divergence}, or Triton is missing; use 'torch'"
+            )
         if self.kernel == "triton" or (self.kernel == "auto" and hidden.is_cuda and fits and _has_triton()):
             from sdpg.core.head_triton import fused  # Triton is optional, and slow to import
 
@@ -203,7 +207,8 @@ class _TwoPass(torch.autograd.Function):
         index, c = _nonzero(upstream[:3])
         index = slice(0) if index is None else index
         weight_sum, bias_sum = (
-            Accumulator(x if needed else None) for x, needed in zip((weight, bias), ctx.needs_input_grad[1:3], strict=True)
+            Accumulator(x if needed else None)
+            for x, needed in zip((weight, bias), ctx.needs_input_grad[1:3], strict=True)
         )
         task = ctx.task.of_rows(index, distil=c[2] is not None)
         take = lambda x, j: tuple(None if v is None else v[j] for v in c)  # noqa: E731

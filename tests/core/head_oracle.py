@@ -65,7 +65,7 @@ def divergence_of(log, u, v, temperature, d):
             p, q = (torch.cat([z, 1 - z.sum(-1, keepdim=True)], -1) for z in (p, q))
         logp, logq = p.log(), q.log()
     p, q = logp.exp(), logq.exp()
-    logm = ((1 - d.b) * p + d.b * q).log().clamp(min=-1e30)
+    logm = ((1 - d.b) * p + d.b * q).clamp(min=1e-300).log()
     entries = {
         "reverse_kl": lambda: p * (logp - logq),
         "forward_kl": lambda: q * (logq - logp),
