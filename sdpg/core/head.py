@@ -11,7 +11,7 @@ import functools
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -148,6 +148,8 @@ class _Task:
     def __post_init__(self):
         if self.divergence is not None and (self.teacher_hidden is None or self.teacher_head is None):
             raise ValueError(f"divergence {self.divergence!r} needs teacher_hidden and teacher_head")
+        if self.kernel not in get_args(Kernel):
+            raise ValueError(f"kernel: got {self.kernel!r}, expected one of {', '.join(get_args(Kernel))}")
 
     def of_rows(self, index: Tensor | slice, distil: bool) -> _Task:
         """The task of some of its tokens, with the teacher only if `distil`."""
@@ -169,7 +171,8 @@ class _Task:
         fits = closed and hidden.dtype in (torch.float32, torch.bfloat16, torch.float16)
         if self.kernel == "triton" and not (fits and _has_triton()):
             raise ValueError(
-                f"kernel='triton': not for {hidden.dtype} and {self.divergence}, or Triton is missing; use 'torch'"
+                f"kernel='triton': got {hidden.dtype} and {self.divergence}, expected float32, bf16 or fp16, no top_k, and "
+                "Triton installed; use kernel='torch'"
             )
         if self.kernel == "triton" or (self.kernel == "auto" and hidden.is_cuda and fits and _has_triton()):
             from sdpg.core.head_triton import fused  # Triton is optional, and slow to import

@@ -202,3 +202,5 @@ def test_triton_is_refused_where_it_cannot_be():
     x = inputs()
     with pytest.raises(ValueError, match=r"kernel='triton'.*float64"):
         token_signals(x["hidden"], Head(x["weight"]), x["targets"], kernel="triton")
+    with pytest.raises(ValueError, match="kernel: got 'cuda', expected one of auto, torch, triton"):
+        token_signals(x["hidden"], Head(x["weight"]), x["targets"], kernel="cuda")
