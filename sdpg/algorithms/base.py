@@ -30,8 +30,7 @@ class Needs:
     read 0. context: the teacher reads the problem's worked solution, or a successful response of the same group (then a
     response without such a sibling has no teacher). kl_in_reward: this times the response's summed log w is taken from its
     reward before advantages are formed. whole_responses: a token's loss depends on other tokens of its response (a
-    sequence-level ratio), so `token_loss` must see responses whole; costs a second product with the lm-head where the
-    tokens fill several chunks.
+    sequence-level ratio), so `token_loss` must see responses whole; costs a second product with the lm-head.
     """
 
     reference: bool = False
@@ -60,7 +59,7 @@ class Signals:
 
     logp: log pi_theta(y_t | s_t), differentiable. logp_old: the same at the start of the rollout batch, detached (equal to
     `logp` while there is one update per batch). logp_rollout: what the rollout engine reported. entropy: of pi_theta,
-    detached. mask: 1 on response tokens. stop: 1 on the token that ended the response. logp_ref: reference log-prob,
+    differentiable. mask: 1 on response tokens. stop: 1 on the token that ended the response. logp_ref: reference log-prob,
     detached. div: divergence to the teacher, differentiable. logq: the teacher's log-prob, detached. The last three are
     None unless needed.
     """

@@ -66,6 +66,41 @@ class Divergence:
         total = entries.sum(-1)
         return total if self.clamp_total is None else total.clamp(max=self.clamp_total)
 
+    @property
+    def has_closed_slope(self) -> bool:
+        """Whether `value_and_slope` knows it."""
+        return self.top_k is None
+
+    def value_and_slope(self, p: Tensor, logp: Tensor, q: Tensor, logq: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The divergence and its derivative without autograd, from (..., V) each at the divergence's own temperature.
+
+        -> value (...), w (..., V), s (...): d value / d logits = (w - s p) / temperature with s = sum w. An entry f(log p)
+        depends on its own log p alone, so w = f' where the clamps leave it a derivative, up to a multiple of p, which
+        cancels. `logq` is overwritten. Raises ValueError with top_k.
+        """
+        if not self.has_closed_slope:
+            raise ValueError(f"{self}: no closed form with top_k; call the divergence and use autograd")
+        entries, w = self._entries_and_slopes(p, logp, q, logq)
+        if self.clamp is not None:
+            w = w.masked_fill(entries > self.clamp, 0)
+            entries = entries.clamp(max=self.clamp)
+        value, s = entries.sum(-1), w.sum(-1)
+        if self.clamp_total is not None:
+            moves = value <= self.clamp_total
+            value, w, s = value.clamp(max=self.clamp_total), w.mul_(moves[..., None]), s * moves
+        return value, w, s
+
+    def _entries_and_slopes(self, p, logp, q, logq) -> tuple[Tensor, Tensor]:
+        """Entries of the sum, and their derivatives in their own log p."""
+        if self.kind == "reverse_kl":
+            entries = torch.sub(logp, logq, out=logq).mul_(p)
+            return entries, entries if self.clamp is None else entries + p  # the multiple of p cancels unless clamped
+        if self.kind == "forward_kl":
+            return logq.sub_(logp).mul_(q), -q
+        logm = torch.logaddexp(logp + math.log1p(-self.b), logq + math.log(self.b))
+        w = (logp - logm).mul_(p).mul_(1 - self.b)  # what m's own derivative adds cancels
+        return logq.sub_(logm).mul_(q).mul_(self.b).add_(w), w
+
 
 def _restrict(logp: Tensor, logq: Tensor, k: int, tail: bool) -> tuple[Tensor, Tensor]:
     """Keep the student's k most likely entries, (..., k); with `tail` (..., k + 1), the last being all the others."""

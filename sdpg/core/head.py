@@ -1,25 +1,41 @@
 """From hidden states to per-token signals without holding [tokens, vocabulary] for more than one chunk of tokens.
 
-Names: M response tokens, d hidden size, V vocabulary. Everything after the lm-head's product is at least float32.
+Names: M response tokens, d hidden size, V vocabulary. The tokens of a chunk share one product with the lm-head. On a CPU a
+chunk is then read in tiles of a few tokens whose temporaries stay in cache (`head_torch.py`); on CUDA one Triton kernel reads
+it whole (`head_triton.py`). Everything after the product is float32 or wider.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 from collections.abc import Callable
-from dataclasses import InitVar, dataclass
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
 from sdpg.algorithms.divergences import Divergence
+from sdpg.core.head_torch import Coefficients, Reading, by_autograd, closed_form, scaled
+from sdpg.core.head_weights import Accumulator, GradAccumulator, full
 
-CHUNK_ELEMENTS = 2**25  # logits held at once: 128 MiB in float32
+Kernel = Literal["auto", "torch", "triton"]
+
+# Logits of one chunk. A product of few rows is bound by reading the weight: on an H100 below about 300 rows in bf16.
+CHUNK_ELEMENTS = {"cpu": 2**22, "cuda": 2**26}  # 16 MiB in float32; 128 MiB in bf16, 441 rows of a vocabulary of 152k
+LEAST_ROWS = 64  # of a chunk, unless the caller asks for less
+TILE_ELEMENTS = 2**19  # 2 MiB in float32
 
 
 @dataclass(frozen=True)
 class Head:
-    """An lm-head: weight (V, d), optional bias (V,), optional soft cap (logits <- cap * tanh(logits / cap))."""
+    """An lm-head: weight (V, d), optional bias (V,), optional soft cap (logits <- cap * tanh(logits / cap)).
+
+    The parameters may be FSDP2's DTensors. Each call then gathers them once, in the hidden states' precision, and leaves the
+    shards' gradient averaged over the processes, as FSDP2 does; every process must make the same calls in the same order.
+    """
 
     weight: Tensor
     bias: Tensor | None = None
@@ -38,19 +54,24 @@ class Head:
         """hidden (C, d) -> hidden times weight, plus bias, in the compute precision (C, V)."""
         return torch.nn.functional.linear(hidden, self.weight, self.bias)
 
+    def product_into(self, out: Tensor, hidden: Tensor) -> Tensor:
+        """`product` written to `out` (C, V); without a graph."""
+        if self.bias is None:
+            return torch.mm(hidden, self.weight.T, out=out)
+        return torch.addmm(self.bias, hidden, self.weight.T, out=out)
+
     def logprobs(self, product: Tensor, temperature: float) -> Tensor:
         """`product` (C, V) -> log softmax(logits / temperature), float32 or wider (C, V)."""
-        logits = product.to(torch.promote_types(product.dtype, torch.float32))
-        if self.softcap is not None:
-            logits = self.softcap * torch.tanh(logits / self.softcap)
-        if temperature != 1.0:
-            logits = logits / temperature
-        return torch.log_softmax(logits, -1)
+        return torch.log_softmax(scaled(product, self.softcap, temperature), -1)
+
+    def whole(self, dtype: torch.dtype) -> Head:
+        """The head with its parameters detached, and gathered in `dtype` where they are sharded."""
+        return replace(self, weight=full(self.weight, dtype), bias=full(self.bias, dtype))
 
 
 @dataclass(frozen=True)
 class TokenSignals:
-    """Of M tokens, (M,) each: logp, div differentiable; entropy, logq detached; div and logq None without a teacher."""
+    """Of M tokens, (M,) each: logp, entropy, div differentiable; logq detached; div and logq None without a teacher."""
 
     logp: Tensor
     entropy: Tensor
@@ -67,28 +88,22 @@ def token_signals(
     divergence: Divergence | None = None,
     teacher_hidden: Tensor | None = None,
     teacher_head: Head | None = None,
-    chunk_elements: int = CHUNK_ELEMENTS,
+    chunk_elements: int | None = None,
+    kernel: Kernel = "auto",
 ) -> TokenSignals:
     """Signals of M tokens: hidden (M, d), targets (M,).
 
-    logp = log p(target). With a teacher (teacher_hidden (M, d') and teacher_head): logq = log q(target), and, if a
-    divergence is given, that of the student p and the detached q over the vocabulary (Eq. 3.2). One temperature serves
-    both. float32, nats. The gradient reaches `hidden` and the head through logp and div with any upstream gradient per
-    token. When the tokens need several chunks, each is computed again in the backward pass instead of being kept.
+    logp = log p(target); entropy of p. With a teacher (teacher_hidden (M, d') and teacher_head): logq = log q(target), and,
+    if a divergence is given, that of the student p and the detached q over the vocabulary (Eq. 3.2). One temperature serves
+    both. Nats, float32 or wider. The gradient reaches `hidden` and the head through logp, entropy and div with any upstream
+    gradient per token; the backward pass computes the logits again, of the tokens with an upstream gradient other than 0.
+
+    chunk_elements: logits held at once; None for what suits the device. kernel: "auto" is Triton's on CUDA where it is
+    installed and takes the divergence, else plain torch. Raises ValueError for a divergence without a teacher, and for
+    kernel="triton" where Triton's cannot be used.
     """
-    signals = _Chunk(temperature, divergence, teacher_hidden, teacher_head)
-    chunks = _chunks(len(hidden), head, chunk_elements)
-
-    def chunk(h, y, q):
-        return signals(head.logprobs(head.product(h), temperature), y, q)
-
-    if len(chunks) == 1:
-        return TokenSignals(*chunk(hidden, targets, teacher_hidden))
-    parts = []
-    for j in chunks:
-        q = teacher_hidden[j] if teacher_hidden is not None else None
-        parts.append(checkpoint(chunk, hidden[j], targets[j], q, use_reentrant=False))
-    return _joined(parts)
+    task = _Task(targets, temperature, divergence, teacher_hidden, teacher_head, chunk_elements, kernel)
+    return TokenSignals(*_TwoPass.apply(hidden, head.weight, head.bias, head.softcap, task))
 
 
 def token_signals_backward(
@@ -101,102 +116,207 @@ def token_signals_backward(
     divergence: Divergence | None = None,
     teacher_hidden: Tensor | None = None,
     teacher_head: Head | None = None,
-    chunk_elements: int = CHUNK_ELEMENTS,
+    chunk_elements: int | None = None,
+    kernel: Kernel = "auto",
 ) -> tuple[TokenSignals, Tensor | None]:
-    """Forward and backward of a loss that adds up over tokens, chunk by chunk: no chunk's logits are computed twice or kept.
+    """Forward and backward of a loss that adds up over tokens: no logits are computed twice or kept.
 
-    loss: the signals of a chunk and the chunk (a slice of the M tokens) -> its scalar loss. The head's parameters get their
+    loss: the signals of some tokens and which ones (a slice of the M) -> their scalar loss. The head's parameters get their
     gradients here; returned are the signals, detached, and the gradient of the hidden states (M, d), for
-    `hidden.backward(gradient)`; None if no chunk's loss has one. Otherwise as `token_signals`.
+    `hidden.backward(gradient)`; None if no token has one. Otherwise as `token_signals`.
     """
-    signals = _Chunk(temperature, divergence, teacher_hidden, teacher_head)
-    detached, gradient, parts = hidden.detach(), None, []
-    weight, bias = _Accumulator(head.weight), _Accumulator(head.bias)
-    for j in _chunks(len(hidden), head, chunk_elements):
-        with torch.no_grad():
-            product = head.product(detached[j])
-        product.requires_grad_()
-        q = teacher_hidden[j] if teacher_hidden is not None else None
-        x = TokenSignals(*signals(head.logprobs(product, temperature), targets[j], q))
-        value = loss(x, j)
-        if value.requires_grad:
-            (g,) = torch.autograd.grad(value, product)  # (C, V)
-            gradient = torch.zeros_like(detached) if gradient is None else gradient
-            gradient[j] = g @ head.weight.detach()
-            weight.add_product(g, detached[j])
-            bias.add_rows(g)
-        parts.append([None if column is None else column.detach() for column in (x.logp, x.entropy, x.div, x.logq)])
+    task = _Task(targets, temperature, divergence, teacher_hidden, teacher_head, chunk_elements, kernel)
+    weight, bias = GradAccumulator(head.weight), GradAccumulator(head.bias)
+    signals, gradient = _sweep(hidden, head, task, functools.partial(_derivative, loss), weight, bias)
     weight.finish()
     bias.finish()
-    return _joined(parts), gradient
-
-
-class _Accumulator:
-    """The gradient of one parameter of the head, added up over the chunks in float32 (or wider) and in place."""
-
-    def __init__(self, parameter: Tensor | None):
-        self.parameter = parameter if parameter is not None and parameter.requires_grad else None
-        self.total: Tensor | None = None
-
-    def _open(self) -> bool:
-        """Whether there is something to add to."""
-        if self.parameter is not None and self.total is None:
-            dtype = torch.promote_types(self.parameter.dtype, torch.float32)
-            self.total = torch.zeros_like(self.parameter, dtype=dtype)
-        return self.total is not None
-
-    @torch.no_grad()
-    def add_product(self, g: Tensor, hidden: Tensor) -> None:
-        """Add g^T hidden: (C, V) and (C, d) -> (V, d)."""
-        if not self._open():
-            return
-        if g.dtype == self.total.dtype:
-            self.total.addmm_(g.T, hidden)
-        else:
-            self.total += g.T @ hidden
-
-    @torch.no_grad()
-    def add_rows(self, g: Tensor) -> None:
-        """Add the sum over the tokens of g (C, V)."""
-        if self._open():
-            self.total += g.sum(0, dtype=self.total.dtype)
-
-    def finish(self) -> None:
-        """Hand the sum to the parameter as a backward pass would: `.grad`, and hooks on its accumulation."""
-        if self.total is not None:
-            self.parameter.backward(self.total.to(self.parameter.dtype))
+    return signals, gradient
 
 
 @dataclass(frozen=True)
-class _Chunk:
-    """(log-probs (C, V), targets, teacher's hidden or None) of a chunk -> logp, entropy, div, logq."""
+class _Task:
+    """All of a call but the student's hidden states and head."""
 
+    targets: Tensor
     temperature: float
     divergence: Divergence | None
-    teacher_hidden: InitVar[Tensor | None]
+    teacher_hidden: Tensor | None
     teacher_head: Head | None
+    chunk_elements: int | None
+    kernel: Kernel
 
-    def __post_init__(self, teacher_hidden):
-        if self.divergence is not None and (teacher_hidden is None or self.teacher_head is None):
+    def __post_init__(self):
+        if self.divergence is not None and (self.teacher_hidden is None or self.teacher_head is None):
             raise ValueError(f"divergence {self.divergence!r} needs teacher_hidden and teacher_head")
+        if self.kernel not in get_args(Kernel):
+            raise ValueError(f"kernel: got {self.kernel!r}, expected one of {', '.join(get_args(Kernel))}")
 
-    def __call__(self, logp, targets, teacher_hidden):
-        with torch.no_grad():
-            entropy = -(logp.exp() * logp).sum(-1)
-        div = logq = None
-        if teacher_hidden is not None:
-            with torch.no_grad():
-                logq = self.teacher_head.logprobs(self.teacher_head.product(teacher_hidden), self.temperature)
-            div = self.divergence(logp, logq) if self.divergence is not None else None
-            logq = logq.gather(1, targets[:, None])[:, 0]
-        return logp.gather(1, targets[:, None])[:, 0], entropy, div, logq
+    def of_rows(self, index: Tensor | slice, distil: bool) -> _Task:
+        """The task of some of its tokens, with the teacher only if `distil`."""
+        teacher = (
+            {"teacher_hidden": self.teacher_hidden[index]}
+            if distil
+            else dict.fromkeys(("teacher_hidden", "teacher_head", "divergence"))
+        )
+        return replace(self, targets=self.targets[index], **teacher)
+
+    def reading(self, head: Head) -> Reading:
+        """How the logits of student and teacher are read."""
+        cap = self.teacher_head.softcap if self.teacher_head is not None else None
+        return Reading(self.temperature, head.softcap, cap, self.divergence)
+
+    def reader(self, hidden: Tensor) -> Callable:
+        """What reads a chunk of logits (see `head_torch`)."""
+        closed = self.divergence is None or self.divergence.has_closed_slope
+        fits = closed and hidden.dtype in (torch.float32, torch.bfloat16, torch.float16)
+        if self.kernel == "triton" and not (fits and _has_triton()):
+            raise ValueError(
+                f"kernel='triton': got {hidden.dtype} and {self.divergence}, expected float32, bf16 or fp16, no top_k, and "
+                "Triton installed; use kernel='torch'"
+            )
+        if self.kernel == "triton" or (self.kernel == "auto" and hidden.is_cuda and fits and _has_triton()):
+            from sdpg.core.head_triton import fused  # Triton is optional, and slow to import
+
+            return fused
+        return closed_form if closed else by_autograd
+
+    def sizes(self, head: Head, device: torch.device) -> tuple[int, int]:
+        """Tokens of a chunk and of a tile."""
+        V = head.weight.shape[0]
+        if self.chunk_elements is None:
+            rows = max(LEAST_ROWS, CHUNK_ELEMENTS.get(device.type, CHUNK_ELEMENTS["cuda"]) // V)
+        else:
+            rows = max(1, self.chunk_elements // V)
+        return rows, min(rows, max(1, TILE_ELEMENTS // V)) if device.type == "cpu" else rows
 
 
-def _chunks(tokens: int, head: Head, elements: int) -> list[slice]:
-    size = max(1, elements // head.weight.shape[0])
-    return [slice(i, min(i + size, tokens)) for i in range(0, tokens, size)]
+class _TwoPass(torch.autograd.Function):
+    """Signals now, the logits once more for the gradient, when all upstream gradients are known."""
+
+    @staticmethod
+    def forward(ctx, hidden, weight, bias, softcap, task):
+        signals, _ = _sweep(hidden, Head(weight, bias, softcap), task)
+        ctx.save_for_backward(hidden, weight, bias)
+        ctx.softcap, ctx.task = softcap, task
+        ctx.set_materialize_grads(False)
+        if signals.logq is not None:
+            ctx.mark_non_differentiable(signals.logq)
+        return signals.logp, signals.entropy, signals.div, signals.logq
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *upstream):
+        hidden, weight, bias = ctx.saved_tensors
+        index, c = _nonzero(upstream[:3])
+        index = slice(0) if index is None else index
+        weight_sum, bias_sum = (
+            Accumulator(x if needed else None)
+            for x, needed in zip((weight, bias), ctx.needs_input_grad[1:3], strict=True)
+        )
+        task = ctx.task.of_rows(index, distil=c[2] is not None)
+        take = lambda x, j: tuple(None if v is None else v[j] for v in c)  # noqa: E731
+        _, part = _sweep(hidden[index], Head(weight, bias, ctx.softcap), task, take, weight_sum, bias_sum)
+        gradient = torch.zeros_like(hidden)
+        if part is not None:
+            gradient[index] = part
+        return gradient, weight_sum.result(), bias_sum.result(), None, None
 
 
-def _joined(parts: list) -> TokenSignals:
-    columns = zip(*parts, strict=True)
-    return TokenSignals(*(torch.cat(column) if column[0] is not None else None for column in columns))
+@torch.no_grad()
+def _sweep(
+    hidden: Tensor,
+    head: Head,
+    task: _Task,
+    coefficients: Callable[[TokenSignals, slice], Coefficients] | None = None,
+    weight: Accumulator | None = None,
+    bias: Accumulator | None = None,
+) -> tuple[TokenSignals, Tensor | None]:
+    """Chunk by chunk: the signals (M,) and, given what each token's are multiplied by in the loss's derivative, gradients.
+
+    That of the hidden states (M, d) is returned, None if all coefficients are 0; those of the head go to `weight`, `bias`.
+    """
+    hidden, how, read = hidden.detach(), task.reading(head), task.reader(hidden)
+    whole, teacher = head.whole(hidden.dtype), None
+    if task.teacher_hidden is not None:
+        same = task.teacher_head.weight is head.weight and task.teacher_head.bias is head.bias
+        teacher = whole if same else task.teacher_head.whole(task.teacher_hidden.dtype)
+    rows, tile = task.sizes(head, hidden.device)
+    z = hidden.new_empty(min(rows, len(hidden)), len(whole.weight))
+    z_teacher = None if teacher is None else task.teacher_hidden.new_empty(z.shape)
+    gradient, parts = None, []
+    for start in range(0, max(1, len(hidden)), rows):
+        j = slice(start, min(start + rows, len(hidden)))
+        logits = [whole.product_into(z[: j.stop - j.start], hidden[j]), None]
+        if teacher is not None:
+            logits[1] = teacher.product_into(z_teacher[: j.stop - j.start], task.teacher_hidden[j].detach())
+        live = _read_tiles(read, logits, j, tile, task.targets, how, coefficients, parts)
+        if live is not None:
+            h = hidden[live]
+            g = z[: len(h)]
+            gradient = torch.zeros_like(hidden) if gradient is None else gradient
+            gradient[live] = g @ whole.weight
+            weight.add_product(g, h)
+            bias.add_rows(g)
+    return TokenSignals(*(None if x[0] is None else _joined(x) for x in zip(*parts, strict=True))), gradient
+
+
+def _read_tiles(read, logits, j: slice, tile: int, targets, how, coefficients, parts: list) -> Tensor | slice | None:
+    """Read a chunk, tokens j, in tiles: signals are appended to `parts`, gradients overwrite the student's logits.
+
+    Those of tokens whose coefficients are all 0 are left out: row i of the logits becomes that of the i-th other token.
+    Returned are these tokens: j, the indices of a part of it, or None if there are none.
+    """
+    z, z_teacher = logits
+    live, filled = [], 0
+    for i in range(j.start, max(j.stop, j.start + 1), tile):
+        at = slice(i, min(i + tile, j.stop))
+        here = slice(at.start - j.start, at.stop - j.start)
+        teacher = None if z_teacher is None else z_teacher[here]
+        signals, gradient = read(z[here], teacher, targets[at], how, coefficients is not None)
+        parts.append(signals)
+        if coefficients is None:
+            continue
+        index, c = _nonzero(coefficients(TokenSignals(*signals), at))
+        if index is None:
+            continue
+        g = gradient(c, index)
+        place = z[filled : filled + len(g)]
+        if g.data_ptr() != place.data_ptr():
+            place.copy_(g)
+        filled += len(g)
+        live.append((at, index))
+    if filled == len(z) or not live:
+        return j if live else None
+    return torch.cat([torch.arange(at.start, at.stop, device=z.device)[index] for at, index in live])
+
+
+def _derivative(loss: Callable[[TokenSignals, slice], Tensor], x: TokenSignals, j: slice) -> Coefficients:
+    """d loss / d (logp, entropy, div) of the tokens j, (C,) each, by autograd over these vectors; None where it is not used."""
+    leaves = [v.requires_grad_() for v in (x.logp, x.entropy, x.div) if v is not None]
+    with torch.enable_grad():
+        value = loss(x, j)
+    if not value.requires_grad:
+        return None, None, None
+    found = torch.autograd.grad(value, leaves, allow_unused=True)
+    return (*found, None)[:3]
+
+
+def _nonzero(c: Coefficients) -> tuple[Tensor | slice | None, Coefficients]:
+    """The tokens with a coefficient other than 0, and their coefficients: indices, slice(None) for all, None for no token."""
+    given = [x != 0 for x in c if x is not None]
+    if not given:
+        return None, c
+    some = functools.reduce(torch.logical_or, given)
+    if some.all() and len(some):
+        return slice(None), c
+    index = some.nonzero()[:, 0]
+    return (index, tuple(None if x is None else x[index] for x in c)) if len(index) else (None, c)
+
+
+def _joined(parts: tuple[Tensor, ...]) -> Tensor:
+    return torch.cat(parts) if len(parts) > 1 else parts[0].detach()
+
+
+@functools.cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None

@@ -1,0 +1,103 @@
+"""The head's parameters as the products need them, and their gradients: added up over chunks, sharded again under FSDP2.
+
+V vocabulary, d hidden size, n processes. Under FSDP2 (`fully_shard`) a parameter is a DTensor whose rows are spread over the
+processes of its mesh, every dimension of which is taken to be data parallel.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+from torch import Tensor
+
+
+def is_sharded(parameter: Tensor | None) -> bool:
+    """Whether it is a DTensor, without importing what defines one."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(parameter, module.DTensor)
+
+
+def full(parameter: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """The whole parameter, detached; a sharded one is gathered in `dtype`. Collective then: every process must call it."""
+    if parameter is None:
+        return None
+    return parameter.detach().to(dtype).full_tensor() if is_sharded(parameter) else parameter.detach()
+
+
+def shared_out(total: Tensor, like: Tensor) -> Tensor:
+    """This process's gradient of the whole parameter -> the mean over processes, sharded as `like`. Collective.
+
+    It is what FSDP2 does with the other parameters' gradients. Where losses are to be summed over n processes, scale the loss
+    by n (or set FSDP2's gradient divide factor to 1 and scale the head's share alike).
+    """
+    from torch.distributed.tensor import DTensor, Partial
+
+    mesh = like.device_mesh
+    summed = DTensor.from_local(total / mesh.size(), mesh, [Partial()] * mesh.ndim, run_check=False)
+    return summed.redistribute(placements=like.placements)
+
+
+class Accumulator:
+    """The gradient of one parameter of the head, added up in float32 (or wider) and in place.
+
+    parameter: None, or one without `requires_grad`, for none.
+    """
+
+    def __init__(self, parameter: Tensor | None):
+        self.parameter = parameter if parameter is not None and parameter.requires_grad else None
+        self.total: Tensor | None = None
+
+    def _open(self) -> bool:
+        """Whether there is something to add to."""
+        if self.parameter is not None and self.total is None:
+            dtype = torch.promote_types(self.parameter.dtype, torch.float32)
+            self.total = torch.zeros(self.parameter.shape, dtype=dtype, device=self.parameter.device)
+        return self.total is not None
+
+    def add_product(self, g: Tensor, hidden: Tensor) -> None:
+        """Add g^T hidden: (C, V) and (C, d) -> (V, d)."""
+        if not self._open():
+            return
+        if g.dtype == self.total.dtype:
+            self.total.addmm_(g.T, hidden)
+        else:
+            self.total += g.T @ hidden
+
+    def add_rows(self, g: Tensor) -> None:
+        """Add the sum over the tokens of g (C, V)."""
+        if self._open():
+            self.total += g.sum(0, dtype=self.total.dtype)
+
+    def result(self) -> Tensor | None:
+        """The sum in the parameter's dtype and sharding, 0 if nothing was added; None without a parameter."""
+        if not self._open():
+            return None
+        total = shared_out(self.total, self.parameter) if is_sharded(self.parameter) else self.total
+        return total.to(self.parameter.dtype)
+
+
+class GradAccumulator(Accumulator):
+    """An accumulator that hands its sum to the parameter's `.grad`, without a copy of it where nothing watches.
+
+    Hooks on the parameter (`register_hook`, `register_post_accumulate_grad_hook`) run as after a backward pass.
+    """
+
+    def __init__(self, parameter: Tensor | None):
+        super().__init__(parameter)
+        p = self.parameter
+        self.direct = (
+            p is not None
+            and not is_sharded(p)
+            and p.dtype == torch.promote_types(p.dtype, torch.float32)
+            and not (p._backward_hooks or p._post_accumulate_grad_hooks)
+        )
+        if self.direct:
+            self.total = p.grad
+
+    def finish(self) -> None:
+        """Once, after the last chunk. `.grad` stays as it is if nothing was added (on any process, if it is sharded)."""
+        if self.direct:
+            self.parameter.grad = self.total
+        elif self.total is not None or is_sharded(self.parameter):  # other processes may have something to add
+            self.parameter.backward(self.result())
