@@ -1,8 +1,11 @@
 """What the benchmarks share: memory of a call at its peak, medians, hardware in words, and the list of headline ratios."""
 
 import ctypes
+import gc
+import json
 import platform
 import statistics
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +15,13 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def extra_memory_mb(call: Callable[[], object]) -> float | None:
-    """MiB that a call takes at its peak beyond what was held before it; None where the system does not tell."""
+    """MiB that a call takes at its peak beyond what was held before it; None where the system does not tell.
+
+    On the CPU: growth of the resident memory, so the first call in a process also counts the libraries it touches.
+    """
     import torch
+
+    gc.collect()
 
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
@@ -40,8 +48,8 @@ def median(values) -> float:
     return statistics.median(list(values))
 
 
-def machine(threads: int) -> dict:
-    """Hardware and versions, as every run records them."""
+def machine(threads: int | None) -> dict:
+    """Hardware and versions, as every run records them; threads: None if they differ by row."""
     from sdpg.core.record import run_record
 
     record = run_record({}, algorithm={}, threads=threads, processes=1)
@@ -52,11 +60,52 @@ def machine(threads: int) -> dict:
 def in_words(report: dict) -> list[str]:
     """Two Markdown lines: the machine, and the versions."""
     hardware = report["hardware"]
+    threads = f"{hardware['threads']} thread(s), " if hardware["threads"] else ""
     return [
-        f"- Machine: {hardware['processor']}, {hardware['cores']} cores, {hardware['threads']} thread(s), "
+        f"- Machine: {hardware['processor']}, {hardware['cores']} cores, {threads}"
         f"GPU: {hardware['gpu'] or 'none'}, {hardware['platform']}",
         "- Versions: " + ", ".join(f"{name} {version}" for name, version in report["versions"].items()),
     ]
+
+
+def peer_versions() -> dict[str, str]:
+    """Versions in the peers' environment, read there; ValueError if its torch is not ours."""
+    import torch
+
+    from benchmarks.workers import peer_python
+
+    names = ("trl", "liger_kernel", "torch", "transformers", "triton")
+    code = (
+        f"from importlib.metadata import version as v; import json; print(json.dumps({{n: v(n) for n in {names!r}}}))"
+    )
+    done = subprocess.run([peer_python(), "-c", code], capture_output=True, text=True, check=True)
+    versions = json.loads(done.stdout)
+    if versions["torch"] != torch.__version__:
+        raise ValueError(f"the peers have torch {versions['torch']}, the project {torch.__version__}; run `make peers`")
+    return versions
+
+
+def free_memory_mb() -> float:
+    """MiB that can still be taken: of the GPU, else of the machine."""
+    import psutil
+    import torch
+
+    free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else psutil.virtual_memory().available
+    return free / 2**20
+
+
+def exponents(points: list[tuple[float, float, float]]) -> tuple[float, float] | None:
+    """(x, y, value) -> (a, b) of value ~ x^a y^b, by least squares of logarithms; None if the points do not decide it."""
+    import numpy as np
+
+    if len(points) < 3:
+        return None
+    table = np.log(np.array(points, dtype=float))
+    design = np.column_stack([table[:, :2], np.ones(len(table))])
+    if np.linalg.matrix_rank(design) < 3:
+        return None
+    a, b, _ = np.linalg.lstsq(design, table[:, 2], rcond=None)[0]
+    return round(float(a), 3), round(float(b), 3)
 
 
 def headline(rows: list[dict], *, names: set[str], folder: Path = RESULTS) -> None:
