@@ -169,8 +169,8 @@ def table(report: dict) -> str:
         f"- Medians of {setting['repeats']} steps that take turns; `ours / TRL`: tokens per second (range over the turns). "
         "`gradient`: relative difference of the gradient norms. `rows`: responses in TRL's micro-batch, the fastest tried.",
         "",
-        "| model | method | lengths | tokens | threads | ours ms | TRL ms | ours tokens/s | TRL tokens/s | ours / TRL | gradient "
-        "| rows |",
+        "| model | method | lengths | tokens | threads | ours ms | TRL ms | ours tokens/s | TRL tokens/s | ours / TRL "
+        "| gradient | rows |",
         "|" + "---|" * 12,
     ]
     for c in report["cases"]:

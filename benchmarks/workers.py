@@ -15,6 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = ROOT / ".venv-peers"
+QUIET = {"TOKENIZERS_PARALLELISM": "false", "TORCHINDUCTOR_COMPILE_THREADS": "1"}  # no helpers beside the timing
 TAIL = 2000  # characters of a broken worker's output that its error shows
 
 
@@ -31,7 +32,7 @@ class Worker:
 
     def __init__(self, python: str | Path, script: str | Path, arguments: list[str], *, threads: int):
         names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-        environment = os.environ | dict.fromkeys(names, str(threads)) | {"TOKENIZERS_PARALLELISM": "false"}
+        environment = os.environ | dict.fromkeys(names, str(threads)) | QUIET
         self.script = str(script)
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (lives as long as the worker)
         self._process = subprocess.Popen(

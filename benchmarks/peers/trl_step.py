@@ -1,15 +1,15 @@
 """TRL's side of benchmarks/step.py: GRPOTrainer or SDPOTrainer on the fixed batch; runs in the peers' environment.
 
-    .venv-peers/bin/python benchmarks/peers/trl_step.py --model DIR --batch FILE --method grpo|sdpo --precision fp32|bf16 --rows 8
+    .venv-peers/bin/python benchmarks/peers/trl_step.py --model DIR --batch FILE --method grpo|sdpo --precision fp32 --rows 8
 
 `trainer.train()` runs its own loop and stops before each step until it is asked. Timed is all between its on_step_begin and
 on_step_end: scoring, reference or teacher, loss, backward, clipping, optimizer, its metrics. Only generation is replaced (it
 returns the fixed responses), and decoding them for the reward function, which reads the fixed rewards.
 
-The loss is the one ours computes: mean over responses of token means; GRPO with k3 (`use_bias_correction_kl` off, as in GRPO);
-SDPO with `full_logits`, reverse KL (`distillation_alpha=1`), the live teacher, every response distilled. For speed: no gradient
-checkpointing (unless asked), fused AdamW, old log-probs not recomputed (one update per batch); bf16 is TRL's default, float32 weights under
-autocast, the counterpart of our bf16 weights with float32 masters.
+The loss is the one ours computes: mean over responses of token means; GRPO with k3 (`use_bias_correction_kl` off, as in
+GRPO); SDPO with `full_logits`, reverse KL (`distillation_alpha=1`), the live teacher, every response distilled. For speed: no
+gradient checkpointing (unless asked), fused AdamW, old log-probs not recomputed (one update per batch); bf16 is TRL's default,
+float32 weights under autocast, the counterpart of our bf16 weights with float32 masters.
 """
 
 import argparse
