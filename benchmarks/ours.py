@@ -7,6 +7,7 @@ is 0, so that all steps are the same step; everything else of a step runs as in 
 """
 
 import argparse
+import dataclasses
 import sys
 import tempfile
 import time
@@ -60,10 +61,10 @@ class FixedTask:
 
 
 class FixedEngine:
-    """Returns the batch's responses. With `real`, that engine samples as many tokens first (they are timed and dropped)."""
+    """Returns the batch's responses. With `real`, that engine first samples `length` tokens each (timed, then dropped)."""
 
-    def __init__(self, batch: FixedBatch, real=None):
-        self.batch, self.real = batch, real
+    def __init__(self, batch: FixedBatch, real=None, length: int = 0):
+        self.batch, self.real, self.length = batch, real, length
         self.known = {tuple(prompt): group for prompt, group in zip(batch.prompts, batch.responses, strict=True)}
 
     def generate(self, prompts, n, sampling, seed) -> list:
@@ -71,7 +72,7 @@ class FixedEngine:
         from sdpg.types import Rollout
 
         if self.real is not None:
-            self.real.generate(prompts, n, sampling, seed)
+            self.real.generate(prompts, n, dataclasses.replace(sampling, max_tokens=self.length), seed)
         groups = [self.known[tuple(prompt)] for prompt in prompts]
         return [[Rollout(ids, [-1.0] * len(ids), "length", 0) for ids in group] for group in groups]
 
