@@ -16,10 +16,20 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.heads import BASE, DIVERGENCE_ONLY, LIGER, OURS, PLAIN
-from benchmarks.machine import RESULTS, exponents, free_memory_mb, headline, in_words, machine, median, peer_versions
+from benchmarks.machine import (
+    RESULTS,
+    exponents,
+    free_memory_mb,
+    hardware_in_short,
+    headline,
+    in_words,
+    machine,
+    median,
+    peer_versions,
+    write_report,
+)
 from benchmarks.workers import Worker, peer_python
 from sdpg.cli import run
-from sdpg.io import write_atomic, write_json
 
 KEPT = 9  # [tokens, vocabulary] float32 tensors that an implementation that keeps them all may hold at once
 KEEPS_ALL = ("materialising", "released", "liger-chunked", "liger-eager")  # the last two up to 1,024 tokens
@@ -168,26 +178,23 @@ def table(report: dict) -> str:
 
 def headlines(report: dict) -> list[dict]:
     """Rows of summary.json: one per shape and ratio that was measured; Liger's fastest row stands for it."""
-    setting, hardware = report["setting"], report["hardware"]
-    common = {"device": "cuda" if hardware["gpu"] else "cpu", "hardware": hardware["gpu"] or hardware["processor"]}
+    setting = report["setting"]
+    common = {"model": f"random weights, hidden size {setting['hidden']}", **hardware_in_short(report)}
     rows = []
     for entry in report["shapes"]:
         parts = entry["implementations"]
-        shape = f"{entry['tokens']} tokens x {entry['vocabulary']} vocabulary x {setting['hidden']} hidden, {setting['dtype']}"
+        shape = f"{entry['tokens']} tokens x {entry['vocabulary']} vocabulary, {setting['dtype']}"
         values = {}
         if "ms" in parts[BASE]:
-            values["head_time_vs_materialising"] = (parts[BASE]["ours_over_this"], "random weights")
+            values["head_time_vs_materialising"] = (parts[BASE]["ours_over_this"], shape)
             if own := parts[OURS].get("memory_mb"):
                 ratio = round(own / parts[BASE]["memory_mb"], 4)
-                values["head_memory_vs_materialising"] = (ratio, "random weights")
+                values["head_memory_vs_materialising"] = (ratio, shape)
         ran = {name: parts[name]["ours_over_this"] for name in LIGER if "ms" in parts.get(name, {})}
         if ran:
             fastest = max(ran, key=ran.get)
-            values["head_time_vs_liger"] = (ran[fastest], f"random weights, {fastest}")
-        rows += [
-            {"name": name, "value": value, "model": model, "shape": shape, **common}
-            for name, (value, model) in values.items()
-        ]
+            values["head_time_vs_liger"] = (ran[fastest], f"{shape}, {fastest}")
+        rows += [{"name": name, "value": value, "shape": text, **common} for name, (value, text) in values.items()]
     return rows
 
 
@@ -202,6 +209,7 @@ def parse(argv=None):
     p.add_argument("--repeats", type=int, default=5)
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--no-peers", dest="peers", action="store_false", help="leave Liger out (it needs `make peers`)")
+    p.add_argument("--name", default="head", help="of the files that are written (head)")
     p.add_argument("--out", type=Path, default=RESULTS)
     return p.parse_args(argv)
 
@@ -229,11 +237,8 @@ def main() -> None:
         "scaling": scaling(shapes, rows),
         "shapes": [shape | {"implementations": row} for shape, row in zip(shapes, rows, strict=True)],
     }
-    write_json(args.out / "head.json", report)
-    with write_atomic(args.out / "head.md") as file:
-        file.write(table(report))
+    write_report(args.out, args.name, report, table(report))
     headline(headlines(report), names=HEADLINES, folder=args.out)
-    print(table(report))
 
 
 if __name__ == "__main__":

@@ -19,10 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.fixed import RECIPES, FixedBatch
 from benchmarks.flops import Shape, Work, rollout_work, step_work
-from benchmarks.machine import RESULTS, in_words, machine, median
+from benchmarks.machine import RESULTS, in_words, machine, median, write_report
 from benchmarks.models import CPU_MODELS, NAMES, checkpoint, ids_of, precision_of
 from sdpg.cli import run
-from sdpg.io import write_atomic, write_json
 
 METHODS = ("grpo", "sdpg")
 COMPUTE = ("reference", "teacher", "train")
@@ -214,10 +213,7 @@ def main() -> None:
     models = [measure_model(model, args) for model in args.shapes]
     setting = {"repeats": args.repeats, "checkpointing": args.checkpointing}
     report = {"setting": setting, **machine(args.threads), "models": models}
-    write_json(args.out / "limits.json", report)
-    with write_atomic(args.out / "limits.md") as file:
-        file.write(table(report))
-    print(table(report))
+    write_report(args.out, "limits", report, table(report))
 
 
 if __name__ == "__main__":

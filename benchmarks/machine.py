@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from sdpg.io import read_json, write_json
+from sdpg.io import read_json, write_atomic, write_json
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -108,10 +108,29 @@ def exponents(points: list[tuple[float, float, float]]) -> tuple[float, float] |
     return round(float(a), 3), round(float(b), 3)
 
 
+def hardware_in_short(report: dict) -> dict[str, str]:
+    """The keys `device` and `hardware` of a headline."""
+    hardware = report["hardware"]
+    return {"device": "cuda" if hardware["gpu"] else "cpu", "hardware": hardware["gpu"] or hardware["processor"]}
+
+
+def write_report(folder: Path, name: str, report: dict, text: str) -> None:
+    """Write `name`.json and .md, on a GPU `name`-cuda, and show the text."""
+    stem = f"{name}-cuda" if report["hardware"]["gpu"] else name
+    write_json(folder / f"{stem}.json", report)
+    with write_atomic(folder / f"{stem}.md") as file:
+        file.write(text)
+    print(text)
+
+
 def headline(rows: list[dict], *, names: set[str], folder: Path = RESULTS) -> None:
-    """Replace the rows of these names on this hardware in summary.json: {name, value, model, shape, device, hardware}."""
+    """Replace the rows of these names, models and this hardware in summary.json.
+
+    rows: {name, value, model, shape, device, hardware} each.
+    """
     path = folder / "summary.json"
     kept = read_json(path) if path.is_file() else []
-    hardware = {row["hardware"] for row in rows}
-    kept = [row for row in kept if row["name"] not in names or row["hardware"] not in hardware]
-    write_json(path, sorted([*kept, *rows], key=lambda row: (row["name"], row["hardware"], str(row["shape"]))))
+    new = {(row["hardware"], row["model"]) for row in rows}
+    kept = [row for row in kept if row["name"] not in names or (row["hardware"], row["model"]) not in new]
+    order = ("name", "hardware", "model", "shape")
+    write_json(path, sorted([*kept, *rows], key=lambda row: [str(row[key]) for key in order]))

@@ -18,11 +18,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.fixed import RECIPES, FixedBatch, Recipe
-from benchmarks.machine import RESULTS, in_words, machine, median
+from benchmarks.machine import RESULTS, in_words, machine, median, write_report
 from benchmarks.models import CPU_MODELS, NAMES, checkpoint, ids_of, precision_of
 from benchmarks.workers import Channel, Worker, take_turns
 from sdpg.cli import run
-from sdpg.io import write_atomic, write_json
 
 ENGINES = ("vllm", "in-process", "hf-generate")
 BATCHES = {"tiny": (16, 8, 24), "smollm2-135m": (4, 8, 32)}  # prompts, responses to each, tokens of a response
@@ -188,10 +187,7 @@ def main() -> None:
         models.append(measure_model(model, args))
         print(model, {name: e["tokens_per_second"] for name, e in models[-1]["engines"].items()}, flush=True)
     report = {"setting": {"repeats": args.repeats}, **machine(args.threads), "models": models}
-    write_json(args.out / "rollout.json", report)
-    with write_atomic(args.out / "rollout.md") as file:
-        file.write(table(report))
-    print(table(report))
+    write_report(args.out, "rollout", report, table(report))
 
 
 if __name__ == "__main__":

@@ -19,11 +19,19 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.fixed import RECIPES, FixedBatch
-from benchmarks.machine import RESULTS, headline, in_words, machine, median, peer_versions
+from benchmarks.machine import (
+    RESULTS,
+    hardware_in_short,
+    headline,
+    in_words,
+    machine,
+    median,
+    peer_versions,
+    write_report,
+)
 from benchmarks.models import CPU_MODELS, NAMES, checkpoint, ids_of, precision_of
 from benchmarks.workers import Worker, peer_python, take_turns
 from sdpg.cli import run
-from sdpg.io import write_atomic, write_json
 
 TOLERANCE = {
     "fp32": 1e-3,
@@ -189,23 +197,19 @@ def table(report: dict) -> str:
 
 def headlines(report: dict) -> list[dict]:
     """Rows of summary.json."""
-    hardware, gpu = report["hardware"], report["hardware"]["gpu"]
     rows = []
     for c in report["cases"]:
         shape = (
             f"{c['responses']} responses, {c['response_tokens']} response tokens, {c['lengths']} lengths, {c['precision']}, "
             f"{c['threads']} thread(s)"
         )
-        common = {"device": "cuda" if gpu else "cpu", "hardware": gpu or hardware["processor"]}
-        rows.append(
-            {
-                "name": f"step_speed_vs_trl_{c['method']}",
-                "value": c["speed_ratio"],
-                "model": c["model"],
-                "shape": shape,
-                **common,
-            }
-        )
+        row = {
+            "name": f"step_speed_vs_trl_{c['method']}",
+            "value": c["speed_ratio"],
+            "model": c["model"],
+            "shape": shape,
+        }
+        rows.append(row | hardware_in_short(report))
     return rows
 
 
@@ -239,11 +243,8 @@ def main() -> None:
                 print(model, method, lengths, cases[-1]["speed_ratio"], flush=True)
     setting = {"repeats": args.repeats, "checkpointing": args.checkpointing, "one_at_a_time": args.one_at_a_time}
     report = {"setting": setting, **machine(args.threads), "peers": peer_versions(), "cases": cases}
-    write_json(args.out / "step.json", report)
-    with write_atomic(args.out / "step.md") as file:
-        file.write(table(report))
+    write_report(args.out, "step", report, table(report))
     headline(headlines(report), names={f"step_speed_vs_trl_{method}" for method in args.methods}, folder=args.out)
-    print(table(report))
 
 
 if __name__ == "__main__":
