@@ -1,6 +1,6 @@
 """All benchmarks against others, one after the other: what `make bench` runs.
 
-    python benchmarks/all.py [--only head step rollout limits] [--quick] [--shapes qwen3-1.7b qwen3-4b]
+    python benchmarks/bench.py [--only head step rollout limits] [--quick] [--shapes qwen3-1.7b qwen3-4b]
 
 Each part is a script of its own with more options (`--help`). --quick: tiny sizes, to see that everything runs; it writes to
 results/benchmarks/quick and leaves benchmarks/results alone. --shapes (CUDA): the lm-head, the step and the limits at these
