@@ -98,7 +98,7 @@ $(STAMP): $(LOCK) pyproject.toml
 $(PEERS_STAMP): benchmarks/peers/requirements.txt $(LOCK) | $(STAMP)
 	rm -rf $(PEERS)
 	@$(BIN)/python -m venv $(PEERS)
-	@grep '^torch==' $(LOCK) > $(PEERS)/torch.txt && grep -E '^(triton|nvidia-.*|cuda-.*)==' $(LOCK) > $(PEERS)/libraries.txt
+	@grep '^torch==' $(LOCK) > $(PEERS)/torch.txt && grep -E '^(setuptools|triton|nvidia-.*|cuda-.*)==' $(LOCK) > $(PEERS)/libraries.txt
 	$(call install_torch,$(PEERS))
 	@echo "Installing the benchmarks' peers"
 	$(call install_into,$(PEERS)) -r $(PEERS)/libraries.txt -r benchmarks/peers/requirements.txt
