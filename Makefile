@@ -13,12 +13,15 @@ BIN := $(VENV)/bin
 LOCK := requirements/$(FLAVOUR).lock
 STAMP := $(VENV)/.installed-$(FLAVOUR)
 # Byte-compiled now, once: otherwise every process that may not write compiles thousands of modules at each start.
-INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps
+install_into = $(BIN)/uv pip install --quiet --compile-bytecode --python $(1)/bin/python --no-deps
+INSTALL := $(call install_into,$(VENV))
 SNAKEMAKE := $(BIN)/snakemake
+PEERS := .venv-peers
+PEERS_STAMP := $(PEERS)/.installed-$(FLAVOUR)
 SMK_FILES := Snakefile workflows/rules
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce matrix tune smoke figures test lint format lock clean
+.PHONY: help setup reproduce matrix tune smoke figures test bench peers lint format lock clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -46,6 +49,11 @@ smoke: $(STAMP) ## Everything at scale smoke: the whole chain in minutes
 figures: $(STAMP) ## The figures of SCALE, and what they need
 	$(SNAKEMAKE) figures --config scale=$(SCALE) $(ARGS)
 
+bench: $(STAMP) $(PEERS_STAMP) ## Measure against TRL, Liger, vLLM and the machine; ARGS=--quick: two minutes, nothing kept
+	$(BIN)/python benchmarks/bench.py $(ARGS)
+
+peers: $(PEERS_STAMP) ## Make .venv-peers, the environment of what `bench` compares with
+
 lint: $(STAMP) ## Check style, format and the workflow
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -59,6 +67,16 @@ format: $(STAMP) ## Put style and format right
 
 setup: $(STAMP) ## Make .venv from the lock of FLAVOUR
 
+# The line $(1)/torch.txt into the environment $(1): cpu from pip's indexes, or else from PyTorch's own.
+define install_torch
+@set -e; if [ "$(FLAVOUR)" = cpu ]; then \
+  echo "Installing $$(cat $(1)/torch.txt)"; \
+  $(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $(1)/torch.txt 2> $(1)/torch.log || { \
+    echo "pip's indexes do not offer it; taking it from PyTorch's own (known to uv)"; \
+    $(call install_into,$(1)) --torch-backend=cpu -r $(1)/torch.txt || { cat $(1)/torch.log >&2; exit 1; }; }; \
+else $(call install_into,$(1)) -r $(1)/torch.txt; fi
+endef
+
 # The environment is made anew whenever the lock changes, so that nothing of an older one is left in it. --no-deps: the lock
 # is complete, and leaves out what would break it (requirements/excludes.txt).
 $(STAMP): $(LOCK) pyproject.toml
@@ -71,14 +89,19 @@ $(STAMP): $(LOCK) pyproject.toml
 	  echo "error: $(PYTHON) -m venv failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	@grep '^torch==' $(LOCK) > $(VENV)/torch.txt && grep -v '^torch==' $(LOCK) > $(VENV)/rest.txt
-	@set -e; if [ "$(FLAVOUR)" = cpu ]; then \
-	  echo "Installing $$(cat $(VENV)/torch.txt)"; \
-	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r $(VENV)/torch.txt 2> $(VENV)/torch.log || { \
-	    echo "pip's indexes do not offer it; taking it from PyTorch's own (known to uv)"; \
-	    $(INSTALL) --torch-backend=cpu -r $(VENV)/torch.txt || { cat $(VENV)/torch.log >&2; exit 1; }; }; \
-	else $(INSTALL) -r $(VENV)/torch.txt; fi
+	$(call install_torch,$(VENV))
 	@echo "Installing $$(grep -c . $(VENV)/rest.txt) more packages; from an empty cache this takes minutes"
 	$(INSTALL) -r $(VENV)/rest.txt
+	@touch $@
+
+# Peers have an environment of their own, with the project's torch (and on CUDA its libraries), so that they cannot change it.
+$(PEERS_STAMP): benchmarks/peers/requirements.txt $(LOCK) | $(STAMP)
+	rm -rf $(PEERS)
+	@$(BIN)/python -m venv $(PEERS)
+	@grep '^torch==' $(LOCK) > $(PEERS)/torch.txt && grep -E '^(setuptools|triton|nvidia-.*|cuda-.*)==' $(LOCK) > $(PEERS)/libraries.txt
+	$(call install_torch,$(PEERS))
+	@echo "Installing the benchmarks' peers"
+	$(call install_into,$(PEERS)) -r $(PEERS)/libraries.txt -r benchmarks/peers/requirements.txt
 	@touch $@
 
 # Without --upgrade the pins of the present locks stay wherever the .in files allow: make lock ARGS=--upgrade
@@ -93,4 +116,4 @@ lock: $(STAMP) ## Resolve requirements/*.in anew: both locks and environment.yml
 
 clean: ## Remove caches; results and .venv stay
 	rm -rf .pytest_cache .ruff_cache .hypothesis .snakemake
-	find . -path ./$(VENV) -prune -o -path ./.git -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
+	find . -path ./$(VENV) -prune -o -path ./$(PEERS) -prune -o -path ./.git -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf

@@ -1,215 +1,244 @@
-"""The lm-head with log-prob, entropy and exact reverse KL, forward and backward: time and memory, ours beside two others.
+"""The lm-head with log-prob, entropy and exact reverse KL, forward and backward: time and memory, ours beside others.
 
-    python benchmarks/head.py [--tokens 256 1024] [--vocabulary 8192 32768] [--hidden 1024] [--repeats 5]
+    python benchmarks/head.py [--tokens 256 1024 4096] [--vocabulary 8192 49152] [--hidden 576] [--repeats 5] [--no-peers]
 
-- chunked: `token_signals_backward`, what training uses; checkpointed: `token_signals`, its two-pass form
-- materialising: the same numbers from plain torch, everything kept until the backward pass
-- released: as the authors' released code describes it: log-probs of student and teacher and the KL each over all tokens,
-  beside an entropy of its own, softmax and KL in the compute precision, the KL clamped at 20 per token
-
-All see the same inputs and take turns; a ratio is the median over the repeats of (ours / theirs). Memory is the peak beyond
-what was held before. Writes benchmarks/results/head.json and .md, and the headline ratios of summary.json.
+What is compared, and on which loss: benchmarks/heads.py. All see the same inputs and take turns, call by call; a ratio is the
+median over the repeats of (ours / theirs). Peak memory is measured in a process of its own per implementation, after a call at
+a small shape, and is what it needs beyond inputs and gradients. Gradients are compared on a sample of their entries and by
+norm. An implementation that would not fit into the free memory is left out of that shape, and the table says so.
+Writes benchmarks/results/head.json and .md, and head_* of summary.json.
 """
 
 import argparse
 import sys
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.machine import RESULTS, extra_memory_mb, headline, in_words, machine, median
+from benchmarks.heads import BASE, DIVERGENCE_ONLY, LIGER, OURS, PLAIN
+from benchmarks.machine import (
+    RESULTS,
+    exponents,
+    free_memory_mb,
+    hardware_in_short,
+    headline,
+    in_words,
+    machine,
+    median,
+    peer_versions,
+    write_report,
+)
+from benchmarks.workers import Worker, peer_python
 from sdpg.cli import run
-from sdpg.io import write_atomic, write_json
 
-OURS, BASE = "chunked", "materialising"
-
-
-def implementations():
-    """Name -> function of (hidden, head, targets, teacher_hidden, g_logp, g_div): one forward and backward pass."""
-    import torch
-
-    from sdpg.algorithms.divergences import Divergence
-    from sdpg.core.head import token_signals, token_signals_backward
-
-    kl = Divergence(kind="reverse_kl")
-
-    def chunked(hidden, head, targets, teacher, g_logp, g_div):
-        """What training uses."""
-        _, gradient = token_signals_backward(
-            hidden,
-            head,
-            targets,
-            lambda s, j: (g_logp[j] * s.logp).sum() + (g_div[j] * s.div).sum(),
-            divergence=kl,
-            teacher_hidden=teacher,
-            teacher_head=head,
-        )
-        hidden.backward(gradient)
-
-    def checkpointed(hidden, head, targets, teacher, g_logp, g_div):
-        s = token_signals(hidden, head, targets, divergence=kl, teacher_hidden=teacher, teacher_head=head)
-        ((g_logp * s.logp).sum() + (g_div * s.div).sum()).backward()
-
-    def materialising(hidden, head, targets, teacher, g_logp, g_div):
-        """Plain torch, all of it kept."""
-        logp = torch.log_softmax((hidden @ head.weight.T).float(), -1)
-        with torch.no_grad():
-            logq = torch.log_softmax((teacher @ head.weight.T).float(), -1)
-            _ = -(logp.exp() * logp).sum(-1)
-        div = (logp.exp() * (logp - logq)).sum(-1)
-        ((g_logp * logp.gather(1, targets[:, None])[:, 0]).sum() + (g_div * div).sum()).backward()
-
-    def released(hidden, head, targets, teacher, g_logp, g_div):
-        """The released code's formulation, from its description."""
-        logits = hidden @ head.weight.T
-        logp = torch.log_softmax(logits.float(), -1).gather(1, targets[:, None])[:, 0]
-        with torch.no_grad():
-            p = torch.softmax(logits, -1)
-            _ = torch.logsumexp(logits, -1) - (p * logits).sum(-1)
-            teacher_logp = torch.log_softmax(teacher @ head.weight.T, -1)
-        student_logp = torch.log_softmax(logits, -1)
-        div = (student_logp.exp() * (student_logp - teacher_logp)).sum(-1).clamp(max=20.0)
-        ((g_logp * logp).sum() + (g_div * div).sum()).backward()
-
-    return {"chunked": chunked, "checkpointed": checkpointed, "materialising": materialising, "released": released}
+KEPT = 9  # [tokens, vocabulary] float32 tensors that an implementation that keeps them all may hold at once
+KEEPS_ALL = ("materialising", "released", "liger-chunked", "liger-eager")  # the last two up to 1,024 tokens
+SMALL = {"tokens": 64, "vocabulary": 512}
+HEADLINES = {"head_time_vs_materialising", "head_memory_vs_materialising", "head_time_vs_liger"}
 
 
-def make_inputs(tokens: int, vocabulary: int, hidden_size: int, dtype, device):
-    """Random hidden states of student and teacher, a head, targets and upstream gradients."""
-    import torch
+class Team:
+    """The workers by implementation: one process for all of this environment, one for the peers."""
 
-    from sdpg.core.head import Head
+    def __init__(self, args):
+        self.args = args
+        self.names = [*PLAIN, *(LIGER if args.peers else ())]
+        own = self.start(PLAIN[0])
+        self.workers = dict.fromkeys(PLAIN, own)
+        if args.peers:
+            self.workers |= dict.fromkeys(LIGER, self.start(LIGER[0]))
 
-    g = torch.Generator().manual_seed(0)
-    draw = lambda *shape: torch.randn(*shape, generator=g).to(device, dtype)  # noqa: E731
-    weight = (draw(vocabulary, hidden_size) / hidden_size**0.5).requires_grad_()
-    hidden, teacher = draw(tokens, hidden_size).requires_grad_(), draw(tokens, hidden_size)
-    targets = torch.randint(0, vocabulary, (tokens,), generator=g).to(device)
-    g_logp, g_div = (torch.randn(tokens, generator=g).to(device) for _ in range(2))
-    return hidden, Head(weight), targets, teacher, g_logp, g_div
+    def start(self, name: str) -> Worker:
+        """A new process that can run `name`."""
+        a = self.args
+        python = sys.executable if name in PLAIN else peer_python()
+        arguments = ["--dtype", a.dtype, "--hidden", a.hidden, "--threads", a.threads]
+        return Worker(python, "benchmarks/heads.py", arguments, threads=a.threads)
+
+    def close(self) -> None:
+        """End all workers."""
+        for worker in set(self.workers.values()):
+            worker.close()
 
 
-def measure_shape(shape: dict, dtype, device, repeats: int) -> dict[str, dict]:
-    """Seconds (all repeats), median ratio to ours, peak extra MiB and the largest difference of the gradients, by name."""
-    import torch
+def why_not(name: str, shape: dict, free_mb: float) -> str | None:
+    """Why an implementation is left out of a shape; None if it should fit."""
+    tokens = min(shape["tokens"], 2048) if name in LIGER else shape["tokens"]
+    need = KEPT * tokens * shape["vocabulary"] * 4 / 2**20
+    if name in KEEPS_ALL and need > free_mb:
+        return f"left out: needs about {need / 2**10:.0f} GiB, {free_mb / 2**10:.0f} GiB are free"
+    return None
 
-    inputs = make_inputs(shape["tokens"], shape["vocabulary"], shape["hidden"], dtype, device)
-    hidden, weight = inputs[0], inputs[1].weight
 
-    def clear():
-        hidden.grad = weight.grad = None
+def difference(own: dict[str, list[float]], base: dict[str, list[float]]) -> float:
+    """Largest difference of two samples of gradients, relative to the base's largest entry of that part."""
+    parts = []
+    for name, values in base.items():
+        scale = max(map(abs, values))
+        parts.append(max(abs(a - b) for a, b in zip(own[name], values, strict=True)) / scale)
+    return max(parts)
 
-    def timed(call) -> float:
-        clear()
-        _wait(device)
-        start = time.perf_counter()
-        call(*inputs)
-        _wait(device)
-        return time.perf_counter() - start
 
-    functions = implementations()
-    rows, gradients = {}, {}
-    for name, call in functions.items():  # memory first, which warms up too
-        clear()
-        weight.grad, hidden.grad = torch.zeros_like(weight), torch.zeros_like(hidden)  # held by every way of training
-        memory = extra_memory_mb(lambda call=call: call(*inputs))
-        gradients[name] = (hidden.grad.double(), weight.grad.double())
-        rows[name] = {"seconds": [], "memory_mb": None if memory is None else round(memory, 1)}
-    names = list(functions)
+def measure_shape(team: Team, shape: dict, repeats: int) -> dict[str, dict]:
+    """By implementation: median ms, ours / this, difference of the gradients; or `note`: why there is nothing."""
+    rows: dict[str, dict] = {}
+    base = {
+        with_logp: team.workers[BASE].ask(do="gradients", name=BASE, with_logp=with_logp, **shape)["gradients"]
+        if why_not(BASE, shape, free_memory_mb()) is None
+        else None
+        for with_logp in (True, False)
+    }
+    for name in team.names:
+        if note := why_not(name, shape, free_memory_mb()):
+            rows[name] = {"note": note}
+            continue
+        with_logp = name not in DIVERGENCE_ONLY
+        answer = team.workers[name].ask(do="gradients", name=name, with_logp=with_logp, **shape)  # warms up, too
+        if "error" in answer:
+            rows[name] = {"note": answer["error"]}
+            continue
+        reference = base[with_logp]
+        rows[name] = {"gradient_difference": difference(answer["gradients"], reference) if reference else None}
+    running = [name for name in team.names if "note" not in rows[name]]
+    seconds = {name: [] for name in running}
     for i in range(repeats):
-        turn = i % len(names)
-        for name in names[turn:] + names[:turn]:
-            rows[name]["seconds"].append(timed(functions[name]))
-    seconds = {name: row.pop("seconds") for name, row in rows.items()}
-    for name, row in rows.items():
+        turn = i % len(running)
+        for name in running[turn:] + running[:turn]:
+            seconds[name].append(team.workers[name].ask(do="time", name=name, **shape)["seconds"])
+    for name in running:
         ratios = [own / other for own, other in zip(seconds[OURS], seconds[name], strict=True)]
-        row["ours_over_this"] = round(median(ratios), 3)
-        row["ms"] = round(1e3 * median(seconds[name]), 3)
-        row["gradient_difference"] = max(
-            float((a - b).abs().max() / b.abs().max()) for a, b in zip(gradients[name], gradients[BASE], strict=True)
-        )
+        rows[name] |= {"ms": round(1e3 * median(seconds[name]), 3), "ours_over_this": round(median(ratios), 3)}
     return rows
 
 
-def _wait(device) -> None:
-    import torch
+def measure_memory(team: Team, shapes: list[dict], rows: list[dict[str, dict]]) -> None:
+    """Add `memory_mb` to the rows of all shapes: one new process per implementation."""
+    for name in team.names:
+        todo = [(shape, row) for shape, row in zip(shapes, rows, strict=True) if "note" not in row[name]]
+        if not todo:
+            continue
+        with team.start(name) as worker:
+            worker.ask(do="memory", name=name, **SMALL)  # libraries, threads and compiled code are in place after this
+            for shape, row in todo:
+                memory = worker.ask(do="memory", name=name, **shape)["memory_mb"]
+                row[name]["memory_mb"] = None if memory is None else round(memory, 1)
 
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+
+def scaling(shapes: list[dict], rows: list[dict[str, dict]]) -> dict[str, dict]:
+    """By implementation, exponents of tokens and vocabulary in time and memory, where enough shapes were measured."""
+    result = {}
+    for name in rows[0]:
+        points = [(s, row[name]) for s, row in zip(shapes, rows, strict=True) if row[name].get("memory_mb")]
+        for what in ("ms", "memory_mb"):
+            fit = exponents([(s["tokens"], s["vocabulary"], row[what]) for s, row in points])
+            if fit:
+                result.setdefault(name, {})[what] = {"tokens": fit[0], "vocabulary": fit[1]}
+    return result
 
 
 def table(report: dict) -> str:
     """The report as Markdown."""
     setting = report["setting"]
     lines = [
-        "# The lm-head: ours beside materialising torch and the released code's formulation",
+        "# The lm-head: ours beside materialising torch, the released code's formulation and Liger",
         "",
-        "Written by `benchmarks/head.py`; the same numbers are in `head.json`.",
+        "Written by `benchmarks/head.py`; the same numbers are in `head.json`. What each row is: `benchmarks/heads.py`.",
         "",
         *in_words(report),
+        *(["- Peers: " + ", ".join(f"{k} {v}" for k, v in report["peers"].items())] if report["peers"] else []),
         f"- Hidden size {setting['hidden']}, {setting['dtype']}, forward and backward, medians of {setting['repeats']} "
-        "repeats that take turns. `ours / this`: time of `chunked` over this row's. `extra MiB`: peak beyond what was held "
-        "before, the gradients' own memory among that. `difference`: of the gradients to `materialising`, relative to the "
-        "largest entry.",
+        "repeats that take turns. `ours / this`: time of `chunked` over this row's. `extra MiB`: peak beyond inputs and "
+        "gradients, in a process of its own. `difference`: of the gradients to `materialising`, relative to the largest entry.",
         "",
         "| tokens | vocabulary | implementation | ms | ours / this | extra MiB | difference |",
         "|" + "---|" * 7,
     ]
     for entry in report["shapes"]:
         for name, row in entry["implementations"].items():
-            memory = "-" if row["memory_mb"] is None else f"{row['memory_mb']:.0f}"
-            cells = [
-                f"{entry['tokens']}",
-                f"{entry['vocabulary']}",
-                name,
-                f"{row['ms']:.0f}",
-                f"{row['ours_over_this']:.2f}",
-            ]
-            lines.append("| " + " | ".join([*cells, memory, f"{row['gradient_difference']:.0e}"]) + " |")
+            cells = [f"{entry['tokens']}", f"{entry['vocabulary']}", name]
+            if "note" in row:
+                cells += [row["note"], "-", "-", "-"]
+            else:
+                memory, gap = row.get("memory_mb"), row["gradient_difference"]
+                cells += [f"{row['ms']:.0f}", f"{row['ours_over_this']:.2f}"]
+                cells += ["-" if memory is None else f"{memory:.0f}", "-" if gap is None else f"{gap:.0e}"]
+            lines.append("| " + " | ".join(cells) + " |")
+    if report["scaling"]:
+        lines += [
+            "",
+            "Growth as tokens^a x vocabulary^b, fitted over all shapes of the table (least squares of logarithms):",
+            "",
+        ]
+        lines += ["| implementation | time: a | b | extra memory: a | b |", "|" + "---|" * 5]
+        for name, fit in report["scaling"].items():
+            cells = [f"{fit[what][axis]:.2f}" for what in ("ms", "memory_mb") for axis in ("tokens", "vocabulary")]
+            lines.append("| " + " | ".join([name, *cells]) + " |")
     return "\n".join(lines) + "\n"
+
+
+def headlines(report: dict) -> list[dict]:
+    """Rows of summary.json: one per shape and ratio that was measured; Liger's fastest row stands for it."""
+    setting = report["setting"]
+    common = {"model": f"random weights, hidden size {setting['hidden']}", **hardware_in_short(report)}
+    rows = []
+    for entry in report["shapes"]:
+        parts = entry["implementations"]
+        shape = f"{entry['tokens']} tokens x {entry['vocabulary']} vocabulary, {setting['dtype']}"
+        values = {}
+        if "ms" in parts[BASE]:
+            values["head_time_vs_materialising"] = (parts[BASE]["ours_over_this"], shape)
+            if own := parts[OURS].get("memory_mb"):
+                ratio = round(own / parts[BASE]["memory_mb"], 4)
+                values["head_memory_vs_materialising"] = (ratio, shape)
+        ran = {name: parts[name]["ours_over_this"] for name in LIGER if "ms" in parts.get(name, {})}
+        if ran:
+            fastest = max(ran, key=ran.get)
+            values["head_time_vs_liger"] = (ran[fastest], f"{shape}, {fastest}")
+        rows += [{"name": name, "value": value, "shape": text, **common} for name, (value, text) in values.items()]
+    return rows
+
+
+def parse(argv=None):
+    """The command line."""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--tokens", type=int, nargs="+", default=[256, 1024, 4096])
+    p.add_argument("--vocabulary", type=int, nargs="+", default=[8192, 49152])
+    p.add_argument("--extra", nargs="*", default=["1024x151936"], help="more shapes, tokens x vocabulary: 1024x151936")
+    p.add_argument("--hidden", type=int, default=576, help="SmolLM2-135M's (576); Qwen3-1.7B has 2048, 4B 2560")
+    p.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    p.add_argument("--repeats", type=int, default=5)
+    p.add_argument("--threads", type=int, default=1)
+    p.add_argument("--no-peers", dest="peers", action="store_false", help="leave Liger out (it needs `make peers`)")
+    p.add_argument("--name", default="head", help="of the files that are written (head)")
+    p.add_argument("--out", type=Path, default=RESULTS)
+    return p.parse_args(argv)
 
 
 def main() -> None:
     """Parse the command line, measure, and write the files."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--tokens", type=int, nargs="+", default=[256, 1024])
-    p.add_argument("--vocabulary", type=int, nargs="+", default=[8192, 32768])
-    p.add_argument("--hidden", type=int, default=1024)
-    p.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    p.add_argument("--repeats", type=int, default=5)
-    p.add_argument("--threads", type=int, default=1)
-    p.add_argument("--out", type=Path, default=RESULTS)
-    args = p.parse_args()
-
-    import torch
-
-    torch.set_num_threads(args.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    shapes = []
-    for vocabulary in args.vocabulary:
-        for tokens in args.tokens:
-            shape = {"tokens": tokens, "vocabulary": vocabulary, "hidden": args.hidden}
-            rows = measure_shape(shape, getattr(torch, args.dtype), device, args.repeats)
-            shapes.append(shape | {"implementations": rows})
-            print(shape, {name: (row["ms"], row["memory_mb"]) for name, row in rows.items()}, flush=True)
+    args = parse()
+    sizes = [(tokens, vocabulary) for vocabulary in args.vocabulary for tokens in args.tokens]
+    sizes += [tuple(map(int, text.split("x"))) for text in args.extra]
+    shapes = [{"tokens": t, "vocabulary": v} for t, v in sorted(set(sizes), key=lambda size: (size[1], size[0]))]
+    team = Team(args)
+    try:
+        rows = []
+        for shape in shapes:
+            rows.append(measure_shape(team, shape, args.repeats))
+            print(shape, {name: row.get("ms", row.get("note")) for name, row in rows[-1].items()}, flush=True)
+    finally:
+        team.close()
+    measure_memory(team, shapes, rows)
     setting = {"hidden": args.hidden, "dtype": args.dtype, "repeats": args.repeats}
-    report = {"setting": setting, **machine(args.threads), "shapes": shapes}
-    write_json(args.out / "head.json", report)
-    with write_atomic(args.out / "head.md") as file:
-        file.write(table(report))
-    hardware = report["hardware"]["gpu"] or report["hardware"]["processor"]
-    rows = []
-    for entry in shapes:
-        ours, base = entry["implementations"][OURS], entry["implementations"][BASE]
-        shape = f"{entry['tokens']} tokens x {entry['vocabulary']} vocabulary x {entry['hidden']} hidden, {args.dtype}"
-        common = {"model": "random weights", "shape": shape, "device": device.type, "hardware": hardware}
-        rows.append({"name": "head_time_vs_materialising", "value": base["ours_over_this"], **common})
-        if base["memory_mb"]:
-            ratio = round(ours["memory_mb"] / base["memory_mb"], 3)
-            rows.append({"name": "head_memory_vs_materialising", "value": ratio, **common})
-    headline(rows, names={"head_time_vs_materialising", "head_memory_vs_materialising"}, folder=args.out)
-    print(table(report))
+    report = {
+        "setting": setting,
+        **machine(args.threads),
+        "peers": peer_versions() if args.peers else {},
+        "scaling": scaling(shapes, rows),
+        "shapes": [shape | {"implementations": row} for shape, row in zip(shapes, rows, strict=True)],
+    }
+    write_report(args.out, args.name, report, table(report))
+    headline(headlines(report), names=HEADLINES, folder=args.out)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,220 @@
+"""Where a training step's time goes, by phase, beside what the machine could do at best.
+
+    python benchmarks/limits.py [--shapes tiny smollm2-135m qwen3-1.7b qwen3-4b] [--methods grpo sdpg] [--repeats 5]
+
+A step of the suite's own Trainer on the fixed batch (benchmarks/fixed.py); its rollout phase samples with the in-process engine
+as many tokens per response as the batch has on average. The limit of a phase is the larger of FLOPs over the machine's matrix
+product speed and bytes over its memory bandwidth (what is counted: benchmarks/flops.py); both peaks are measured here: a large
+product in the compute precision, and a copy far larger than the caches, the best of many. MFU: FLOPs of the training phases
+(reference, teacher, train) over their time and the peak. Writes benchmarks/results/limits.json and .md.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.fixed import RECIPES, FixedBatch
+from benchmarks.flops import Shape, Work, rollout_work, step_work
+from benchmarks.machine import RESULTS, in_words, machine, median, write_report
+from benchmarks.models import CPU_MODELS, NAMES, checkpoint, ids_of, precision_of
+from sdpg.cli import run
+
+METHODS = ("grpo", "sdpg")
+COMPUTE = ("reference", "teacher", "train")
+PHASES = ("rollout", *COMPUTE, "optimizer")
+WIDTH = {"fp32": 4, "bf16": 2}
+MARGIN = 2  # first steps that do not count: kernels are made for new shapes
+
+
+def best_seconds(call, seconds: float, least: int = 5) -> float:
+    """The shortest of the calls that fit into so many seconds, at least `least`, after one that does not count."""
+    import torch
+
+    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    call()
+    wait()
+    times: list[float] = []
+    while len(times) < least or sum(times) < seconds:
+        start = time.perf_counter()
+        call()
+        wait()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def matmul_peak(precision: str, size: int, seconds: float = 2.0) -> float:
+    """FLOP/s of a size x size x size product."""
+    import torch
+
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    a, b = (torch.randn(size, size, device=_device()).to(dtype) for _ in range(2))
+    out = torch.empty_like(a)
+    return 2 * size**3 / best_seconds(lambda: torch.mm(a, b, out=out), seconds)
+
+
+def copy_bandwidth(megabytes: int, seconds: float = 2.0) -> float:
+    """Bytes/s of a copy, read and written bytes together."""
+    import torch
+
+    source = torch.ones(megabytes * 2**18, device=_device())
+    target = torch.empty_like(source)
+    return 2 * megabytes * 2**20 / best_seconds(lambda: target.copy_(source), seconds)
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def peaks(precision: str, quick: bool) -> dict[str, float]:
+    """The machine's measured peaks: FLOP/s and bytes/s."""
+    cuda = _device() == "cuda"
+    size = 8192 if cuda else 1024 if quick else 3072
+    megabytes = 2048 if cuda else 64 if quick else 512
+    seconds = 0.2 if quick else 2.0
+    return {
+        "flops_per_second": matmul_peak(precision, size, seconds),
+        "bytes_per_second": copy_bandwidth(megabytes, seconds),
+        "matmul_size": size,
+        "copy_mb": megabytes,
+    }
+
+
+def work_of(shape: Shape, batch: FixedBatch, method: str, response: int) -> dict[str, Work]:
+    """Work of one step on the batch by phase; `response`: tokens that the rollout samples per response."""
+    prompts = [len(x) for x, group in zip(batch.prompts, batch.responses, strict=True) for _ in group]
+    teachers = [len(x) for x, group in zip(batch.teacher_prompts, batch.responses, strict=True) for _ in group]
+    responses = [len(y) for group in batch.responses for y in group]
+    gated = [method == "sdpg" and reward > 0 for group in batch.rewards for reward in group]  # A > 0: the right ones
+    work = step_work(shape, prompts, teachers, responses, reference=True, gated=gated)
+    return work | {"rollout": rollout_work(shape, [len(x) for x in batch.prompts], batch.group, response)}
+
+
+def timed_steps(model: str, method: str, batch: FixedBatch, response: int, args) -> list[dict]:
+    """Metric rows of the steps that count."""
+    from benchmarks.ours import MIDDLE, FixedEngine, build_trainer
+    from sdpg.rollout import make_engine
+
+    folder, precision, longest = checkpoint(model), precision_of(model), batch.longest()
+    dtype = {"fp32": "float32", "bf16": "bfloat16"}[precision]
+    max_len = longest["prompt"] + max(longest["response"], response)
+    real = make_engine("in-process", folder, dtype=dtype, max_len=max_len)
+    train = {"gradient_checkpointing": args.checkpointing}
+    with tempfile.TemporaryDirectory() as work:
+        engine = FixedEngine(batch, real, response)
+        trainer = build_trainer(folder, batch, method, precision, Path(work), engine, **train)
+        rows = [trainer.step(MIDDLE + i) for i in range(MARGIN + args.repeats)]
+        engine.close()
+    return rows[MARGIN:]
+
+
+def summarise(rows: list[dict], work: dict[str, Work], peak: dict[str, float]) -> dict:
+    """Medians by phase beside their limits, and the MFU of the training phases."""
+    phases = {}
+    for phase in (phase for phase in PHASES if phase in work):
+        seconds, w = median(row[f"seconds_{phase}"] for row in rows), work[phase]
+        compute, memory = w.flops / peak["flops_per_second"], w.bytes / peak["bytes_per_second"]
+        limit = w.limit_seconds(peak["flops_per_second"], peak["bytes_per_second"])
+        phases[phase] = {
+            "ms": round(1e3 * seconds, 3),
+            "gflop": round(w.flops / 1e9, 3),
+            "gbyte": round(w.bytes / 1e9, 4),
+            "limit_ms": round(1e3 * limit, 3),
+            "bound_by": "compute" if compute >= memory else "memory",
+            "time_over_limit": round(seconds / limit, 2),
+        }
+    flops = sum(work[phase].flops for phase in COMPUTE if phase in work)
+    busy = sum(phases[phase]["ms"] for phase in COMPUTE if phase in phases) / 1e3
+    step = median(row["seconds"] for row in rows)
+    return {
+        "step_ms": round(1e3 * step, 2),
+        "rest_ms": round(1e3 * step - sum(p["ms"] for p in phases.values()), 2),
+        "response_tokens": rows[0]["tokens"],
+        "mfu": round(flops / busy / peak["flops_per_second"], 4),
+        "phases": phases,
+    }
+
+
+def measure_model(model: str, args) -> dict:
+    """Peaks in the model's precision, and each method's phases."""
+    from transformers import AutoConfig
+
+    precision = precision_of(model)
+    folder = checkpoint(model)
+    batch = FixedBatch.draw(RECIPES[model], ids_of(folder))
+    shape = Shape.of(AutoConfig.from_pretrained(folder), WIDTH[precision])
+    peak, response = peaks(precision, args.quick), round(sum(RECIPES[model].response_tokens) / 2)
+    methods = {}
+    for method in args.methods:
+        rows = timed_steps(model, method, batch, response, args)
+        methods[method] = summarise(rows, work_of(shape, batch, method, response), peak)
+        print(model, method, f"MFU {methods[method]['mfu']:.3f}", flush=True)
+    facts = {"model": model, "precision": precision, "parameters": shape.parameters, **batch.counts()}
+    return {**facts, "sampled_tokens_per_response": response, "peak": peak, "methods": methods}
+
+
+def table(report: dict) -> str:
+    """The report as Markdown."""
+    lines = [
+        "# Where a step's time goes, and what the machine could do at best",
+        "",
+        "Written by `benchmarks/limits.py`; the same numbers are in `limits.json`. What is counted: `benchmarks/flops.py`.",
+        "",
+        *in_words(report),
+        f"- Medians of {report['setting']['repeats']} steps. `x limit`: time over the larger of FLOPs / peak and bytes / "
+        "bandwidth. MFU of reference, teacher and train together.",
+        "",
+    ]
+    for entry in report["models"]:
+        peak = entry["peak"]
+        lines += [
+            f"`{entry['model']}`, {entry['precision']}, {entry['responses']} responses, {entry['response_tokens']} response "
+            f"tokens; peak {peak['flops_per_second'] / 1e9:.0f} GFLOP/s, {peak['bytes_per_second'] / 1e9:.1f} GB/s:",
+            "",
+            "| method | phase | ms | share | GFLOP | GB | limit ms | bound by | x limit |",
+            "|" + "---|" * 9,
+        ]
+        for method, m in entry["methods"].items():
+            for phase, p in m["phases"].items():
+                cells = [method, phase, f"{p['ms']:.1f}", f"{p['ms'] / m['step_ms']:.0%}", f"{p['gflop']:.4g}"]
+                cells += [f"{p['gbyte']:.3g}", f"{p['limit_ms']:.2f}", p["bound_by"], f"{p['time_over_limit']:.1f}"]
+                lines.append("| " + " | ".join(cells) + " |")
+            rest = f"{m['rest_ms']:.1f} | {m['rest_ms'] / m['step_ms']:.0%}"
+            lines.append(f"| {method} | rest | {rest} | - | - | - | - | - |")
+            lines.append(f"| {method} | step, MFU {m['mfu']:.1%} | {m['step_ms']:.1f} | 100% | - | - | - | - | - |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def parse(argv=None):
+    """The command line."""
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--shapes", nargs="+", choices=NAMES, default=list(CPU_MODELS))
+    p.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    p.add_argument("--repeats", type=int, default=5)
+    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--checkpointing", action="store_true", help="gradient checkpointing, for large models")
+    p.add_argument("--quick", action="store_true", help="small products for the peaks")
+    p.add_argument("--out", type=Path, default=RESULTS)
+    return p.parse_args(argv)
+
+
+def main() -> None:
+    """Parse the command line, measure, and write the files."""
+    args = parse()
+    import torch
+
+    torch.set_num_threads(args.threads)
+    models = [measure_model(model, args) for model in args.shapes]
+    setting = {"repeats": args.repeats, "checkpointing": args.checkpointing}
+    report = {"setting": setting, **machine(args.threads), "models": models}
+    write_report(args.out, "limits", report, table(report))
+
+
+if __name__ == "__main__":
+    run(main)

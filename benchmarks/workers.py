@@ -1,0 +1,114 @@
+"""Processes that take turns: one side starts workers and asks them, the other answers. Standard library only.
+
+A worker runs in any Python environment, is asked by one JSON line on its standard input and answers by one JSON line, so that
+ours and a peer's alternate call by call although they live in different environments. An answer {"error": text} is the
+worker's own plain refusal ("needs CUDA").
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PEERS = ROOT / ".venv-peers"
+QUIET = {"TOKENIZERS_PARALLELISM": "false", "TORCHINDUCTOR_COMPILE_THREADS": "1"}  # no helpers beside the timing
+TAIL = 2000  # characters of a broken worker's output that its error shows
+
+
+def peer_python() -> Path:
+    """The Python of the peers' environment; ValueError if `make bench` has not made it."""
+    python = PEERS / "bin" / "python"
+    if not python.exists():
+        raise ValueError(f"{python} is missing: the peers are not installed; run `make peers` (`make bench` does)")
+    return python
+
+
+class Worker:
+    """A running script; `ready` is its first line."""
+
+    def __init__(self, python: str | Path, script: str | Path, arguments: list[str], *, threads: int):
+        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+        environment = os.environ | dict.fromkeys(names, str(threads)) | QUIET
+        self.script = str(script)
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (lives as long as the worker)
+        self._process = subprocess.Popen(
+            [str(python), str(ROOT / script), *map(str, arguments)],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+        )
+        self.ready = self._read()
+
+    def ask(self, **request) -> dict:
+        """Send one request and wait for its answer."""
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return self._read()
+
+    def close(self) -> None:
+        """End the worker and wait for it."""
+        if self._process.stdin and not self._process.stdin.closed:
+            self._process.stdin.close()
+        try:
+            self._process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+        self._log.close()
+
+    def _read(self) -> dict:
+        line = self._process.stdout.readline()
+        if line:
+            return json.loads(line)
+        code = self._process.wait()
+        self._log.seek(0)
+        text = self._log.read()[-TAIL:]
+        raise RuntimeError(f"{self.script} ended with exit status {code} before it answered; its output ends:\n{text}")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+class Channel:
+    """The worker's side: everything else that is printed goes to standard error."""
+
+    def __init__(self):
+        self._out = os.fdopen(os.dup(1), "w")
+        os.dup2(2, 1)
+
+    def send(self, **answer) -> None:
+        """One answer."""
+        self._out.write(json.dumps(answer) + "\n")
+        self._out.flush()
+
+    def request(self) -> dict | None:
+        """The next request; None when there are no more."""
+        line = sys.stdin.readline()
+        return json.loads(line) if line else None
+
+    def requests(self) -> Iterator[dict]:
+        """All requests until the other side closes."""
+        while (request := self.request()) is not None:
+            yield request
+
+
+def take_turns(workers: dict, repeats: int, **request) -> dict[str, list[dict]]:
+    """Ask every worker `repeats` times, in turns, another one first each time -> the answers by name."""
+    names = list(workers)
+    answers = {name: [] for name in names}
+    for i in range(repeats):
+        turn = i % len(names)
+        for name in names[turn:] + names[:turn]:
+            answers[name].append(workers[name].ask(**request))
+    return answers
