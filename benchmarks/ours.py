@@ -81,6 +81,9 @@ class FixedEngine:
         if self.real is not None:
             self.real.load_weights(named_tensors, version)
 
+    def sleep(self) -> None:
+        """Nothing to give back."""
+
     def close(self) -> None:
         """Close the real engine."""
         if self.real is not None:
@@ -94,7 +97,8 @@ def build_trainer(model_dir: Path, batch: FixedBatch, method: str, precision: st
     import baselines
     from sdpg.config import resolve
     from sdpg.core.collector import Collector
-    from sdpg.core.trainer import TrainConfig, Trainer
+    from sdpg.core.train_config import TrainConfig
+    from sdpg.core.trainer import Trainer
     from sdpg.types import Problem
 
     longest = batch.longest()
@@ -121,7 +125,11 @@ def build_trainer(model_dir: Path, batch: FixedBatch, method: str, precision: st
         settings = {"seed": 0, "max_positions": max_positions, "rank": rank, "world": world}
         return Collector(problems, FixedTask(batch), engine, config.collector(), **settings)
 
-    return Trainer(
+    class FixedTrainer(Trainer):
+        def _check_gap(self, row):
+            """The fixed responses carry no engine's log-probs."""
+
+    return FixedTrainer(
         config,
         baselines.make(**METHODS[method]),
         base=model_dir,
