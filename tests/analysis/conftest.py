@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from fake_results import write_results  # noqa: E402
 
 from sdpg import figures  # noqa: E402
+from sdpg.analysis.power import write_power  # noqa: E402
 from sdpg.analysis.scores import write_scores  # noqa: E402
 
 
@@ -20,6 +21,7 @@ def results(tmp_path):
     """A fresh small tree with its score files, for tests that change files."""
     made = write_results(tmp_path / "fake", methods=("sdpg-ufkl", "grpo"), seeds=(0, 1), steps=4, every=2, problems=4)
     write_scores(made)
+    write_power(made)
     return made
 
 
@@ -28,6 +30,7 @@ def full(tmp_path_factory):
     """Four methods, three seeds, two sets, with scores and figures; read only."""
     made = write_results(tmp_path_factory.mktemp("results") / "fake")
     write_scores(made)
+    write_power(made)
     for name in ("training_curves", "final_accuracy", "beta_schedule"):
         figures.make(name, made)
     return made

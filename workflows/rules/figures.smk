@@ -20,7 +20,7 @@ FIGURES = {
     for name, files in FIGURES.items()
     if name not in SHOWN or len(set(SHOWN[name]) & set(METHODS)) >= 2
 }
-TABLES = {"main": SCORES, **({"lm_eval": [*SCORES, *BASE_LM_EVAL]} if LM_EVAL else {})}
+TABLES = {"main": SCORES, "power": rules.power.output, **({"lm_eval": [*SCORES, *BASE_LM_EVAL]} if LM_EVAL else {})}
 FIGURE_SOURCES = sources("plot", without={f"sdpg/figures/{name}.py" for name in FIGURES})
 TABLE_SOURCES = sources(
     "make_table", without={f"sdpg/analysis/tables/{name}.py" for name in TABLES}
@@ -116,6 +116,8 @@ rule tables:
 rule report:
     input:
         SCORES,
+        rules.power.output,
+        rules.claims.output,
         RECORDS,
         METRICS,
         rules.data.output.report,
