@@ -82,12 +82,14 @@ def write_run(folder: Path, method: str, seed: int, steps: int, end: float, rng,
         row = {
             "step": k,
             "reward": float(np.clip(reward, 0, 1)),
+            "accuracy": float(np.clip(reward, 0, 1)),
             "entropy": float(0.5 - 0.3 * progress * end + rng.normal(0, 0.01)),
             "response_length": float(24 - 20 * progress * (end < 0.1) + rng.normal(0, 0.4)),
             "process_accuracy": float(np.clip(0.8 * reward, 0, 1)) if process else None,
             "truncated": float(abs(rng.normal(0.02, 0.01))),
             "beta": schedule(k) if schedule else None,
             "seconds": 0.2,
+            "sampled_tokens": 128 * (16 + k % 8),
         }
         rows.append(row | {f"seconds_{phase}": 0.02 for phase in PHASES})
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -79,19 +79,16 @@ def _blank(claim: Claim, results: Results) -> Row:
     """The row of a claim that is not measured yet."""
     compared = [" ".join(curve) for curve in claim.get("curves", [])] or claim.get("methods", [])
     family = results.family if results.family in claim["family"] else claim["family"][0]
-    unit = UNITS.get(
-        claim.get("metric") if isinstance(claim.get("metric"), str) else claim.get("metric", [None])[0], "fraction"
-    )
     row = {
         "id": claim["id"],
         "claim": claim["text"],
         "source": claim["source"],
         "family": family,
         "comparison": " − ".join(compared) if compared else "computed from the definitions",
-        "unit": "relative change" if _relative(claim) else "absolute error" if claim["test"] == "proposition" else unit,
+        "unit": _unit(claim),
         "direction": claim["direction"],
         "margin": claim["margin"],
-        "axis": claim["axis"],
+        "axis": None if claim["test"] == "proposition" else claim["axis"],
         "figure": claim["figure"],
         "parts": [],
     }
@@ -107,17 +104,7 @@ def _measure(runs: Runs, claim: Claim, row: Row) -> list[Part]:
         row |= {"effect": error, "verdict": SUPPORTED if held else REFUTED, "reason": reason}
         return []
     if claim["test"] == "published":
-        effects = {
-            metric: np.subtract(*(runs.published(*c, metric, claim["window"]) for c in claim["curves"]))
-            for metric in claim["metric"]
-        }
-        row["parts"] = [{"task": metric, **_numbers(claim, effect, turned=False)} for metric, effect in effects.items()]
-        mean = float(np.mean(list(effects.values())))
-        row |= {
-            **_numbers(claim, mean, turned=False),
-            "verdict": SINGLE,
-            "reason": "mean over the metrics of the paper's own curves",
-        }
+        row |= _published(runs, claim)
         return []
     on_sets = claim["test"] == "last" or claim.get("data") == "evaluation"
     tasks = claim.get("tasks", runs.results.tasks) if on_sets else [None]
@@ -130,6 +117,20 @@ def _measure(runs: Runs, claim: Claim, row: Row) -> list[Part]:
     return parts
 
 
+def _published(runs: Runs, claim: Claim) -> Row:
+    """Differences of two of the paper's curves, one for each metric, and their mean."""
+    levels = [
+        [runs.published(*curve, metric, claim["window"]) for metric in claim["metric"]] for curve in claim["curves"]
+    ]
+    effects = np.subtract(*levels)
+    parts = [
+        {"task": task, "effect": effect, "low": None, "high": None}
+        for task, effect in zip(claim["metric"], effects.tolist(), strict=True)
+    ]
+    reason = "the paper's own curves" + (f", mean of {len(parts)} metrics" if len(parts) > 1 else "")
+    return {"parts": parts, "effect": float(effects.mean()), "verdict": SINGLE, "reason": reason}
+
+
 def _part(runs: Runs, claim: Claim, task: str | None) -> Part:
     values = KINDS[claim["test"]].values
     found = contrast(*(values(runs, claim, method, task) for method in claim["methods"]))
@@ -137,12 +138,20 @@ def _part(runs: Runs, claim: Claim, task: str | None) -> Part:
     return Part(task, Contrast(sign * found.effect, found.error, found.df), margin_of(claim, _relative(claim)))
 
 
-def _numbers(claim: Claim, effect: float, ends: tuple[float, float] | None = None, turned: bool = True) -> Row:
-    """effect, low and high as they are reported: not turned, and relative ones as such; None without an interval."""
-    sign = -1 if turned and claim["direction"] == "below" else 1
+def _numbers(claim: Claim, effect: float, ends: tuple[float, float] | None = None) -> Row:
+    """effect, low and high as they are reported: turned back, and relative ones as such; None without an interval."""
+    sign = -1 if claim["direction"] == "below" else 1
     back = np.expm1 if _relative(claim) else float
     low, high = sorted(float(back(sign * end)) for end in ends) if ends else (None, None)
     return {"effect": float(back(sign * effect)), "low": low, "high": high}
+
+
+def _unit(claim: Claim) -> str:
+    if _relative(claim):
+        return "relative change"
+    metrics = claim.get("metric", [])
+    name = metrics if isinstance(metrics, str) else "".join(metrics[:1])
+    return "absolute error" if claim["test"] == "proposition" else UNITS.get(name, "fraction")
 
 
 def _relative(claim: Claim) -> bool:

@@ -25,7 +25,7 @@ class Kind:
     values: Callable[[Runs, Claim, str, str | None], np.ndarray] | None
     needs: frozenset[str]
     takes: frozenset[str] = frozenset()
-    methods: tuple[int, ...] = (1, 2)
+    methods: tuple[int, ...] = (2,)  # how many it takes
     relative: bool = False
 
 
@@ -69,8 +69,8 @@ _SETS = frozenset({"tasks", "combine"})
 KINDS: dict[str, Kind] = {
     "last": Kind(last, needs=_COMPARED, takes=_SETS),
     "mean": Kind(mean, needs=_COMPARED | {"data", "window"}, takes=_SETS | {"relative"}),
-    "change": Kind(change, needs=_COMPARED | {"data", "before", "after"}, takes=_SETS | {"relative"}),
-    "time_to": Kind(time_to, needs=_COMPARED | {"share"}, takes=frozenset({"axis"}), methods=(2,), relative=True),
+    "change": Kind(change, needs=_COMPARED | {"data", "before", "after"}, takes=_SETS | {"relative"}, methods=(1, 2)),
+    "time_to": Kind(time_to, needs=_COMPARED | {"share"}, takes=frozenset({"axis"}), relative=True),
     "proposition": Kind(None, needs=frozenset()),  # see proposition.py
     "published": Kind(None, needs=frozenset({"curves", "metric", "window"})),  # single numbers: see __init__.py
 }

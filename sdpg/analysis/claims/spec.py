@@ -10,11 +10,11 @@ from jsonschema import Draft202012Validator
 
 from sdpg.analysis.claims.kinds import KINDS
 from sdpg.config import METHODS, ConfigError, nearest
+from sdpg.config import SCHEMA as CONFIG_SCHEMA
 from sdpg.config.files import read_mapping, show, shown
-from sdpg.provenance import ROOT
 
-CLAIMS = ROOT / "config" / "claims.yaml"
-SCHEMA = ROOT / "workflows" / "schemas" / "claims.schema.json"
+CLAIMS = METHODS.with_name("claims.yaml")
+SCHEMA = CONFIG_SCHEMA.with_name("claims.schema.json")
 COMMON = frozenset({"id", "text", "source", "family", "test", "direction", "margin", "figure"})
 DEFAULTS = {"relative": False, "axis": "steps", "combine": "all"}
 

@@ -24,27 +24,22 @@ def markdown(rows: list[dict[str, Any]], results: Results, alpha: float) -> str:
         "|---" * len(HEAD) + "|",
     ]
     for row in rows:
-        cells = (
-            f"**{row['verdict']}**",
-            f"{row['id']}. {row['claim']} ({row['source']}; {row['comparison']})",
-            _effects(row),
-        )
-        cells += (_margin(row), _p(row["p_holm"]), row["axis"], row["figure"] or NONE, row["reason"])
+        what = f"{row['id']}. {row['claim']} ({row['source']}; {row['comparison']})"
+        cells = (f"**{row['verdict']}**", what, _effects(row), _margin(row), _p(row["p_holm"]))
+        cells += (row["axis"] or NONE, row["figure"] or NONE, row["reason"])
         lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
     return "\n".join([*lines, "", _caption(len(results.seeds), alpha)]) + "\n"
 
 
 def _caption(seeds: int, alpha: float) -> str:
     tested = (
-        f"of {seeds} seeds, paired by seed and problem (t-intervals)"
-        if seeds > 1
-        else "of one seed, so nothing is tested"
+        f"of {seeds} seeds, paired by seed and problem (t-intervals)" if seeds > 1 else "of one seed, nothing is tested"
     )
     return (
-        f"Effects {tested}. Supported: the effect is beyond the margin on the claimed side. Refuted: it falls short of the margin, "
-        "no effect or the opposite. Inconclusive: neither can be said. Said at "
-        f"{alpha:.0%} for all claims of the table together (Holm); the intervals are not corrected. A claim about every evaluation set "
-        "is decided by its weakest one, one about any by its strongest. Rows of the published data are single runs of the paper."
+        f"Effects {tested}. Supported: the effect is beyond the margin on the claimed side. Refuted: it falls short of the "
+        "margin, no effect or the opposite. Inconclusive: neither can be said. All claims of the table are tested together "
+        f"at {alpha:.0%} (Holm); the intervals are not corrected. A claim about every evaluation set is decided by its weakest "
+        "one, one about any by its strongest. Rows of the published data are single runs of the paper."
     )
 
 
@@ -66,16 +61,14 @@ def _interval(part: dict[str, Any], unit: str) -> str:
 
 
 def _number(value: float, unit: str) -> str:
-    if unit == RELATIVE:
-        text = f"{value:+.0%}"
-    else:
-        text = f"{value:+.0f}" if unit == "tokens" else f"{value:+.3f}"
-    return text.replace("-", "−")
+    form = ".1%" if unit == RELATIVE else ".0f" if unit == "tokens" else ".3f"
+    return f"{value:+{form}}".replace("-", "−")
 
 
 def _margin(row: dict[str, Any]) -> str:
     size = f"{row['margin']:.0%}" if row["unit"] == RELATIVE else f"{row['margin']:g}"
-    return f"{row['direction']} {'−' if row['direction'] == 'below' and row['parts'] else ''}{size}"
+    below_zero = row["direction"] == "below" and row["margin"] and row["axis"]
+    return f"{row['direction']} {'−' if below_zero else ''}{size}"
 
 
 def _p(value: float | None) -> str:

@@ -1,10 +1,10 @@
 """From the contrasts of a claim to its verdict.
 
-The claim is that an effect lies beyond a margin m on the claimed side. Turned so that this side is up, two one-sided t-tests ask
-  p_support: could the effect be m or less?     p_refute: could it be m or more?
-and the claim's p is twice the smaller one. All claims of a family are corrected together (Holm), and then, if p_holm <= alpha,
-the claim is supported or refuted, whichever the smaller one was, and inconclusive otherwise. Refuted thus means: significantly
-short of the margin, be it on the other side of 0, or within (-m, m), where there is no effect that counts (an equivalence test).
+The claim is that an effect lies beyond a margin m on the claimed side. Turned so that this side is up, two one-sided t-tests
+ask p_support: could the effect be m or less? and p_refute: could it be m or more? The claim's p is twice the smaller one. All
+claims of a family are corrected together (Holm), and then, if p_holm <= alpha, the claim is supported or refuted, whichever the
+smaller one was, and inconclusive otherwise. Refuted thus means significantly short of the margin: on the other side of 0, or
+within (-m, m), where no effect counts (an equivalence test).
 """
 
 from __future__ import annotations
