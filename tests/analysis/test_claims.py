@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 from fake_claims import write_claim_results
+from fake_results import write_results
 
 from sdpg.analysis.claims import evaluate, proposition, write_claims
 from sdpg.analysis.claims.spec import CLAIMS, SCHEMA, read_claims
@@ -70,6 +71,16 @@ def test_one_seed_proves_nothing(claim, tmp_path):
     assert (row["verdict"], row["low"], row["p"]) == ("inconclusive", None, None)
     assert row["effect"] is not None
     assert "one seed" in row["reason"]
+
+
+def test_the_smallest_scale_mostly_cannot_say(tmp_path):
+    """Two methods, one seed, four steps, as scale smoke: not one verdict that claims to know, but for the exact check."""
+    made = write_results(tmp_path / "tiny", methods=("sdpg-ufkl", "grpo"), seeds=(0,), steps=4, every=2, problems=4)
+    verdicts = {row["id"]: row["verdict"] for row in evaluate(made)}
+    assert verdicts.pop("7a") == "supported"
+    assert set(verdicts.values()) == {"inconclusive", "not run at this scale", "single run, no interval"}
+    assert verdicts["1b"] == "inconclusive"
+    assert write_claims(made)[1].read_text().count("one seed") > 2
 
 
 def of(identity):

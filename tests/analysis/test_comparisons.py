@@ -96,7 +96,7 @@ def test_true_null_hypotheses_are_rejected_at_most_as_often_as_said(case, seeds)
 
 def test_the_percentile_bootstrap_rejects_too_often_which_is_why_it_does_not_decide():
     rng = np.random.default_rng(8)
-    pairs = [draw(rng, spread=0.3, collapse=0.2) for _ in range(300)]
+    pairs = [draw(rng, spread=1.2, problems=128) for _ in range(400)]
     estimates = [paired_difference(a, b, draws=500, seed=i) for i, (a, b) in enumerate(pairs)]
     wrong = np.mean([low > 0 or high < 0 for _, low, high in estimates])
     ours = np.mean([contrast(a, b).p <= 0.05 for a, b in pairs])

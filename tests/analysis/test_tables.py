@@ -165,7 +165,7 @@ def test_power_with_one_seed_says_so(results):
     results.power.iloc[:0].to_csv(results.root / "power.csv", index=False)
     table = build("power", replace(results))
     assert table.rows == []
-    assert "there is one" in table.caption
+    assert "the spread between two seeds" in table.caption
 
 
 def test_special_characters_survive_in_every_format(tmp_path):

@@ -20,7 +20,11 @@ FIGURES = {
     for name, files in FIGURES.items()
     if name not in SHOWN or len(set(SHOWN[name]) & set(METHODS)) >= 2
 }
-TABLES = {"main": SCORES, "power": rules.power.output, **({"lm_eval": [*SCORES, *BASE_LM_EVAL]} if LM_EVAL else {})}
+TABLES = {
+    "main": SCORES,
+    "power": rules.power.output,
+    **({"lm_eval": [*SCORES, *BASE_LM_EVAL]} if LM_EVAL else {}),
+}
 FIGURE_SOURCES = sources("plot", without={f"sdpg/figures/{name}.py" for name in FIGURES})
 TABLE_SOURCES = sources(
     "make_table", without={f"sdpg/analysis/tables/{name}.py" for name in TABLES}

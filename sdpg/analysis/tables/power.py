@@ -16,7 +16,7 @@ def build(results: Results) -> Table:
     rows = results.power
     reference = REFERENCE if REFERENCE in results.methods else results.methods[0]
     if rows.empty:
-        caption = "The number of seeds needed is not known: it takes the spread between seeds, and there is one."
+        caption = "The number of seeds needed is not known: that takes two methods, and the spread between two seeds."
         return Table(caption, "method", [], [], rows)
     columns, per_method = [], {method: [] for method in results.methods if method != reference}
     for task in results.tasks:
