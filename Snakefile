@@ -1,6 +1,6 @@
 # The whole benchmark as one DAG. `snakemake -n` shows what would run and why; README.md shows the rest.
 #
-#   snakemake [reproduce-all | train | evaluate | figures | tables | report | smoke | matrix]
+#   snakemake [reproduce-all | train | evaluate | figures | tables | claims | report | smoke | matrix]
 #             [--config scale=cpu|smoke|lm|...|FILE.yaml  seeds=[0,1]  train='{steps: 20}'  set="train.lr=1e-4 train.steps=20"]
 #
 # profiles/default is used by itself: all cores, one GPU, this machine's memory.
@@ -31,11 +31,12 @@ else:
 
     include: "workflows/rules/evaluate.smk"
     include: "workflows/rules/aggregate.smk"
+    include: "workflows/rules/claims.smk"
     include: "workflows/rules/figures.smk"
 
     TARGETS = [rules.train, rules.evaluate, rules.figures, rules.tables]
     EVERYTHING = [str(file) for target in TARGETS for file in target.input]
-    EVERYTHING.append(f"{RESULTS}/report.html")
+    EVERYTHING += [*rules.claims.output, f"{RESULTS}/report.html"]
     READY = f"[{SCALE}] everything is up to date; all of it on one page: {RESULTS}/report.html"
 
 

@@ -1,7 +1,8 @@
-"""Means with 95% intervals, as pure functions from score arrays to estimates.
+"""Bootstrap intervals of a mean, an interquartile mean and a probability of improvement: pure functions from score arrays.
 
 Shapes: S seeds (training runs), P problems, B bootstrap draws.  x_SP[s, p] is a score of problem p under the run of seed s
-(already averaged over the samples of that problem).
+(already averaged over the samples of that problem); m_BS the runs' means over the problems of each draw, w_BS their weights.
+`fewer` everywhere: seeds and problems left out of each draw, 1 (Rao and Wu) unless told; 0 is the textbook's and rliable's.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 
 LEVEL = 0.95
 DRAWS = 2000
+TIE = 1e-12  # two means of shares of samples differ by much more or not at all
 RANGE_NAME = "range over seeds"
 
 
@@ -29,21 +31,29 @@ class Estimate(NamedTuple):
     high: float
 
 
-def bootstrap_weights(count: int, draws: int, rng: np.random.Generator) -> np.ndarray:
+class Resampled(NamedTuple):
+    """Bootstrap draws of one method's runs: m_BS, the runs' means over the draw's problems, and w_BS, the runs' weights."""
+
+    m_BS: np.ndarray
+    w_BS: np.ndarray
+
+
+def bootstrap_weights(count: int, draws: int, rng: np.random.Generator, *, fewer: int = 1) -> np.ndarray:
     """Weights of `count` units in each of `draws` resamples: [B, count], every row sums to 1.
 
     Draws count - 1 units with replacement (Rao and Wu 1988), which makes the bootstrap variance of a mean equal to the usual
-    unbiased one; with 3 seeds, drawing all 3 would make it a third too small. A single unit has weight 1 (no spread known).
+    unbiased one; with 3 seeds, drawing all 3 (`fewer` = 0) would make it a third too small. A single unit has weight 1 (no
+    spread known).
     """
     if count < 1:
         raise ValueError("bootstrap_weights got no units; give at least one seed and one problem")
     if count == 1:
         return np.ones((draws, 1))
-    return rng.multinomial(count - 1, np.full(count, 1 / count), size=draws) / (count - 1)
+    return rng.multinomial(count - fewer, np.full(count, 1 / count), size=draws) / (count - fewer)
 
 
-def bootstrap_means(x_SP: np.ndarray, *, draws: int = DRAWS, seed: int = 0, seed_stream: int = 0) -> np.ndarray:
-    """Bootstrap distribution of the mean over seeds and problems: [B].
+def resample(x_SP: np.ndarray, *, draws: int = DRAWS, seed: int = 0, seed_stream: int = 0, fewer: int = 1) -> Resampled:
+    """Bootstrap draws over seeds and problems of x_SP [S, P].
 
     Seeds and problems are resampled independently of each other, and a draw uses the same problems for every seed, because all
     runs answer the same problems. The problem weights depend on `seed` alone, so two calls with different `seed_stream`
@@ -51,15 +61,77 @@ def bootstrap_means(x_SP: np.ndarray, *, draws: int = DRAWS, seed: int = 0, seed
     """
     x_SP = _matrix(x_SP)
     S, P = x_SP.shape
-    w_BP = _cached_weights(P, draws, (seed, 0))
-    w_BS = _cached_weights(S, draws, (seed, 1, seed_stream))
-    return ((w_BP @ x_SP.T) * w_BS).sum(axis=1)  # [B, S] * [B, S] -> [B]
+    w_BP = _cached_weights(P, draws, (seed, 0), fewer)
+    return Resampled(w_BP @ x_SP.T, _cached_weights(S, draws, (seed, 1, seed_stream), fewer))
 
 
-def hierarchical_interval(x_SP: np.ndarray, *, level: float = LEVEL, draws: int = DRAWS, seed: int = 0) -> Estimate:
+def bootstrap_means(
+    x_SP: np.ndarray, *, draws: int = DRAWS, seed: int = 0, seed_stream: int = 0, fewer: int = 1
+) -> np.ndarray:
+    """Bootstrap distribution of the mean over seeds and problems: [B]."""
+    m_BS, w_BS = resample(x_SP, draws=draws, seed=seed, seed_stream=seed_stream, fewer=fewer)
+    return (m_BS * w_BS).sum(axis=1)
+
+
+def interquartile_mean(m_BS: np.ndarray, w_BS: np.ndarray | None = None) -> np.ndarray:
+    """Mean of the middle half of each row's S values: [B] (Agarwal et al. 2021, rliable's IQM).
+
+    floor(S / 4) values are cut at either end, so that up to 3 values give the plain mean. w_BS: weights whose rows sum to 1;
+    then the same share of the weight is cut, and a value on the border counts in part.
+    """
+    m_BS = _matrix(m_BS)
+    S = m_BS.shape[1]
+    w_BS = np.full(m_BS.shape, 1 / S) if w_BS is None else w_BS
+    cut = (S // 4) / S
+    order = np.argsort(m_BS, axis=1, kind="stable")
+    upper = np.take_along_axis(w_BS, order, axis=1).cumsum(axis=1)
+    lower = np.hstack([np.zeros((len(upper), 1)), upper[:, :-1]])
+    kept = np.clip(np.minimum(upper, 1 - cut) - np.maximum(lower, cut), 0, None)
+    return (np.take_along_axis(m_BS, order, axis=1) * kept).sum(axis=1) / kept.sum(axis=1)
+
+
+def hierarchical_interval(
+    x_SP: np.ndarray, *, level: float = LEVEL, draws: int = DRAWS, seed: int = 0, fewer: int = 1
+) -> Estimate:
     """Mean of x_SP [S, P] and its percentile interval under `bootstrap_means`. The same arguments give the same numbers."""
     x_SP = _matrix(x_SP)
-    return Estimate(float(x_SP.mean()), *_ends(bootstrap_means(x_SP, draws=draws, seed=seed), level))
+    return Estimate(float(x_SP.mean()), *_ends(bootstrap_means(x_SP, draws=draws, seed=seed, fewer=fewer), level))
+
+
+def iqm_interval(
+    x_SP: np.ndarray, *, level: float = LEVEL, draws: int = DRAWS, seed: int = 0, fewer: int = 1
+) -> Estimate:
+    """Interquartile mean over the S runs of their means over the problems, with its percentile interval under `resample`.
+
+    Over runs, not over all S x P scores: those are shares of a few samples, most of them 0 or 1, whose middle half is 1 as soon
+    as three quarters of the problems are solved.
+    """
+    x_SP = _matrix(x_SP)
+    point = interquartile_mean(x_SP.mean(axis=1)[None])[0]
+    draws_B = interquartile_mean(*resample(x_SP, draws=draws, seed=seed, fewer=fewer))
+    return Estimate(float(point), *_ends(draws_B, level))
+
+
+def improvement_draws(
+    a_SP: np.ndarray, b_TP: np.ndarray, *, draws: int = DRAWS, seed: int = 0, fewer: int = 1
+) -> np.ndarray:
+    """Bootstrap distribution of `probability_of_improvement`: [B]. Problems are resampled jointly, seeds independently."""
+    a = resample(a_SP, draws=draws, seed=seed, seed_stream=0, fewer=fewer)
+    b = resample(b_TP, draws=draws, seed=seed, seed_stream=1, fewer=fewer)
+    return np.einsum("bs,bt,bst->b", a.w_BS, b.w_BS, _wins(a.m_BS[:, :, None], b.m_BS[:, None, :]))
+
+
+def probability_of_improvement(
+    a_SP: np.ndarray, b_TP: np.ndarray, *, level: float = LEVEL, draws: int = DRAWS, seed: int = 0, fewer: int = 1
+) -> Estimate:
+    """Chance that a run of method a has a higher mean over the problems than a run of method b, a tie counting half.
+
+    rliable's definition with the evaluation set as the one task: the Mann-Whitney statistic over S * T. Where every run of
+    one is above every run of the other, the interval has no width; that says nothing about runs not made.
+    """
+    a_SP, b_TP = _pair(a_SP, b_TP)
+    point = _wins(a_SP.mean(axis=1)[:, None], b_TP.mean(axis=1)).mean()
+    return Estimate(float(point), *_ends(improvement_draws(a_SP, b_TP, draws=draws, seed=seed, fewer=fewer), level))
 
 
 def paired_difference(
@@ -67,15 +139,24 @@ def paired_difference(
 ) -> Estimate:
     """mean(a) - mean(b) for two methods on the same P problems (columns in the same order), with a percentile interval.
 
-    Problems are resampled jointly, the seeds of the two methods independently. Raises ValueError if P differs.
+    Problems are resampled jointly, the seeds of the two methods independently. Too narrow with few seeds that differ much:
+    what is significant is decided by `comparisons.contrast`. Raises ValueError if P differs.
     """
-    a_SP, b_TP = _matrix(a_SP), _matrix(b_TP)
-    if a_SP.shape[1] != b_TP.shape[1]:
-        raise ValueError(f"a paired difference needs the same problems: got {a_SP.shape[1]} and {b_TP.shape[1]}")
-    difference_B = bootstrap_means(a_SP, draws=draws, seed=seed, seed_stream=0) - bootstrap_means(
-        b_TP, draws=draws, seed=seed, seed_stream=1
-    )
-    return Estimate(float(a_SP.mean() - b_TP.mean()), *_ends(difference_B, level))
+    a_SP, b_TP = _pair(a_SP, b_TP)
+    draws_B = difference_draws(a_SP, b_TP, draws=draws, seed=seed)
+    return Estimate(float(a_SP.mean() - b_TP.mean()), *_ends(draws_B, level))
+
+
+def difference_draws(a_SP: np.ndarray, b_TP: np.ndarray, *, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+    """Bootstrap distribution of mean(a) - mean(b): [B]."""
+    a_B = bootstrap_means(a_SP, draws=draws, seed=seed, seed_stream=0)
+    return a_B - bootstrap_means(b_TP, draws=draws, seed=seed, seed_stream=1)
+
+
+def bootstrap_p(draws_B: np.ndarray) -> float:
+    """Two-sided p-value of 0 from bootstrap draws of an effect: twice the smaller tail, never below 2 / (B + 1)."""
+    tail = min(int((draws_B <= 0).sum()), int((draws_B >= 0).sum()))
+    return min(1.0, 2 * (1 + tail) / (1 + len(draws_B)))
 
 
 def seed_range(values_SK: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -89,9 +170,9 @@ def seed_range(values_SK: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 @lru_cache(maxsize=32)
-def _cached_weights(count: int, draws: int, stream: tuple[int, ...]) -> np.ndarray:
+def _cached_weights(count: int, draws: int, stream: tuple[int, ...], fewer: int) -> np.ndarray:
     """The weights depend on nothing else, and drawing them costs more than using them."""
-    weights = bootstrap_weights(count, draws, np.random.default_rng(stream))
+    weights = bootstrap_weights(count, draws, np.random.default_rng(stream), fewer=fewer)
     weights.flags.writeable = False
     return weights
 
@@ -99,6 +180,18 @@ def _cached_weights(count: int, draws: int, stream: tuple[int, ...]) -> np.ndarr
 def _ends(draws_B: np.ndarray, level: float) -> tuple[float, float]:
     low, high = np.quantile(draws_B, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def _wins(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """1 where a > b, 1/2 where they are equal up to rounding (means of the same counts in another order), else 0."""
+    return np.where(np.abs(a - b) < TIE, 0.5, a > b)
+
+
+def _pair(a_SP: np.ndarray, b_TP: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    a_SP, b_TP = _matrix(a_SP), _matrix(b_TP)
+    if a_SP.shape[1] != b_TP.shape[1]:
+        raise ValueError(f"a paired difference needs the same problems: got {a_SP.shape[1]} and {b_TP.shape[1]}")
+    return a_SP, b_TP
 
 
 def _matrix(x: np.ndarray) -> np.ndarray:

@@ -15,7 +15,12 @@ from sdpg.io import read_json
 
 SCORE_COLUMNS = ["method", "seed", "task", "step", "metric", "value"]
 INTERVAL_COLUMNS = ["method", "task", "metric", "selection", "step", "mean", "low", "high", "seeds", "problems"]
-COMPARISON_COLUMNS = ["method", "other", "task", "metric", "step", "difference", "low", "high"]
+INTERVAL_COLUMNS += ["iqm", "iqm_low", "iqm_high"]
+COMPARISON_COLUMNS = ["method", "other", "task", "metric", "step", "difference", "low", "high", "p", "p_holm"]
+COMPARISON_COLUMNS += ["bootstrap_low", "bootstrap_high", "p_bootstrap"]
+COMPARISON_COLUMNS += ["probability", "probability_low", "probability_high"]
+POWER_COLUMNS = ["method", "other", "task", "metric", "seeds", "difference", "sd_between", "sd_within", "se_problems"]
+POWER_COLUMNS += ["target", "effect", "seeds_needed"]
 PUBLISHED_CURVE_COLUMNS = ["figure", "model", "method", "metric", "step", "value"]
 PUBLISHED_TABLE_COLUMNS = ["table", "model", "method", "benchmark", "last", "best"]
 
@@ -34,6 +39,7 @@ class Results:
     steps: int | None = None  # training steps, None: do not check
     lm_eval: dict[str, Any] | None = None  # the evaluation.lm_eval block, None: not run
     engine: str = "vllm"  # of the evaluation sweep
+    family: str = "matched"  # of experiment: matched or published
     published: Path = Path("results/published")
 
     @classmethod
@@ -52,6 +58,7 @@ class Results:
             steps=config["train"]["steps"],
             lm_eval=evaluation.get("lm_eval"),
             engine=evaluation.get("engine", "vllm"),
+            family=config["family"],
             published=root.parent / "published",
         )
 
@@ -84,8 +91,13 @@ class Results:
 
     @cached_property
     def comparisons(self) -> pd.DataFrame:
-        """comparisons.csv: paired difference of every two methods at the last checkpoint, with a 95% interval."""
+        """comparisons.csv: paired difference of every two methods at the last checkpoint, with interval and p-values."""
         return read_csv(self.root / "comparisons.csv", COMPARISON_COLUMNS)
+
+    @cached_property
+    def power(self) -> pd.DataFrame:
+        """power.csv: the seeds that telling two methods apart takes."""
+        return read_csv(self.root / "power.csv", POWER_COLUMNS)
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
@@ -170,6 +182,11 @@ def pivot_seeds(frame: pd.DataFrame, column: str, what: str) -> pd.DataFrame:
     if holes:
         raise ValueError(f"{what}: no value for {', '.join(holes[:3])} ({len(holes)} in all); run those runs again")
     return table
+
+
+def smoothing_window(steps: int) -> int:
+    """Width in steps of the centred mean of a training curve: odd, about a twentieth of the run; 1 (none) below 40 steps."""
+    return 2 * (steps // 40) + 1
 
 
 def run_parameters(info: dict[str, Any], path: str | Path) -> dict[str, Any]:

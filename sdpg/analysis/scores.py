@@ -6,6 +6,7 @@ value x_SKP[s, k, p], so one matrix per (method, task, metric) carries all that 
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,8 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from sdpg.analysis.intervals import hierarchical_interval, paired_difference
+from sdpg.analysis.comparisons import compare, holm
+from sdpg.analysis.intervals import hierarchical_interval, iqm_interval
 from sdpg.analysis.results import COMPARISON_COLUMNS, INTERVAL_COLUMNS, SCORE_COLUMNS, Results, require
 from sdpg.evaluation.estimators import pass_at_k
 from sdpg.io import read_json, write_atomic
@@ -139,31 +141,37 @@ def interval_rows(results: Results, method: str, task: str, scores: TaskScores) 
     The interval of "best" takes the selected checkpoints as given; being picked on the evaluation set itself, it is biased up.
     """
     rows = []
-    seeds, problems = len(results.seeds), len(scores.problems)
     for metric, x_SKP in scores.values.items():
         for k, step in enumerate(scores.steps):
-            rows.append((method, task, metric, "step", int(step), *hierarchical_interval(x_SKP[:, k]), seeds, problems))
+            rows.append((method, task, metric, "step", int(step), *_both(x_SKP[:, k])))
     accuracy = scores.values[results.accuracy]
-    best_SP = accuracy[np.arange(seeds), best_checkpoints(accuracy, scores.steps)]
-    rows.append((method, task, results.accuracy, "best", None, *hierarchical_interval(best_SP), seeds, problems))
+    best_SP = accuracy[np.arange(len(results.seeds)), best_checkpoints(accuracy, scores.steps)]
+    rows.append((method, task, results.accuracy, "best", None, *_both(best_SP)))
     return rows
+
+
+def _both(x_SP: np.ndarray) -> tuple:
+    """mean, low, high, seeds, problems, iqm, iqm_low, iqm_high."""
+    return *hierarchical_interval(x_SP), *x_SP.shape, *iqm_interval(x_SP)
 
 
 def comparison_rows(results: Results, task: str, by_method: dict[str, TaskScores]) -> list[tuple]:
-    """Rows of comparisons.csv: the paired difference in accuracy of every two methods at the last checkpoint."""
-    rows = []
-    methods = list(by_method)
-    for i, method in enumerate(methods):
-        for other in methods[i + 1 :]:
-            a, b = by_method[method], by_method[other]
-            if list(a.problems) != list(b.problems) or a.steps[-1] != b.steps[-1]:
-                raise ValueError(
-                    f"{task}: {method} and {other} were evaluated on other problems or last steps (step {a.steps[-1]} and "
-                    f"{b.steps[-1]}); run their evaluation rules again"
-                )
-            estimate = paired_difference(a.values[results.accuracy][:, -1], b.values[results.accuracy][:, -1])
-            rows.append((method, other, task, results.accuracy, int(a.steps[-1]), *estimate))
-    return rows
+    """Rows of comparisons.csv: accuracy of every two methods at the last checkpoint; p_holm is over the rows returned.
+
+    Raises ValueError if two methods were evaluated on other problems or at other last steps.
+    """
+    keys, compared = [], []
+    for method, other in itertools.combinations(by_method, 2):
+        a, b = by_method[method], by_method[other]
+        if list(a.problems) != list(b.problems) or a.steps[-1] != b.steps[-1]:
+            raise ValueError(
+                f"{task}: {method} and {other} were evaluated on other problems or last steps (step {a.steps[-1]} and "
+                f"{b.steps[-1]}); run their evaluation rules again"
+            )
+        keys.append((method, other, task, results.accuracy, int(a.steps[-1])))
+        compared.append(compare(a.values[results.accuracy][:, -1], b.values[results.accuracy][:, -1]))
+    adjusted = holm([p for _, _, _, p, *_ in compared])
+    return [(*key, *row[:4], p_holm, *row[4:]) for key, row, p_holm in zip(keys, compared, adjusted, strict=True)]
 
 
 def lm_eval_rows(path: Path, method: str, seed: int, step: int) -> list[tuple]:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from sdpg.analysis.intervals import RANGE_NAME, seed_range
-from sdpg.analysis.results import Results, pivot_seeds, run_parameters
+from sdpg.analysis.results import Results, pivot_seeds, run_parameters, smoothing_window
 from sdpg.figures import style
 
 COLUMNS = ["panel", "method", "step", "mean", "low", "high", "unsmoothed_mean"]
@@ -123,11 +123,6 @@ def corresponding(tasks: Sequence[str], published: set[str]) -> list[str]:
     evaluation set is one of the paper's, since on other problems entropies and lengths have nothing to do with each other."""
     same = [task for task in tasks if task in published - TRAINING.keys()]
     return same + [metric for metric in TRAINING if metric in published and len(same) == len(tasks)]
-
-
-def smoothing_window(steps: int) -> int:
-    """Width in steps of the centred mean: odd, about a twentieth of the run; 1 (none) below 40 steps."""
-    return 2 * (steps // 40) + 1
 
 
 def _own_reward(results: Results, method: str, values: pd.Series) -> pd.Series:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from sdpg.analysis import summaries
+from sdpg.analysis.power import write_power
 from sdpg.analysis.results import Results
 from sdpg.analysis.scores import write_scores
 from sdpg.config.decomposition import chain_methods
@@ -88,6 +89,7 @@ def write_run(folder: Path, method: str, seed: int, steps: int, end: float, rng,
         row = {
             "step": k,
             "reward": float(np.clip(reward, 0, 1)),
+            "accuracy": float(np.clip(reward, 0, 1)),
             "entropy": float(0.5 - 0.3 * progress * end + rng.normal(0, 0.01)),
             "response_length": float(24 - 20 * progress * (end < 0.1) + rng.normal(0, 0.4)),
             "process_accuracy": float(np.clip(0.8 * reward, 0, 1)) if process else None,
@@ -157,6 +159,7 @@ def write_analysis(results: Results) -> None:
     """The score files, and every summary that the tree's methods allow."""
     results = replace(results)  # what it reads, it keeps: the caller may yet change the files
     write_scores(results)
+    write_power(results)
     for name in ("stability", "cost"):
         summaries.make(name, results)
     if len(set(chain_methods()) & set(results.methods)) > 1:

@@ -7,7 +7,7 @@ import sys
 
 CODE = """
 import sys
-import sdpg.analysis.report, sdpg.analysis.results, sdpg.analysis.scores
+import sdpg.analysis.claims, sdpg.analysis.power, sdpg.analysis.report, sdpg.analysis.results, sdpg.analysis.scores
 from sdpg.analysis.tables import TABLES
 from sdpg.figures import FIGURES
 import importlib

@@ -11,6 +11,7 @@ from sdpg.analysis.results import Results, pivot_seeds, run_parameters
 
 CONFIG = {
     "name": "tiny",
+    "family": "published",
     "seeds": [0, 1],
     "model": {"warm_start": {"seeds": [0, 1]}},
     "methods": {"grpo": {}, "opcd": {}},
@@ -29,6 +30,7 @@ def test_from_config():
     assert Results.from_config(CONFIG | {"seeds": [1, 3]}).bases == (1,)
     assert Results.from_config(CONFIG | {"model": {"pretrained": "x"}}).bases == (0,)
     assert (made.accuracy, made.pass_k, made.steps, made.lm_eval) == ("mean@4", (1,), 7, None)
+    assert made.family == "published"
 
 
 def test_metrics_of_all_runs_below_each_other(results):

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sdpg.analysis.comparisons import holm
 from sdpg.analysis.results import Results
 from sdpg.analysis.scores import best_checkpoints, lm_eval_rows, make_scores, write_scores
 from sdpg.io import sha256
@@ -103,6 +104,33 @@ def test_comparisons_are_differences_of_the_last_means(results):
     for row in comparisons.itertuples():
         assert row.difference == pytest.approx(last[row.task, row.method] - last[row.task, row.other])
         assert row.low <= row.difference <= row.high
+
+
+def test_every_metric_has_a_mean_and_an_iqm_with_intervals(results):
+    """Accuracy, pass@k and the others: one row per metric and checkpoint, and the iqm of two runs is their mean."""
+    scores, intervals, _ = make_scores(results)
+    rows = intervals.query("selection == 'step'")
+    ours = scores[~scores["metric"].str.startswith("lm_eval")]
+    assert {"mean@8", "pass@1", "pass@4", "pass@8"} <= set(rows["metric"]) == set(ours["metric"])
+    keys = ["method", "task", "metric", "step"]
+    means = ours.groupby(keys)["value"].mean()
+    assert len(rows) == len(means)
+    for row in rows.itertuples():
+        expected = pytest.approx(means[row.method, row.task, row.metric, row.step])
+        assert row.mean == expected == row.iqm
+        assert row.low <= row.mean <= row.high
+        assert row.iqm_low <= row.iqm <= row.iqm_high
+    wide = rows.query("metric == 'pass@4' and step == 4")
+    assert (wide["high"] > wide["low"]).all()
+
+
+def test_holm_is_over_the_pairs_of_one_set(full):
+    for _, rows in full.comparisons.groupby("task"):
+        assert len(rows) == 6
+        assert rows["p_holm"].tolist() == pytest.approx(holm(rows["p"].tolist()))
+        assert (rows["p_holm"] >= rows["p"]).all()
+        assert ((rows["low"] <= rows["difference"]) & (rows["difference"] <= rows["high"])).all()
+        assert ((rows["p"] < 0.05) == ((rows["low"] > 0) | (rows["high"] < 0))).all()
 
 
 def test_without_process_accuracy_the_metric_is_left_out(hand):

@@ -59,7 +59,7 @@ def test_main_numbers_are_means_over_seeds_of_scores(full):
 
 def test_main_caption_says_how(full):
     caption = build("main", full).caption
-    for words in ("mean@8", "3 seeds", "bootstrap over seeds and problems", "test set", "Bold", "not corrected"):
+    for words in ("mean@8", "3 seeds", "bootstrap over seeds and problems", "test set", "Bold", "Holm-adjusted"):
         assert words in caption
 
 
@@ -72,10 +72,10 @@ def test_bold_rule():
 
 
 def test_bold_follows_the_comparisons(results):
-    results.comparisons.assign(low=0.1, high=0.2).to_csv(results.root / "comparisons.csv", index=False)
-    fresh = replace(results)
-    cells = dict(build("main", fresh).rows)
-    assert cells["sdpg-ufkl"][0].bold != cells["grpo"][0].bold
+    for p_holm, told_apart in ((0.05, True), (0.051, False)):
+        results.comparisons.assign(p=0.001, p_holm=p_holm).to_csv(results.root / "comparisons.csv", index=False)
+        cells = dict(build("main", replace(results)).rows)
+        assert (cells["sdpg-ufkl"][0].bold != cells["grpo"][0].bold) == told_apart
     assert not any(cells[method][1].bold for method in results.methods)  # Best never is
 
 
@@ -144,8 +144,28 @@ def test_missing_intervals_are_named(results):
 
 
 def test_unknown_table():
-    with pytest.raises(ValueError, match="unknown table 'x'; choose one of main, stability, cost, lm_eval"):
+    with pytest.raises(ValueError, match="unknown table 'x'; choose one of main, stability, cost, power, lm_eval"):
         build("x", None)
+
+
+def test_power_is_against_grpo_and_says_what_it_assumes(full):
+    table = build("power", full)
+    assert [label for label, _ in table.rows] == ["sdpg-ufkl", "sdpg-urkl", "opcd"]
+    names = ["difference", "seeds for it", "for 0.02", "for 0.05"]
+    assert table.columns == [(task, name) for task in full.tasks for name in names]
+    row = full.power.query("method == 'grpo' and other == 'opcd' and task == 'chain'").set_index("target")
+    cells = dict(table.rows)["opcd"]
+    assert cells[0].text == f"{-row['difference'].iloc[0]:+.3f}".replace("-", "−")  # grpo stands second in the table
+    assert cells[1].text == str(int(row.loc["observed", "seeds_needed"]))
+    for words in ("80%", "two-sided", "one comparison", "3 seeds"):
+        assert words in table.caption
+
+
+def test_power_with_one_seed_says_so(results):
+    results.power.iloc[:0].to_csv(results.root / "power.csv", index=False)
+    table = build("power", replace(results))
+    assert table.rows == []
+    assert "the spread between two seeds" in table.caption
 
 
 def test_special_characters_survive_in_every_format(tmp_path):

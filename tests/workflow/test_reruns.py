@@ -12,6 +12,8 @@ from tests.workflow.conftest import copy_project
 
 pytestmark = pytest.mark.slow
 SMOKE = ("--config", "scale=smoke")
+REPORT = "report.html: tables, figures, configurations, machine and times on one page"
+CLAIMS = "claims.json and claims.md: a verdict for each claim of the paper"
 # what hangs on any run: the analysis of all of them
 ANALYSIS = {
     "scores.csv, with intervals and paired comparisons",
@@ -20,7 +22,10 @@ ANALYSIS = {
     "figure final_accuracy",
     "table main",
     "table lm_eval",
-    "report.html: tables, figures, configurations, machine and times on one page",
+    "power.csv: the seeds that telling two methods apart takes",
+    "table power",
+    CLAIMS,
+    REPORT,
 }
 
 
@@ -73,6 +78,12 @@ def test_editing_a_figure_redraws_that_figure(finished):
         assert finished.planned("figures", *SMOKE) == {"figure beta_schedule"}
     with finished.edited("sdpg/analysis/tables/lm_eval.py"):
         assert finished.planned("tables", "figures", *SMOKE) == {"table lm_eval"}
+
+
+@pytest.mark.parametrize("file", ["config/claims.yaml", "sdpg/analysis/claims/verdicts.py"])
+def test_editing_a_claim_or_how_it_is_decided_asks_for_the_verdicts_alone(finished, file):
+    with finished.edited(file):
+        assert finished.planned(*SMOKE) == {CLAIMS, REPORT}
 
 
 def test_editing_what_training_does_not_use_retrains_nothing(finished):

@@ -19,7 +19,19 @@ TARGETS = {"reproduce_all", "smoke", "train", "evaluate", "figures", "tables", "
 
 
 def test_the_targets_and_the_stages_are_there():
-    stages = {"data", "base_model", "train_run", "evaluate_run", "scores", "figure", "table", "report", "tune"}
+    stages = {
+        "data",
+        "base_model",
+        "train_run",
+        "evaluate_run",
+        "scores",
+        "power",
+        "claims",
+        "figure",
+        "table",
+        "report",
+        "tune",
+    }
     assert set(RULES) >= TARGETS | stages
 
 

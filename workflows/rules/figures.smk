@@ -21,6 +21,7 @@ TABLES = {
     "main": SCORES,
     "stability": [f"{RESULTS}/stability.csv"],
     "cost": [f"{RESULTS}/cost.csv"],
+    "power": rules.power.output,
     **({"lm_eval": [*SCORES, *BASE_LM_EVAL]} if LM_EVAL else {}),
 }
 FIGURE_SOURCES = sources("plot", without={f"sdpg/figures/{name}.py" for name in FIGURES})
@@ -118,6 +119,8 @@ rule tables:
 rule report:
     input:
         SCORES,
+        rules.power.output,
+        rules.claims.output,
         RECORDS,
         METRICS,
         rules.data.output.report,

@@ -8,7 +8,7 @@ from pathlib import Path
 from sdpg.analysis.results import Results
 from sdpg.analysis.tables.layout import Table, write
 
-TABLES = ("main", "stability", "cost", "lm_eval")  # module here, and name of the files
+TABLES = ("main", "stability", "cost", "power", "lm_eval")  # module here, and name of the files
 
 
 def build(name: str, results: Results) -> Table:

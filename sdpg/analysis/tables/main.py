@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from sdpg.analysis.comparisons import ALPHA
 from sdpg.analysis.intervals import interval_name
 from sdpg.analysis.results import Results
 from sdpg.analysis.tables.layout import Cell, Table, interval, number
@@ -37,7 +38,7 @@ def build(results: Results) -> Table:
 def bold_methods(last: dict[str, float], separated: set[frozenset[str]]) -> set[str]:
     """The method with the highest Last and those not separated from it; none if that is every method.
 
-    last: accuracy per method. separated: the pairs whose paired difference has an interval without 0.
+    last: accuracy per method. separated: the pairs whose paired difference is significant.
     """
     top = max(last, key=last.__getitem__)
     tied = {method for method in last if method == top or frozenset((method, top)) not in separated}
@@ -45,7 +46,7 @@ def bold_methods(last: dict[str, float], separated: set[frozenset[str]]) -> set[
 
 
 def _separated(results: Results, task: str) -> set[frozenset[str]]:
-    rows = results.comparisons.query("task == @task and metric == @results.accuracy and (low > 0 or high < 0)")
+    rows = results.comparisons.query("task == @task and metric == @results.accuracy and p_holm <= @ALPHA")
     return {frozenset(pair) for pair in zip(rows["method"], rows["other"], strict=True)}
 
 
@@ -81,7 +82,7 @@ def _caption(results: Results) -> str:
         f"Accuracy ({results.accuracy} at the evaluation temperature, fraction) of {count} seed{'s' * (count > 1)} per "
         f"method: mean and {interval_name(count)}. Last is the last checkpoint, the primary number. Best is each seed's "
         "highest checkpoint, picked on the test set itself and so biased upwards (its interval takes the choice as given). "
-        "Bold: the highest Last and every method that cannot be told from it, that is, whose paired difference on the same "
-        "problems has a 95% interval that includes 0 (not corrected for the number of comparisons); nothing is bold where "
-        "that is all of them."
+        "Bold: the highest Last and every method that cannot be told from it, that is, whose difference paired by seed and "
+        f"problem has a Holm-adjusted p-value above {ALPHA:.2g} (adjusted for all pairs of methods on the same set); nothing "
+        "is bold where that is all of them."
     )

@@ -1,0 +1,105 @@
+"""The numbers that claims are tested on, read once: evaluation scores and training curves of every seed.
+
+Shapes: S seeds, K checkpoints, P problems, T training steps.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pandas as pd
+
+from sdpg.analysis.results import Results, smoothing_window
+from sdpg.analysis.scores import TaskScores, task_scores
+from sdpg.config import nearest
+
+AXES = {
+    "tokens": "sampled_tokens",
+    "compute": "seconds",
+}  # column of metrics.jsonl that a step adds; steps count themselves
+LAST = 0.1  # share of the run that "ends at" is averaged over
+
+
+class NotRun(Exception):
+    """The results at hand cannot answer a claim; the message says why."""
+
+
+class Runs:
+    """Readers over one scale's results. They raise NotRun where a method, an evaluation set or a window is not there."""
+
+    def __init__(self, results: Results):
+        self.results = results
+        self._scores = cache(self._read_scores)
+        self._training = cache(self._read_training)
+
+    def evaluation(self, method: str, task: str, metric: str, window: list[float] | None = None) -> np.ndarray:
+        """Scores [S, P] at the last checkpoint, or averaged over the checkpoints of the window."""
+        if task not in self.results.tasks:
+            raise NotRun(f"evaluation set {task} is not part of this scale")
+        scores = self._scores(self._known(method), task)
+        name = self.results.accuracy if metric == "accuracy" else metric
+        if name not in scores.values:
+            raise ValueError(
+                f"config/claims.yaml: no metric {metric!r} in the evaluation; {nearest(name, scores.values)}"
+            )
+        x_SKP = scores.values[name]
+        if window is None:
+            return x_SKP[:, -1]
+        return x_SKP[:, self._inside(scores.steps, window, "checkpoint")].mean(axis=1)
+
+    def training(self, method: str, metric: str, window: list[float]) -> np.ndarray:
+        """Mean of a column of metrics.jsonl over the steps of the window, for each run: [S, 1]."""
+        curve_ST = self.curve(method, metric)
+        return curve_ST[:, self._inside(np.arange(1, curve_ST.shape[1] + 1), window, "step")].mean(axis=1)[:, None]
+
+    def curve(self, method: str, metric: str, smooth: bool = False) -> np.ndarray:
+        """A column of metrics.jsonl of every run: [S, T]; smoothed as in the figures on demand."""
+        frame = self._training(self._known(method))
+        if metric not in frame:
+            raise ValueError(
+                f"config/claims.yaml: no column {metric!r} in metrics.jsonl of {method}; {nearest(metric, frame)}"
+            )
+        table = frame.pivot(index="step", columns="seed", values=metric)[list(self.results.seeds)].astype(float)
+        if table.isna().any(axis=None):
+            raise NotRun(f"{method} has no values of {metric} at every step")
+        if smooth:
+            table = table.rolling(smoothing_window(len(table)), center=True, min_periods=1).mean()
+        return table.to_numpy().T
+
+    def cost(self, method: str, axis: str) -> np.ndarray:
+        """What each run has spent by the end of each step: [S, T]; steps, sampled tokens, or seconds."""
+        if axis == "steps":
+            return np.tile(
+                np.arange(1.0, len(self._training(self._known(method))) / len(self.results.seeds) + 1),
+                (len(self.results.seeds), 1),
+            )
+        return self.curve(method, AXES[axis]).cumsum(axis=1)
+
+    def published(self, figure: str, method: str, metric: str, window: list[float]) -> float:
+        """Mean of one of the paper's curves over a window. ValueError naming the nearest, if there is no such curve."""
+        curves = self.results.published_curves
+        for column, value in (("figure", figure), ("method", method), ("metric", metric)):
+            known = set(curves[column])
+            if value not in known:
+                raise ValueError(f"config/claims.yaml: no {column} {value!r} in curves.csv; {nearest(value, known)}")
+            curves = curves[curves[column] == value]
+        return float(curves[self._inside(curves["step"].to_numpy(), window, "step")]["value"].mean())
+
+    def _known(self, method: str) -> str:
+        if method not in self.results.methods:
+            raise NotRun(f"{method} is not part of this scale")
+        return method
+
+    def _inside(self, steps: np.ndarray, window: list[float], what: str) -> np.ndarray:
+        fraction = steps / steps[-1]
+        inside = (fraction > window[0] + 1e-9) & (fraction <= window[1] + 1e-9)
+        if not inside.any():
+            raise NotRun(f"no {what} between {window[0]:.4g} and {window[1]:.4g} of the run")
+        return inside
+
+    def _read_scores(self, method: str, task: str) -> TaskScores:
+        return task_scores(self.results, method, task)
+
+    def _read_training(self, method: str) -> pd.DataFrame:
+        return pd.concat([self.results.run_metrics(method, seed) for seed in self.results.seeds], ignore_index=True)

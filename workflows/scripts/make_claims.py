@@ -1,0 +1,21 @@
+"""Put the paper's claims (config/claims.yaml) to the results: results/<name>/claims.json and claims.md."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from sdpg.analysis.claims import write_claims
+from sdpg.analysis.results import Results
+from sdpg.cli import config_from, parser, run
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line: --scale NAME --set key=value; prints the verdicts."""
+    args = parser(__doc__).parse_args(argv)
+    _, table = write_claims(Results.from_config(config_from(args)))
+    print(table.read_text(encoding="utf-8"), end="")
+
+
+if __name__ == "__main__":
+    run(main)
