@@ -15,7 +15,7 @@ ALLOWED = {
     "baselines": {"baselines", "sdpg.algorithms"},
     "sdpg/rollout": {"sdpg.rollout", *LEAVES},
     "sdpg/tasks": {"sdpg.tasks", *LEAVES},
-    "sdpg/core": {"sdpg.core", "sdpg.algorithms", "sdpg.rollout.engine", *LEAVES},
+    "sdpg/core": {"sdpg.core", "sdpg.algorithms", "sdpg.rollout.engine", "sdpg.provenance", *LEAVES},
     "sdpg/evaluation": {"sdpg.evaluation", "sdpg.tasks", "sdpg.rollout", *LEAVES},
     "sdpg/analysis": {
         "sdpg.analysis",

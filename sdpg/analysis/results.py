@@ -52,7 +52,6 @@ class Results:
             steps=config["train"]["steps"],
             lm_eval=evaluation.get("lm_eval"),
             engine=evaluation.get("engine", "vllm"),
-            published=root.parent / "published",
         )
 
     @property

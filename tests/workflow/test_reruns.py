@@ -21,6 +21,7 @@ ANALYSIS = {
     "table main",
     "table lm_eval",
     "report.html: tables, figures, configurations, machine and times on one page",
+    "manifest.json: every file's hash, and what made it",
 }
 
 
@@ -124,7 +125,7 @@ def test_results_copied_into_a_fresh_clone_count_there(finished, tmp_path):
 def test_a_sweep_plans_training_and_the_choice_and_never_an_evaluation(finished):
     planned = finished.planned("reproduce-all", "--config", "scale=cpu-sweep", "seeds=[100]")
     kinds = {message.split(" ")[0] for message in planned}
-    assert kinds == {"problems", "base", "train", "score", "figure"}
+    assert kinds == {"problems", "base", "train", "score", "figure", "manifest.json:"}
     assert sum(message.startswith("train ") for message in planned) == 6 * 8
     assert "figure sensitivity" in planned
 

@@ -1,0 +1,29 @@
+"""Say which artefacts do not match results/<name>/manifest.json, or the code and config at hand; exit code 1 if any.
+
+The config at hand is the scale's file with the overrides that the results were made with, and --set on top.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from sdpg.cli import parser, results_from, run
+from sdpg.config import parse_overrides, resolve
+from sdpg.manifest import read_manifest
+from sdpg.verification import summary, verify
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line: --scale NAME --set key=value --results DIR."""
+    args = parser(__doc__, results=True).parse_args(argv)
+    root = results_from(args).root
+    manifest = read_manifest(root)
+    config = resolve(args.scale, manifest.get("overrides", {}) | parse_overrides(args.overrides))
+    found = verify(root, config)
+    print(summary(found, manifest), end="")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    run(main)
