@@ -35,6 +35,12 @@ class Results:
     lm_eval: dict[str, Any] | None = None  # the evaluation.lm_eval block, None: not run
     engine: str = "vllm"  # of the evaluation sweep
     published: Path = Path("results/published")
+    scale: str | None = None  # the config's name, None: as the folder
+
+    @property
+    def name(self) -> str:
+        """The scale's name, wherever the results lie."""
+        return self.scale or self.root.name
 
     @classmethod
     def from_config(cls, config: dict[str, Any], root: str | Path | None = None) -> Results:
@@ -52,6 +58,7 @@ class Results:
             steps=config["train"]["steps"],
             lm_eval=evaluation.get("lm_eval"),
             engine=evaluation.get("engine", "vllm"),
+            scale=config["name"],
         )
 
     @property
