@@ -22,6 +22,7 @@ ALLOWED = {
         "sdpg.evaluation.estimators",
         "sdpg.config",
         "sdpg.config_diff",
+        "sdpg.manifest",
         *LEAVES,
     },
     "sdpg/figures": {"sdpg.figures", "sdpg.analysis", "sdpg.algorithms.schedules", "sdpg.config", *LEAVES},
