@@ -9,9 +9,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fake_results import write_results  # noqa: E402
+from fake_results import write_claims, write_extras, write_problems, write_results  # noqa: E402
 
 from sdpg import figures  # noqa: E402
+from sdpg.analysis.reference import make_reference  # noqa: E402
+from sdpg.analysis.report import make_report  # noqa: E402
 from sdpg.analysis.scores import write_scores  # noqa: E402
 
 
@@ -31,3 +33,20 @@ def full(tmp_path_factory):
     for name in ("training_curves", "final_accuracy", "beta_schedule"):
         figures.make(name, made)
     return made
+
+
+@pytest.fixture(scope="session")
+def report(tmp_path_factory):
+    """(results, path of their report.html): everything that the page shows, a reference too."""
+    folder = tmp_path_factory.mktemp("report")
+    made = write_results(folder / "fake", seeds=(0, 1))
+    write_scores(made)
+    for name in ("training_curves", "final_accuracy", "beta_schedule"):
+        figures.make(name, made)
+    write_claims(made)
+    write_problems(made)
+    write_extras(made)
+    make_reference(made, folder / "reference")
+    return made, make_report(
+        made, command="snakemake reproduce-all --config scale=fake", reference=folder / "reference"
+    )

@@ -20,7 +20,7 @@ ANALYSIS = {
     "figure final_accuracy",
     "table main",
     "table lm_eval",
-    "report.html: tables, figures, configurations, machine and times on one page",
+    "report.html: verdicts, figures, tables, configurations, cost and files on one page",
     "manifest.json: every file's hash, and what made it",
 }
 

@@ -59,7 +59,7 @@ def preset_differences() -> list[tuple[str, str, Rows]]:
 
 
 def environment(infos: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """(dotted key, value) of versions, commit and hardware over all runs; where runs differ, each value and how many have it."""
+    """(dotted key, value) of versions, commit and hardware; where runs differ, each value and how many have it."""
     pairs = [dict(flatten({k: v for k, v in info.items() if k not in ("config", "algorithm")})) for info in infos]
     keys = dict.fromkeys(key for pair in pairs for key in pair)
     found = []

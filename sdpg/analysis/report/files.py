@@ -50,8 +50,7 @@ def _group(name: str) -> str:
 
 
 def _wanted(path: Path, results: Results) -> bool:
-    if path.parts[0] not in ("runs", "eval") or not re.fullmatch(
-        r"seed\d+", path.parts[2 if len(path.parts) > 2 else 0]
-    ):
+    """False for the files of a run that the config does not have: <runs or eval>/<method>/seed<n>/..."""
+    if len(path.parts) < 4 or path.parts[0] not in ("runs", "eval"):
         return True
-    return (path.parts[1], int(path.parts[2].removeprefix("seed"))) in results.runs
+    return path.parts[1:3] in {(method, f"seed{seed}") for method, seed in results.runs}

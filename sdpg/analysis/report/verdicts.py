@@ -13,7 +13,7 @@ VERDICTS = {
     "supported": ("✓", "yes"),
     "refuted": ("✗", "no"),
     "inconclusive": ("?", "open"),
-    "single run, no interval": ("1", "open"),
+    "single run, no interval": ("○", "open"),
     "not run at this scale": ("–", "none"),
 }
 WIDTH, HEIGHT = 132, 20  # of the interval's picture, CSS pixels
