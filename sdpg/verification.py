@@ -31,14 +31,13 @@ class Mismatch(NamedTuple):
     detail: str
 
 
-def verify(root: Path, config: Mapping[str, Any], *, partial: bool = False) -> list[Mismatch]:
+def verify(root: Path, config: Mapping[str, Any]) -> list[Mismatch]:
     """Compare the files below `root` with root/manifest.json, and what made them with the present code and `config`.
 
-    partial: files that are not there are left out (a committed selection). Raises ValueError without a manifest.
+    Raises ValueError without a manifest.
     """
     manifest = read_manifest(root)
-    found = [] if partial else _missing(root, manifest)
-    found += _changed(root, manifest)
+    found = _files(root, manifest)
     for name, job in manifest["jobs"].items():
         label = _label(name, manifest)
         found += [Mismatch(label, "input", detail) for detail in _inputs(job, manifest, root)]
@@ -66,14 +65,12 @@ def summary(found: list[Mismatch], manifest: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _missing(root: Path, manifest: Mapping[str, Any]) -> list[Mismatch]:
-    return [Mismatch(file, "missing", "") for file in manifest["files"] if not (root / file).is_file()]
-
-
-def _changed(root: Path, manifest: Mapping[str, Any]) -> list[Mismatch]:
+def _files(root: Path, manifest: Mapping[str, Any]) -> list[Mismatch]:
     found = []
     for file, entry in manifest["files"].items():
-        if (root / file).is_file() and (digest := sha256(root / file)) != entry["sha256"]:
+        if not (root / file).is_file():
+            found.append(Mismatch(file, "missing", ""))
+        elif (digest := sha256(root / file)) != entry["sha256"]:
             size = (root / file).stat().st_size
             detail = f"sha256 {digest[:12]}, {size} bytes; expected {entry['sha256'][:12]}, {entry['size']} bytes"
             found.append(Mismatch(file, "changed", detail))
