@@ -71,6 +71,19 @@ def results_from(args: argparse.Namespace) -> Results:
     return Results.from_config(config_from(args), args.results)
 
 
+def finished_from(args: argparse.Namespace) -> tuple[Results, dict[str, Any]]:
+    """(results, config) as `results_from`, under the overrides that the results' manifest says they were made with; --set
+    goes on top. Without a manifest, --set alone.
+    """
+    from sdpg.analysis.results import Results
+    from sdpg.manifest import NAME, read_manifest
+
+    root = results_from(args).root
+    made = read_manifest(root).get("overrides", {}) if (root / NAME).is_file() else {}
+    config = resolve(args.scale, made | parse_overrides(args.overrides))
+    return Results.from_config(config, root), config
+
+
 def snakemake_command(scale: str, overrides: Mapping[str, Any]) -> str:
     """The command that runs everything at a scale with these overrides (see `sdpg.config.from_snakemake`)."""
     words = ["snakemake", "reproduce-all", "--config", f"scale={scale}"]

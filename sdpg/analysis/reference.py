@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,10 +24,11 @@ from scipy import stats
 from sdpg.analysis.results import Results, read_csv, require
 from sdpg.analysis.scores import task_scores
 from sdpg.io import read_json, write_atomic, write_json
+from sdpg.manifest import NAME as MANIFEST
 
 FOLDER = Path("results/reference")
 LARGEST = 3_000_000  # bytes of one reference
-COPIED = ("*.csv", "claims.json", "claims.md", "manifest.json", "tables/*", "figures/*.png")  # the small outcome
+COPIED = ("*.csv", "claims.json", "claims.md", MANIFEST, "tables/*", "figures/*.png")  # the small outcome
 PROBLEMS, IDENTITY = "problems.csv", "reference.json"
 ALPHA = 0.05
 OPPOSITE = {"supported", "refuted"}
@@ -121,15 +122,18 @@ def identity(results: Results) -> dict[str, Any]:
     return {"accuracy": results.accuracy, "problems": digests}
 
 
-def make_reference(results: Results, folder: Path) -> list[Path]:
+def make_reference(results: Results, folder: Path, listed: Collection[str]) -> list[Path]:
     """Copy the small outcome of `results` to `folder`, in place of what was there -> its files.
 
-    Raises ValueError if it is larger than LARGEST; the old reference then stays.
+    listed: the manifest's files, as paths from results.root; a file left over from earlier is not among them.
+    Raises ValueError if the reference is larger than LARGEST; the old one then stays.
     """
     fresh = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     for pattern in COPIED:
         for path in sorted(results.root.glob(pattern)):
+            if path.name != MANIFEST and path.relative_to(results.root).as_posix() not in listed:
+                continue
             target = fresh / path.relative_to(results.root)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)

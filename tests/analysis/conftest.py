@@ -46,7 +46,7 @@ def report(tmp_path_factory):
     write_claims(made)
     write_problems(made)
     write_extras(made)
-    make_reference(made, folder / "reference")
+    make_reference(made, folder / "reference", ["scores.csv", "claims.json"])
     return made, make_report(
         made, command="snakemake reproduce-all --config scale=fake", reference=folder / "reference"
     )

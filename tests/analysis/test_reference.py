@@ -20,6 +20,7 @@ from sdpg.analysis.reference import compare, make_reference, unpaired_difference
 from sdpg.analysis.scores import write_scores
 
 ROOT = Path(__file__).resolve().parents[2]
+LISTED = ("scores.csv", "intervals.csv", "comparisons.csv", "claims.json", "data/eval/chain.parquet")
 OPTIONS = {"methods": ("sdpg-ufkl", "grpo"), "steps": 4, "every": 2, "problems": 24}
 
 
@@ -33,7 +34,8 @@ def both(tmp_path_factory):
         write_scores(results)
         write_problems(results)
         write_claims(results)
-    make_reference(first, folder / "reference")
+    (first.root / "left_over.csv").touch()
+    make_reference(first, folder / "reference", LISTED)
     return first, second, folder / "reference"
 
 
@@ -54,7 +56,7 @@ def test_a_reference_that_is_too_large_is_refused_and_the_old_one_stays(both, tm
     shutil.copytree(folder, tmp_path / "reference")
     monkeypatch.setattr(reference, "LARGEST", 1000)
     with pytest.raises(ValueError, match="more than 1000"):
-        make_reference(first, tmp_path / "reference")
+        make_reference(first, tmp_path / "reference", LISTED)
     assert (tmp_path / "reference" / "problems.csv").is_file()
     assert [path.name for path in tmp_path.iterdir()] == ["reference"]
 

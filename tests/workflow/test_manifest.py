@@ -134,6 +134,18 @@ def test_another_version_of_an_input_is_named(copy):
     assert all("results/published/curves.csv: was" in row for row in found[heading])
 
 
+def test_results_that_do_not_match_become_no_reference(copy):
+    path = copy.results / "scores.csv"
+    before = path.read_text()
+    path.write_text(before + "x")
+    done = copy.script("make_reference")
+    path.write_text(before)
+    assert done.returncode == 1
+    assert "scores.csv" in done.stdout
+    assert done.stdout.endswith("The reference stays as it is.\n")
+    assert not (copy.folder / "results" / "reference").exists()
+
+
 def test_without_records_or_manifest_it_says_what_to_do(tmp_path, copy):
     with pytest.raises(ValueError, match=r"no record of results/smoke/other.csv; make it with"):
         make_manifest(copy.results, ["results/smoke/other.csv"], copy.folder / "results" / ".snakemake.db", {})

@@ -1,11 +1,14 @@
-"""Compare a run with the committed reference of its scale, within sampling error; exit code 1 if any score or claim differs."""
+"""Compare a run with the committed reference of its scale, within sampling error; exit code 1 if any score or claim differs.
+
+Methods and seeds are those that the results were made with, and --set on top.
+"""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from sdpg.cli import parser, results_from, run
+from sdpg.cli import finished_from, parser, run
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -13,7 +16,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser(__doc__, results=True)
     options.add_argument("--reference", type=Path, metavar="DIR", help="default: results/reference/NAME")
     args = options.parse_args(argv)
-    results = results_from(args)
+    results, _ = finished_from(args)
 
     from sdpg.analysis.reference import FOLDER, compare
 

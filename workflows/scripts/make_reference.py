@@ -6,25 +6,22 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from sdpg.analysis.reference import FOLDER, make_reference
-from sdpg.analysis.results import Results
-from sdpg.cli import config_from, parser, run
-from sdpg.config import parse_overrides, resolve
+from sdpg.cli import finished_from, parser, run
 from sdpg.manifest import read_manifest
 from sdpg.verification import summary, verify
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Command line: --scale NAME --set key=value."""
-    args = parser(__doc__).parse_args(argv)
-    root = Path("results") / config_from(args)["name"]
-    manifest = read_manifest(root)
-    config = resolve(args.scale, manifest.get("overrides", {}) | parse_overrides(args.overrides))
-    if found := verify(root, config):
+    """Command line: --scale NAME --set key=value --results DIR."""
+    results, config = finished_from(parser(__doc__, results=True).parse_args(argv))
+    manifest = read_manifest(results.root)
+    if found := verify(results.root, config):
         print(summary(found, manifest) + "The reference stays as it is.")
         return 1
-    files = make_reference(Results.from_config(config), FOLDER / root.name)
+    folder = FOLDER / results.name
+    files = make_reference(results, folder, manifest["files"])
     size = sum(path.stat().st_size for path in files)
-    print(f"{FOLDER / root.name}: {len(files)} files, {size / 1e6:.2f} MB. Look at them, then commit them.")
+    print(f"{folder}: {len(files)} files, {size / 1e6:.2f} MB. Look at them, then commit them.")
     return 0
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from sdpg.cli import parser, results_from, run
-from sdpg.config import parse_overrides, resolve
+from sdpg.cli import finished_from, parser, run
 from sdpg.manifest import read_manifest
 from sdpg.verification import summary, verify
 
@@ -17,11 +16,9 @@ from sdpg.verification import summary, verify
 def main(argv: list[str] | None = None) -> int:
     """Command line: --scale NAME --set key=value --results DIR."""
     args = parser(__doc__, results=True).parse_args(argv)
-    root = results_from(args).root
-    manifest = read_manifest(root)
-    config = resolve(args.scale, manifest.get("overrides", {}) | parse_overrides(args.overrides))
-    found = verify(root, config)
-    print(summary(found, manifest), end="")
+    results, config = finished_from(args)
+    found = verify(results.root, config)
+    print(summary(found, read_manifest(results.root)), end="")
     return 1 if found else 0
 
 
