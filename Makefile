@@ -21,7 +21,7 @@ PEERS_STAMP := $(PEERS)/.installed-$(FLAVOUR)
 SMK_FILES := Snakefile workflows/rules
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce matrix tune smoke figures test bench peers lint format lock clean
+.PHONY: help setup reproduce verify compare reference matrix tune smoke figures test bench peers lint format lock clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -31,6 +31,15 @@ help: ## List the targets
 
 reproduce: $(STAMP) ## Set up and run everything at SCALE (default cpu)
 	$(SNAKEMAKE) reproduce-all --config scale=$(SCALE) $(ARGS)
+
+verify: $(STAMP) ## Which results of SCALE do not match their manifest, or the code and config at hand
+	@$(BIN)/python workflows/scripts/verify.py --scale $(SCALE) $(ARGS)
+
+compare: $(STAMP) ## Does this run of SCALE agree with the committed reference, within sampling error?
+	@$(BIN)/python workflows/scripts/compare.py --scale $(SCALE) $(ARGS)
+
+reference: $(STAMP) ## Make the results of SCALE the reference (to be committed), if they match their manifest
+	@$(BIN)/python workflows/scripts/make_reference.py --scale $(SCALE) $(ARGS)
 
 matrix: $(STAMP) ## Scale cpu in all four cells, two teachers x two learning rates, with SEEDS (six)
 	$(SNAKEMAKE) matrix --config "seeds=$(SEEDS)" $(ARGS)

@@ -40,11 +40,17 @@ else:
     READY = f"[{SCALE}] everything is up to date; all of it on one page: {RESULTS}/report.html"
 
 
+include: "workflows/rules/manifest.smk"
+
+
+FINISHED = [*EVERYTHING, f"{RESULTS}/manifest.json"]
+
+
 if SCALE == "smoke":
 
     rule smoke:
         input:
-            EVERYTHING,
+            FINISHED,
         message:
             READY
 
@@ -97,7 +103,7 @@ rule reproduce_all:
         "reproduce-all"
     default_target: True
     input:
-        EVERYTHING,
+        FINISHED,
     message:
         READY
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import sqlite3
+import subprocess
 from collections.abc import Collection, Iterable
 from contextlib import closing
 from functools import cache
@@ -54,6 +55,26 @@ def template_file(template: str) -> str:
 def fingerprints(files: Iterable[str]) -> list[str]:
     """["baselines/grpo.py 3f2a90c1d5e7", ...]: a file's name with the start of the SHA-256 of its content."""
     return [f"{file} {_digest(file)}" for file in files]
+
+
+def git_commit() -> str | None:
+    """The commit of the project's checkout, with -dirty behind it if files differ from it; None without git."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=10, check=False)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def literal(file: str, name: str) -> str:
+    """The text that `file` assigns to `name` at its top level; with "__doc__", the file's docstring. ValueError if none."""
+    if name == "__doc__" and (doc := ast.get_docstring(_tree(file))):
+        return doc
+    for node in _tree(file).body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
+            return str(_literal(node.value))
+    raise ValueError(f"{file} has no {name}; give it one")
 
 
 def algorithm_files() -> dict[str, str]:

@@ -41,6 +41,12 @@ class Results:
     engine: str = "vllm"  # of the evaluation sweep
     family: str = "matched"  # of experiment: matched or published
     published: Path = Path("results/published")
+    scale: str | None = None  # the config's name, None: as the folder
+
+    @property
+    def name(self) -> str:
+        """The scale's name, wherever the results lie."""
+        return self.scale or self.root.name
 
     @classmethod
     def from_config(cls, config: dict[str, Any], root: str | Path | None = None) -> Results:
@@ -59,7 +65,7 @@ class Results:
             lm_eval=evaluation.get("lm_eval"),
             engine=evaluation.get("engine", "vllm"),
             family=config["family"],
-            published=root.parent / "published",
+            scale=config["name"],
         )
 
     @property

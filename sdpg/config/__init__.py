@@ -37,11 +37,13 @@ __all__ = [
     "PRESETS",
     "SCHEMA",
     "ConfigError",
+    "analysis_config",
     "available_presets",
     "available_scales",
     "base_config",
     "base_index",
     "base_seeds",
+    "data_config",
     "evaluation_config",
     "from_snakemake",
     "method_config",
@@ -110,6 +112,23 @@ def evaluation_config(config: Mapping[str, Any]) -> dict[str, Any]:
     limits = {key: config["train"][key] for key in ("max_prompt_tokens", "max_response_tokens")}
     evaluation = {"scale": config["name"], "train": limits, "data": {"evaluation": config["data"]["evaluation"]}}
     return copy.deepcopy(evaluation | {key: config[key] for key in ("task", "evaluation")})
+
+
+def analysis_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What analysis and figures take from the config."""
+    return {
+        "methods": list(config["methods"]),
+        "seeds": config["seeds"],
+        "tasks": list(config["data"]["evaluation"]),
+        "evaluation": config["evaluation"],
+        "bases": sorted({base_index(config, seed) for seed in config["seeds"]}),
+    }
+
+
+def data_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """All that the problems depend on; `forgetting`: the task that training leaves alone, or None."""
+    forgetting = (config["evaluation"]["lm_eval"] or {}).get("forgetting")
+    return {"data": config["data"], "task": config["task"], "forgetting": forgetting}
 
 
 def parse_overrides(items: Iterable[str]) -> dict[str, Any]:

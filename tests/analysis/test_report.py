@@ -6,12 +6,21 @@ import base64
 import json
 import re
 from html.parser import HTMLParser
+from io import BytesIO
+from itertools import pairwise
+from urllib.parse import unquote
 
 import pandas as pd
 import pytest
+from fake_results import claim
+from PIL import Image
 
 from sdpg import figures
-from sdpg.analysis.report import benchmarks, context, flatten, make_report, phase_times, render
+from sdpg.analysis.report import benchmarks, context, make_report, render
+from sdpg.analysis.report.configs import environment, flatten, preset_differences
+from sdpg.analysis.report.cost import by_method, by_rule, energy, phase_times
+from sdpg.analysis.report.verdicts import VERDICTS, effect_text, picture, read_claims, verdicts
+from sdpg.io import sha256
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
 
@@ -21,7 +30,7 @@ class Page(HTMLParser):
 
     def __init__(self, text: str):
         super().__init__()
-        self.open, self.tags, self.images, self.links = [], [], [], []
+        self.open, self.tags, self.images, self.links, self.ids = [], [], [], [], []
         self.feed(text)
         assert self.open == []
 
@@ -30,6 +39,7 @@ class Page(HTMLParser):
         if tag == "img":
             self.images.append(dict(attrs))
         self.links += [value for key, value in attrs if key in ("href", "src")]
+        self.ids += [value for key, value in attrs if key == "id"]
         if tag not in VOID:
             self.open.append(tag)
 
@@ -38,34 +48,72 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def page(full):
-    root = full.root
-    (root / "benchmarks" / "train").mkdir(parents=True)
-    (root / "benchmarks" / "train" / "grpo.tsv").write_text("s\th:m:s\tmax_rss\n12.5\t0:00:12\t310.2\n")
-    (root / "model").mkdir()
-    (root / "model" / "base0.json").write_text(json.dumps({"student_accuracy": 0.25}))
-    return make_report(full).read_text(encoding="utf-8")
+def page(report):
+    return report[1].read_text(encoding="utf-8")
 
 
 def test_page_is_well_formed_and_self_contained(page):
     parsed = Page(page)
     assert "script" not in parsed.tags
-    assert all(link.startswith(("#", "data:image/png;base64,")) for link in parsed.links)
+    assert all(image["src"].startswith("data:image/png;base64,") for image in parsed.images)
+    assert not any(re.match(r"[a-z]+:|//|/", link) for link in parsed.links if not link.startswith("data:"))
     assert not re.search(r"https?://|@import|url\(", page)
     assert 'name="viewport"' in page
+    assert "default-src 'none'" in page  # a browser would refuse what else it might ask for
+    assert len(page) < 5_000_000
 
 
-def test_figures_are_embedded_with_their_captions(page, full):
+def test_every_anchor_and_every_linked_file_is_there(page, report):
+    parsed = Page(page)
+    assert len(parsed.ids) == len(set(parsed.ids))
+    for link in parsed.links:
+        if link.startswith("#"):
+            assert link[1:] in parsed.ids, link
+        elif not link.startswith("data:"):
+            assert (report[0].root / unquote(link)).exists(), link
+    assert "manifest.json" in parsed.links
+    assert "runs/grpo/seed0/checkpoints/step000040/" in parsed.links
+    assert not [link for link in parsed.links if "gone" in link]
+
+
+def test_a_reader_who_does_not_see_it_can_use_it(page):
+    parsed = Page(page)
+    assert '<html lang="en">' in page
+    assert {"header", "nav", "main", "h1"} <= set(parsed.tags)
+    assert all(image["alt"] for image in parsed.images)
+    headings = [int(tag[1]) for tag in parsed.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert headings[0] == 1
+    assert all(below - above <= 1 for above, below in pairwise(headings))
+    assert page.count("<th ") == page.count('<th scope="')
+    for verdict in ("supported", "inconclusive", "not run at this scale"):
+        assert f"{VERDICTS[verdict][0]} {verdict}<" in page  # not by colour alone
+
+
+def test_the_verdicts_come_first(page):
+    order = [
+        page.index(f'id="{name}"') for name in ("verdicts", "figures", "tables", "configuration", "cost", "reproduce")
+    ]
+    assert order == sorted(order)
+    row = page[page.index('id="claim-ends-above-grpo"') :].partition("</tr>")[0]
+    for text in ("✓ supported", "+0.080 [+0.030, +0.130]", 'href="#figure-final_accuracy"', "0.016", "Table 1"):
+        assert text in row
+    assert "needs &lt;400 steps&gt;" in page
+
+
+def test_figures_are_embedded_with_their_captions(page, report):
     images = Page(page).images
     assert len(images) == 3
     for image, name in zip(images, ("final_accuracy", "training_curves", "beta_schedule"), strict=True):
         content = base64.b64decode(image["src"].partition(",")[2])
-        same = content == (full.root / "figures" / f"{name}.png").read_bytes()
+        same = content == (report[0].root / "figures" / f"{name}.png").read_bytes()
         assert same, name  # not compared in the assertion: pytest would show two pictures' bytes, for an hour
+        with Image.open(BytesIO(content)) as picture:
+            assert picture.size == (int(image["width"]), int(image["height"]))
         assert len(image["alt"]) > 60
 
 
-def test_page_shows_tables_configs_machine_and_times(page, full):
+def test_page_shows_tables_configs_machine_cost_and_files(page, report):
+    scores = sha256(report[0].root / "scores.csv")
     for text in (
         "chain-long",
         "0123456789abcdef",
@@ -73,23 +121,91 @@ def test_page_shows_tables_configs_machine_and_times(page, full):
         "shared by all methods",
         "student_accuracy",
         "310.2",
+        "80 CPU-seconds at an assumed 5 to 15 W",
+        "These runs did not count FLOPs",
+        "paper-qwen3-4b and released-qwen3-4b",
+        "snakemake reproduce-all --config scale=fake",
+        "reproduced: 8 of 8 scores and 2 of 2 claims agree with the reference",
+        scores,
     ):
         assert text in page
-    assert page.count('<th scope="row">grpo</th>') == 5  # four tables and the times
     assert "results/published" not in page
-    assert str(full.root) not in page  # nothing of this machine's paths
+    assert str(report[0].root) not in page  # nothing of this machine's paths
 
 
-def test_values_are_escaped(full):
-    values = context(full)
+def test_what_is_not_there_is_said(results):
+    figures.make("beta_schedule", results)
+    page = make_report(results).read_text(encoding="utf-8")
+    for text in ("No verdicts: these results have no", "Time by rule is not known", "Energy is not"):
+        assert text in page
+    assert 'id="reference"' not in page
+    assert 'href="#reference"' not in page
+
+
+def test_values_are_escaped(report):
+    values = context(report[0], command="x", reference=report[0].root / "none")
     values["environment"] = [("<b>x</b>", "<script>alert(1)</script>")]
     text = render(values)
     assert "<script>" not in text
     assert "&lt;script&gt;" in text
 
 
-def test_page_is_reproducible(full, page):
-    assert make_report(full).read_text(encoding="utf-8") == page
+def test_page_is_reproducible(report, page):
+    folder = report[0].root.parent / "reference"
+    again = make_report(report[0], command="snakemake reproduce-all --config scale=fake", reference=folder)
+    assert (again.read_text(encoding="utf-8") == page) is True
+
+
+def test_an_unknown_verdict_is_refused(tmp_path):
+    assert read_claims(tmp_path) is None
+    (tmp_path / "claims.json").write_text(json.dumps([claim("x", verdict="maybe")]))
+    with pytest.raises(ValueError, match="claim x has the verdict 'maybe', expected one of supported"):
+        read_claims(tmp_path)
+
+
+def test_verdicts_by_hand():
+    found = verdicts([claim("a"), claim("b"), claim("c", verdict="refuted")], {"cost"})
+    assert found["counts"] == [("supported", "✓", "yes", 2), ("refuted", "✗", "no", 1)]
+    assert found["rows"][0]["link"] is None  # final_accuracy is not among the figures
+    assert verdicts([claim("a")], {"final_accuracy"})["rows"][0]["link"] == "final_accuracy"
+    assert verdicts(None, set()) is None
+    assert effect_text(claim("a", effect=-1234.5, low=None)) == "−1.23e+03"
+    assert effect_text(claim("a", effect=None)) == "–"
+    assert picture(claim("a", low=None)) is None
+    drawn = picture(claim("a", effect=0.0, low=-1.0, high=1.0, margin=None))
+    assert drawn["effect"] == drawn["zero"] == drawn["margin"] == 66
+    assert drawn["high"] - 66 == pytest.approx(66 - drawn["low"])
+
+
+def test_cost_by_hand():
+    jobs = [
+        {"job": "train/a", "rule": "train", "seconds": 10.0, "cpu": 8.0, "memory": 100.0},
+        {"job": "train/b", "rule": "train", "seconds": 20.0, "cpu": 12.0, "memory": 300.0},
+        {"job": "scores", "rule": "scores", "seconds": 1.0, "cpu": None, "memory": None},
+    ]
+    rules = by_rule(jobs)
+    assert rules[0] == ("train", 2, 30.0, 20.0, 300.0)
+    assert rules[-1] == ("together", 3, 31.0, 20.0, 300.0)
+    assert by_rule([]) == []
+    used = energy(jobs, gpu=False)
+    assert (used["seconds"], used["high"]) == (20.0, pytest.approx(20 * 15 / 3600))
+    assert energy(jobs, gpu=True) is None
+    frame = pd.DataFrame(
+        {"method": "grpo", "seed": [0, 0, 1], "tokens": [5, 6, 7], "seconds": 1.0, "flops": [1e9, 2e9, 5e9]}
+    )
+    assert by_method(frame) == [("grpo", 9.0, 4e9, 1.5)]
+    assert by_method(frame.drop(columns="flops")) == [("grpo", 9.0, None, 1.5)]
+
+
+def test_environments_that_differ_are_counted():
+    infos = [{"git_commit": c, "hardware": {"cores": 2}, "config": {"x": 1}} for c in ("aa", "aa", "bb")]
+    assert environment(infos) == [("git_commit", "aa (2 runs); bb (1 runs)"), ("hardware.cores", "2")]
+
+
+def test_presets_are_compared_with_the_command_lines_own_numbers():
+    (one, other, rows), _ = preset_differences()
+    assert (one, other) == ("paper-qwen3-4b", "released-qwen3-4b")
+    assert "methods.grpo" in " ".join(key for key, _, _ in rows)
 
 
 def test_phase_times_by_hand():
@@ -105,8 +221,8 @@ def test_phase_times_by_hand():
     assert values == pytest.approx([0.6, 0.4, 0.25, 1.25, 2.5])
 
 
-def test_no_benchmarks_is_fine(tmp_path):
-    assert benchmarks(tmp_path / "none") == []
+def test_no_benchmarks_is_fine(results):
+    assert benchmarks(results) == []
 
 
 def test_flatten():
@@ -122,5 +238,5 @@ def test_missing_figures_are_named(results):
 
 def test_figure_captions_come_from_the_picture(results):
     figures.make("beta_schedule", results)
-    entry = context(results)["figures"][0]
+    entry = context(results, command="x", reference=results.root / "none")["more_figures"][0]
     assert entry["caption"].startswith("Weight of the distillation term")

@@ -12,7 +12,7 @@ from tests.workflow.conftest import copy_project
 
 pytestmark = pytest.mark.slow
 SMOKE = ("--config", "scale=smoke")
-REPORT = "report.html: tables, figures, configurations, machine and times on one page"
+REPORT = "report.html: verdicts, figures, tables, configurations, cost and files on one page"
 CLAIMS = "claims.json and claims.md: a verdict for each claim of the paper"
 # what hangs on any run: the analysis of all of them
 ANALYSIS = {
@@ -26,6 +26,7 @@ ANALYSIS = {
     "table power",
     CLAIMS,
     REPORT,
+    "manifest.json: every file's hash, and what made it",
 }
 
 
@@ -135,7 +136,7 @@ def test_results_copied_into_a_fresh_clone_count_there(finished, tmp_path):
 def test_a_sweep_plans_training_and_the_choice_and_never_an_evaluation(finished):
     planned = finished.planned("reproduce-all", "--config", "scale=cpu-sweep", "seeds=[100]")
     kinds = {message.split(" ")[0] for message in planned}
-    assert kinds == {"problems", "base", "train", "score", "figure"}
+    assert kinds == {"problems", "base", "train", "score", "figure", "manifest.json:"}
     assert sum(message.startswith("train ") for message in planned) == 6 * 8
     assert "figure sensitivity" in planned
 

@@ -12,8 +12,10 @@ sys.path.insert(0, str(Path(workflow.basedir).resolve()))
 from sdpg import provenance
 from sdpg.config import (
     ConfigError,
+    analysis_config,
     base_config,
     base_index,
+    data_config,
     evaluation_config,
     from_snakemake,
     resolve,
@@ -33,14 +35,13 @@ RESULTS = f"results/{SCALE}"
 METHODS = list(CONFIG["methods"])
 SEEDS = CONFIG["seeds"]
 TASKS = list(CONFIG["data"]["evaluation"])
-BASES = sorted(
-    {base_index(CONFIG, seed) for seed in SEEDS}
-)  # numbers of the base models that the runs start from
+ANALYSIS = analysis_config(CONFIG)
+BASES = ANALYSIS["bases"]  # numbers of the base models that the runs start from
 EVALUATION_DATA = expand(f"{RESULTS}/data/eval/{{task}}.parquet", task=TASKS)
 VALIDATION_DATA = expand(
     f"{RESULTS}/data/validation/{{name}}.parquet", name=CONFIG["data"]["validation"]
 )
-FORGETTING = (CONFIG["evaluation"]["lm_eval"] or {}).get("forgetting")
+FORGETTING = data_config(CONFIG)["forgetting"]
 BUNDLED = [f"sdpg/evaluation/tasks/{FORGETTING}.{kind}" for kind in ("yaml", "jsonl")]
 FORGETTING_DATA = (  # made by the data rule, unless the task comes with the project
     [f"{RESULTS}/data/forgetting/{FORGETTING}.parquet"]
@@ -48,13 +49,6 @@ FORGETTING_DATA = (  # made by the data rule, unless the task comes with the pro
     else []
 )
 TEMPLATE = provenance.template_file(CONFIG["task"]["template"])
-ANALYSIS = {  # what analysis and figures take from the config
-    "methods": METHODS,
-    "seeds": SEEDS,
-    "tasks": TASKS,
-    "evaluation": CONFIG["evaluation"],
-    "bases": BASES,
-}
 HEAVY = CONFIG["resources"]  # of the jobs that hold a model
 LIGHT_MB = 1500  # of the jobs that read and write files
 

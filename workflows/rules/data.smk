@@ -31,7 +31,7 @@ rule data:
         gpu=0,
     params:
         *fingerprints(sources("make_data", extra=[TEMPLATE])),
-        config=fixed({**{key: CONFIG[key] for key in ("data", "task")}, "forgetting": FORGETTING}),
+        config=fixed(data_config(CONFIG)),
         run=script("make_data"),
     message:
         f"[{SCALE}] problems to train on, and to evaluate on: {', '.join(TASKS)}"

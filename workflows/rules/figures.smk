@@ -1,4 +1,6 @@
 # Figures, tables and the report: they read files only. A figure or table depends on its own module and the shared ones.
+from glob import glob
+
 from sdpg.figures import SHOWN
 
 # To add one: its module in sdpg/figures or sdpg/analysis/tables, and its line with the files that it reads.
@@ -57,6 +59,9 @@ rule figure:
     params:
         *fingerprints(FIGURE_SOURCES),
         module=module_sources("sdpg/figures", "figure", FIGURE_SOURCES),
+        caption=lambda wildcards: provenance.literal(
+            f"sdpg/figures/{wildcards.figure}.py", "CAPTION"
+        ),
         config=lambda wildcards: (
             "" if wildcards.figure.startswith("published") else stable(ANALYSIS)
         ),
@@ -94,6 +99,9 @@ rule table:
     params:
         *fingerprints(TABLE_SOURCES),
         module=module_sources("sdpg/analysis/tables", "table", TABLE_SOURCES),
+        caption=lambda wildcards: provenance.literal(
+            f"sdpg/analysis/tables/{wildcards.table}.py", "__doc__"
+        ),
         config=fixed(ANALYSIS),
         run=script("make_table"),
     message:
@@ -116,11 +124,20 @@ rule tables:
         f"[{SCALE}] every table is made"
 
 
+REFERENCE = f"results/reference/{SCALE}"
+REPORT_FILES = [  # beside its code: the page's template, and the settings whose differences it lists
+    *sorted(glob("sdpg/analysis/report/templates/*")),
+    *sorted(glob("config/presets/*.yaml") + glob("config/methods/*.yaml")),
+]
+
+
 rule report:
     input:
         SCORES,
         rules.power.output,
         rules.claims.output,
+        # With a reference, the page says whether the results agree with it.
+        sorted(glob(f"{REFERENCE}/*.*") + rules.evaluate.input if Path(REFERENCE).is_dir() else []),
         RECORDS,
         METRICS,
         rules.data.output.report,
@@ -128,7 +145,11 @@ rule report:
         rules.figures.input,
         rules.tables.input,
     output:
-        f"{RESULTS}/report.html",
+        report(
+            f"{RESULTS}/report.html",
+            caption="../report/report.rst",
+            category="Report",
+        ),
     log:
         f"{RESULTS}/logs/report.log",
     benchmark:
@@ -140,10 +161,10 @@ rule report:
         mem_mb=LIGHT_MB,
         gpu=0,
     params:
-        *fingerprints(sources("make_report", extra=["sdpg/analysis/templates/report.html"])),
+        *fingerprints(sources("make_report", extra=REPORT_FILES)),
         config=fixed(ANALYSIS),
         run=script("make_report"),
     message:
-        f"[{SCALE}] report.html: tables, figures, configurations, machine and times on one page"
+        f"[{SCALE}] report.html: verdicts, figures, tables, configurations, cost and files on one page"
     shell:
         "{params.run} 2>&1 | tee -i {log}"

@@ -7,7 +7,13 @@ rule matrix_table:
     input:
         expand("results/{cell}/{file}.csv", cell=CELLS, file=["scores", "intervals"]),
     output:
-        expand(f"{MATRIX}/matrix.{{kind}}", kind=["md", "csv", "png", "pdf"]),
+        expand(f"{MATRIX}/matrix.{{kind}}", kind=["md", "csv", "pdf"]),
+        report(
+            f"{MATRIX}/matrix.png",
+            caption="../report/picture.rst",
+            category="Figures",
+            labels={"figure": "matrix"},
+        ),
     log:
         f"{MATRIX}/logs/matrix.log",
     benchmark:
@@ -23,6 +29,7 @@ rule matrix_table:
         config=fixed(ANALYSIS),
         run=script("make_matrix"),
         cells=CELLS,
+        caption=lambda wildcards: provenance.literal("sdpg/figures/matrix.py", "CAPTION"),
     message:
         "[matrix] last checkpoints of every method in every cell"
     shell:

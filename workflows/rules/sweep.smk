@@ -29,7 +29,14 @@ rule sensitivity:
     input:
         rules.tune.output.evidence,
     output:
-        expand(f"{RESULTS}/figures/sensitivity.{{kind}}", kind=["pdf", "png", "csv"]),
+        pdf=f"{RESULTS}/figures/sensitivity.pdf",
+        png=report(
+            f"{RESULTS}/figures/sensitivity.png",
+            caption="../report/picture.rst",
+            category="Figures",
+            labels={"figure": "sensitivity"},
+        ),
+        csv=f"{RESULTS}/figures/sensitivity.csv",
     log:
         f"{RESULTS}/logs/figures/sensitivity.log",
     benchmark:
@@ -43,6 +50,7 @@ rule sensitivity:
     params:
         *fingerprints([*sources("plot"), "sdpg/figures/sensitivity.py"]),
         config=pick("sweep"),
+        caption=lambda wildcards: provenance.literal("sdpg/figures/sensitivity.py", "CAPTION"),
         run=script("plot"),
     message:
         f"[{SCALE}] figure sensitivity"

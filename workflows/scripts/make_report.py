@@ -1,4 +1,4 @@
-"""Write results/<name>/report.html, one self-contained page: tables, figures, configurations, environment and times."""
+"""Write results/<name>/report.html, one self-contained page: verdicts, figures, tables, configurations, cost and files."""
 
 import sys
 from pathlib import Path
@@ -6,14 +6,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from sdpg.analysis.report import make_report
-from sdpg.analysis.results import Results
-from sdpg.cli import config_from, parser, run
+from sdpg.cli import parser, results_from, run, snakemake_command
+from sdpg.config import parse_overrides
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Command line: --scale NAME --set key=value."""
-    args = parser(__doc__).parse_args(argv)
-    make_report(Results.from_config(config_from(args)))
+    """Command line: --scale NAME --set key=value --results DIR."""
+    args = parser(__doc__, results=True).parse_args(argv)
+    make_report(results_from(args), command=snakemake_command(args.scale, parse_overrides(args.overrides)))
 
 
 if __name__ == "__main__":

@@ -5,15 +5,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from sdpg.analysis.results import Results
 from sdpg.analysis.scores import write_scores
-from sdpg.cli import config_from, parser, run
+from sdpg.cli import parser, results_from, run
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Command line: --scale NAME --set key=value."""
-    args = parser(__doc__).parse_args(argv)
-    write_scores(Results.from_config(config_from(args)))
+    """Command line: --scale NAME --set key=value --results DIR."""
+    args = parser(__doc__, results=True).parse_args(argv)
+    write_scores(results_from(args))
 
 
 if __name__ == "__main__":

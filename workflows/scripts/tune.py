@@ -10,14 +10,15 @@ from sdpg.cli import config_from, parser, run
 
 def main() -> None:
     """Parse the command line, choose, and say what was chosen."""
-    config = config_from(parser(__doc__).parse_args())
+    args = parser(__doc__, results=True).parse_args()
+    config = config_from(args)
     if config["sweep"] is None:
         raise ValueError(f"scale {config['name']!r} has no block `sweep`; one that has: cpu-sweep")
 
     from sdpg.analysis.results import Results
     from sdpg.analysis.tuning import write_tuning
 
-    results = Results.from_config(config)
+    results = Results.from_config(config, args.results)
     paths = write_tuning(results, config["sweep"], results.root / "sweep")
     print(paths[0].read_text(encoding="utf-8"), end="")
 

@@ -1,0 +1,34 @@
+"""What is committed under results/reference: small, whole, and the files that its manifest speaks of."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from sdpg.analysis.reference import IDENTITY, LARGEST, PROBLEMS
+from sdpg.io import read_json, sha256
+from sdpg.manifest import read_manifest
+
+FOLDERS = sorted(path.parent for path in (Path(__file__).parents[1] / "results" / "reference").glob("*/manifest.json"))
+
+
+@pytest.mark.skipif(not FOLDERS, reason="no reference is committed")
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
+def test_a_committed_reference_is_small_and_matches_its_manifest(folder):
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    assert sum(path.stat().st_size for path in files.values()) <= LARGEST
+    assert not [name for name in files if name.endswith((".parquet", ".safetensors"))]
+    manifest = read_manifest(folder)
+    own = {"manifest.json", PROBLEMS, IDENTITY}
+    assert own < set(files)
+    for name, path in files.items():
+        assert name in own or sha256(path) == manifest["files"][name]["sha256"], name
+    problems = pd.read_csv(folder / PROBLEMS)
+    names = [column for column in problems if column.startswith("seed")]
+    means = problems.groupby(["method", "task", "step"])[names].mean().stack().rename("mean").reset_index()
+    means["seed"] = means.pop("level_3").str.removeprefix("seed").astype(int)
+    scores = pd.read_csv(folder / "scores.csv")
+    scores = scores[scores["metric"] == read_json(folder / IDENTITY)["accuracy"]]
+    both = means.merge(scores, on=["method", "task", "step", "seed"])
+    assert len(both) == len(means) > 0
+    assert (both["mean"] - both["value"]).abs().max() < 1e-6
