@@ -71,7 +71,12 @@ class Divergence:
         """Whether `value_and_slope` knows it."""
         return self.top_k is None
 
-    def value_and_slope(self, p: Tensor, logp: Tensor, q: Tensor, logq: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    @property
+    def uses_q(self) -> bool:
+        """Whether `value_and_slope` reads q beside log q."""
+        return self.kind != "reverse_kl"
+
+    def value_and_slope(self, p: Tensor, logp: Tensor, q: Tensor | None, logq: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The divergence and its derivative without autograd, from (..., V) each at the divergence's own temperature.
 
         -> value (...), w (..., V), s (...): d value / d logits = (w - s p) / temperature with s = sum w. An entry f(log p)

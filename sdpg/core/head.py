@@ -103,6 +103,8 @@ def token_signals(
     kernel="triton" where Triton's cannot be used.
     """
     task = _Task(targets, temperature, divergence, teacher_hidden, teacher_head, chunk_elements, kernel)
+    if not torch.is_grad_enabled():
+        return _sweep(hidden, head, task)[0]
     return TokenSignals(*_TwoPass.apply(hidden, head.weight, head.bias, head.softcap, task))
 
 
@@ -153,11 +155,9 @@ class _Task:
 
     def of_rows(self, index: Tensor | slice, distil: bool) -> _Task:
         """The task of some of its tokens, with the teacher only if `distil`."""
-        teacher = (
-            {"teacher_hidden": self.teacher_hidden[index]}
-            if distil
-            else dict.fromkeys(("teacher_hidden", "teacher_head", "divergence"))
-        )
+        teacher = dict.fromkeys(("teacher_hidden", "teacher_head", "divergence"))
+        if distil:
+            teacher = {"teacher_hidden": self.teacher_hidden[index]}
         return replace(self, targets=self.targets[index], **teacher)
 
     def reading(self, head: Head) -> Reading:

@@ -50,6 +50,11 @@ def probabilities(u: Tensor) -> tuple[Tensor, Tensor]:
     return p, logp.clamp_(min=LEAST)
 
 
+def log_probabilities(u: Tensor) -> Tensor:
+    """The second of `probabilities`."""
+    return torch.log_softmax(u, -1).clamp_(min=LEAST)
+
+
 def closed_form(z: Tensor, z_teacher: Tensor | None, y: Tensor, how: Reading, differentiable: bool):
     """No graph over the vocabulary: the softmax's Jacobian is written out (see the module's docstring).
 
@@ -59,10 +64,11 @@ def closed_form(z: Tensor, z_teacher: Tensor | None, y: Tensor, how: Reading, di
     entropy = -(p * logp).sum(-1)
     div = logq_y = distilled = None
     if z_teacher is not None:
-        q, logq = probabilities(scaled(z_teacher, how.teacher_softcap, how.temperature))
+        v, d = scaled(z_teacher, how.teacher_softcap, how.temperature), how.divergence
+        q, logq = probabilities(v) if d is not None and d.uses_q else (None, log_probabilities(v))
         logq_y = _at(logq, y)
-        if how.divergence is not None:
-            div, *distilled = _divergence(how.divergence, p, logp, q, logq)
+        if d is not None:
+            div, *distilled = _divergence(d, p, logp, q, logq)
 
     def gradient(c: Coefficients, rows: Rows) -> Tensor:
         c_logp, c_entropy, c_div = (
@@ -97,7 +103,7 @@ def by_autograd(z: Tensor, z_teacher: Tensor | None, y: Tensor, how: Reading, di
     """For divergences without a closed slope (top_k, tail): the same through a graph over the chunk's logits."""
     logq = None
     if z_teacher is not None:
-        _, logq = probabilities(scaled(z_teacher, how.teacher_softcap, how.temperature))
+        logq = log_probabilities(scaled(z_teacher, how.teacher_softcap, how.temperature))
     with torch.set_grad_enabled(differentiable):
         z = z.detach().requires_grad_(differentiable)
         logp = torch.log_softmax(scaled(z, how.softcap, how.temperature), -1).clamp(min=LEAST)
@@ -106,9 +112,9 @@ def by_autograd(z: Tensor, z_teacher: Tensor | None, y: Tensor, how: Reading, di
         signals = [_at(logp, y), entropy, div]
 
     def gradient(c: Coefficients, rows: Rows) -> Tensor:
-        with torch.enable_grad():
-            with_c = [(x[rows], k) for x, k in zip(signals, c, strict=True) if k is not None]
-        (g,) = torch.autograd.grad([x for x, _ in with_c], z, [k for _, k in with_c])
+        given = [(x, k) for x, k in zip(signals, c, strict=True) if k is not None]
+        upstream = [k if isinstance(rows, slice) else k.new_zeros(len(y)).index_put_((rows,), k) for _, k in given]
+        (g,) = torch.autograd.grad([x for x, _ in given], z, upstream)
         return g[rows]
 
     detached = [x if x is None else x.detach() for x in signals]
