@@ -1,6 +1,6 @@
 """The implementations that benchmarks/head.py compares, and the worker that times and weighs them.
 
-    python benchmarks/heads.py --peers no|yes --dtype float32 --hidden 576 --threads 1   (asked over stdin)
+    python benchmarks/heads.py --dtype float32 --hidden 576 --threads 1   (asked over stdin)
 
 All compute the log-prob of the target, the entropy where they have it, and the exact reverse KL to a teacher's head, forward
 and backward, for the loss sum_t g_logp log p(y_t) + g_div KL(p_t || q_t), with g_logp = -1/M and g_div = 1/M.
@@ -10,8 +10,8 @@ and backward, for the loss sum_t g_logp log p(y_t) + g_div KL(p_t || q_t), with 
 - released: as the authors' released code describes it: log-probs of student and teacher and the KL each over all tokens,
   beside an entropy of its own, softmax and KL in the compute precision, the KL clamped at 20 per token
 - liger-triton: `LigerFusedLinearJSD`, Triton kernels, the divergence alone, and only where there is CUDA
-- liger-chunked, liger-eager: `liger_kernel.chunked_loss.LigerFusedLinearJSDLoss`, torch with `torch.compile` (its default)
-  and without; cross-entropy and divergence, averaged over the tokens; no entropy
+- liger-chunked: `liger_kernel.chunked_loss.LigerFusedLinearJSDLoss`, torch under `torch.compile` in chunks of 1,024 tokens, as
+  it comes; cross-entropy and divergence, averaged over the tokens; no entropy
 """
 
 import argparse
@@ -26,7 +26,7 @@ from benchmarks.workers import Channel
 
 OURS, BASE = "chunked", "materialising"
 PLAIN = ("chunked", "checkpointed", "materialising", "released")
-LIGER = ("liger-triton", "liger-chunked", "liger-eager")
+LIGER = ("liger-triton", "liger-chunked")
 DIVERGENCE_ONLY = ("liger-triton",)  # no log-prob among their outputs
 SAMPLED = 16  # rows of each gradient, and columns, that are compared
 
@@ -94,8 +94,7 @@ def liger(name: str):
     else:
         from liger_kernel.chunked_loss import LigerFusedLinearJSDLoss
 
-        compiled = name == "liger-chunked"
-        layer = LigerFusedLinearJSDLoss(weight_hard_loss=1.0, weight_soft_loss=1.0, beta=1.0, compiled=compiled)
+        layer = LigerFusedLinearJSDLoss(weight_hard_loss=1.0, weight_soft_loss=1.0, beta=1.0)
 
     def call(hidden, head, targets, teacher, g_logp, g_div):
         layer(hidden, head.weight, teacher, head.weight.detach(), targets).backward()

@@ -90,19 +90,10 @@ class FixedEngine:
             self.real.close()
 
 
-def build_trainer(model_dir: Path, batch: FixedBatch, method: str, precision: str, work: Path, engine=None, **train):
-    """The Trainer of a method on the fixed batch; train: keys of the config's block `train` to set."""
-    from transformers import AutoTokenizer
-
-    import baselines
-    from sdpg.config import resolve
-    from sdpg.core.collector import Collector
-    from sdpg.core.train_config import TrainConfig
-    from sdpg.core.trainer import Trainer
-    from sdpg.types import Problem
-
+def train_settings(batch: FixedBatch) -> dict:
+    """The config's block `train` for one update on the whole batch, at learning rate 0 and TRL's reduction."""
     longest = batch.longest()
-    settings = {
+    return {
         "steps": STEPS,
         "checkpoint_every": STEPS,
         "prompts_per_step": len(batch.prompts),
@@ -115,9 +106,21 @@ def build_trainer(model_dir: Path, batch: FixedBatch, method: str, precision: st
         "clip_grad_norm": 1.0,
         "reduction": "sequence",
         "micro_batch_tokens": batch.micro_batch_tokens,
-        "precision": precision,
     }
-    config = TrainConfig(**resolve("cpu", {})["train"] | settings | train)
+
+
+def build_trainer(model_dir: Path, batch: FixedBatch, method: str, precision: str, work: Path, engine=None, **train):
+    """The Trainer of a method on the fixed batch; train: keys of the config's block `train` to set."""
+    from transformers import AutoTokenizer
+
+    import baselines
+    from sdpg.config import resolve
+    from sdpg.core.collector import Collector
+    from sdpg.core.train_config import TrainConfig
+    from sdpg.core.trainer import Trainer
+    from sdpg.types import Problem
+
+    config = TrainConfig(**resolve("cpu", {})["train"] | train_settings(batch) | {"precision": precision} | train)
     problems = [Problem(str(i), "", "", "", "fixed") for i in range(len(batch.prompts))]
     engine = engine or FixedEngine(batch)
 

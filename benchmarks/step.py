@@ -39,6 +39,7 @@ TOLERANCE = {
 }  # relative difference of gradient norms; TRL adds 1e-4 to a standard deviation, we 1e-6
 PEER = {"grpo": "GRPOTrainer", "sdpo": "SDPOTrainer"}
 DIVISIONS = (1, 4)  # TRL's micro-batches: the whole batch, or a quarter of it
+LENGTHS = {"tiny": ("mixed", "equal")}
 MARGIN = 2  # first steps of a process that do not count
 
 
@@ -218,7 +219,7 @@ def parse(argv=None):
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--models", nargs="+", choices=NAMES, default=list(CPU_MODELS))
     p.add_argument("--methods", nargs="+", choices=PEER, default=list(PEER))
-    p.add_argument("--lengths", nargs="+", choices=("mixed", "equal"), default=["mixed", "equal"])
+    p.add_argument("--lengths", nargs="+", choices=("mixed", "equal"), help="default: both for tiny, else mixed")
     p.add_argument("--divisions", nargs="+", type=int, default=DIVISIONS, help="micro-batches tried for TRL (1 4)")
     p.add_argument("--repeats", type=int, default=5)
     p.add_argument(
@@ -238,7 +239,7 @@ def main() -> None:
     cases = []
     for model in args.models:
         for method in args.methods:
-            for lengths in args.lengths:
+            for lengths in args.lengths or LENGTHS.get(model, ("mixed",)):
                 cases.append(measure_case(model, method, lengths, args))
                 print(model, method, lengths, cases[-1]["speed_ratio"], flush=True)
     setting = {"repeats": args.repeats, "checkpointing": args.checkpointing, "one_at_a_time": args.one_at_a_time}

@@ -84,7 +84,7 @@ def test_what_cannot_run_is_said_in_its_row_and_has_no_headline():
 
 def test_ligers_fastest_row_stands_for_it():
     ran = {"ms": 1.0, "gradient_difference": 0.0, "memory_mb": 1.0}
-    rows = {"liger-chunked": ran | {"ours_over_this": 2.0}, "liger-eager": ran | {"ours_over_this": 0.7}}
+    rows = {"liger-chunked": ran | {"ours_over_this": 2.0}, "liger-triton": ran | {"ours_over_this": 0.7}}
     (row,) = (r for r in head.headlines(head_report(**rows)) if r["name"] == "head_time_vs_liger")
     assert row["value"] == 2.0
     assert row["shape"].endswith("liger-chunked")
