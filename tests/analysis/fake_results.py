@@ -78,6 +78,8 @@ def write_run(folder: Path, method: str, seed: int, steps: int, end: float, rng,
         "algorithm": filled,
         "versions": {"python": "3.11.7", "torch": "2.13.0"},
         "git_commit": "0123456789abcdef",
+        "code": [f"sdpg/core/trainer.py {seed:012x}"],
+        "inputs": {"train.parquet": f"{seed:064x}"},
         "hardware": {"cores": 2, "gpu": None},
     }
     folder.mkdir(parents=True, exist_ok=True)

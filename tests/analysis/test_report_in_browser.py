@@ -22,6 +22,9 @@ FILES = "[...document.links].map(a => a.href).filter(h => !h.includes('#'))"
 # Boxes that stick out of the page, those inside a box that scrolls by itself left out.
 OUTSIDE = """[...document.querySelectorAll('body *')].filter(e => !e.closest('.scroll, pre, .skip, thead')
     && e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"""
+# Text that is squeezed into a column of a few letters, one below the other.
+SQUEEZED = """[...document.querySelectorAll('th, td')].filter(e => e.innerText.trim().length > 3
+    && e.getBoundingClientRect().width < 40).map(e => e.innerText)"""
 UNREACHABLE = (
     "[...document.querySelectorAll('.scroll, pre')].filter(e => e.scrollWidth > e.clientWidth && e.tabIndex < 0).length"
 )
@@ -47,6 +50,7 @@ def test_it_renders_at_the_width_of_a_phone_and_of_a_screen(browser, page, width
     assert browser.evaluate("innerWidth") == width
     assert browser.evaluate("document.documentElement.scrollWidth") <= width
     assert browser.evaluate(OUTSIDE) == []
+    assert browser.evaluate(SQUEEZED) == []
     assert browser.evaluate(UNREACHABLE) == 0
     assert "Verdicts" in browser.evaluate("document.body.innerText")
     assert browser.evaluate("document.getElementById('verdicts').offsetTop") < 900  # seen without scrolling far

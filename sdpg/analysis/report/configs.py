@@ -16,6 +16,7 @@ from sdpg.io import read_json
 
 LONGEST = 200  # characters of a list that the page shows
 PRESETS = (("paper-qwen3-4b", "released-qwen3-4b"), ("paper-qwen3-1.7b", "released-qwen3-1.7b"))
+MACHINE = ("git_commit", "hardware", "versions")  # of run.json; the hashes of code and inputs stand in the manifest
 Rows = list[tuple[str, str, str]]
 
 
@@ -60,7 +61,7 @@ def preset_differences() -> list[tuple[str, str, Rows]]:
 
 def environment(infos: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """(dotted key, value) of versions, commit and hardware; where runs differ, each value and how many have it."""
-    pairs = [dict(flatten({k: v for k, v in info.items() if k not in ("config", "algorithm")})) for info in infos]
+    pairs = [dict(flatten({name: info[name] for name in MACHINE if name in info})) for info in infos]
     keys = dict.fromkeys(key for pair in pairs for key in pair)
     found = []
     for key in keys:
