@@ -2,7 +2,7 @@
 
 The seeds of two methods are pairs: run s of either starts from the same base model and reads the same data in the same order.
 Shapes: S seeds, P problems; x_SP[s, p] is the score of problem p under the run of seed s. Why not the bootstrap of
-`intervals.py`: docs/adr/0008-paired-t-for-differences.md.
+`intervals.py`: docs/adr/0010-paired-t-for-differences.md.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from sdpg.analysis.comparisons import holm
 from sdpg.analysis.results import Results, read_csv, require
 from sdpg.analysis.scores import task_scores
 from sdpg.io import read_json, write_atomic, write_json
@@ -161,7 +162,7 @@ def compare(results: Results, folder: Path) -> Agreement:
     differences += _claims(results, folder, notes)
     if not differences:
         raise ValueError(f"{results.root} and {folder} have no score in common; are they of the same scale?")
-    adjusted = _holm([difference.p for *_, difference, _ in differences])
+    adjusted = holm([difference.p for *_, difference, _ in differences])
     rows = [
         (*names, difference.value, *difference.interval(), difference.p, p, p > ALPHA and not opposite)
         for (*names, difference, opposite), p in zip(differences, adjusted, strict=True)
@@ -220,12 +221,3 @@ def _claims(results: Results, folder: Path, notes: list[str]) -> list[tuple]:
         opposite = {a["verdict"], b["verdict"]} == OPPOSITE
         found.append(("claim", name, "", a["effect"], b["effect"], difference, opposite))
     return found
-
-
-def _holm(p: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values (1979), in the order given."""
-    order = np.argsort(p, kind="stable")
-    stepped = np.asarray(p, dtype=float)[order] * np.arange(len(p), 0, -1)
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(stepped))
-    return adjusted.tolist()

@@ -166,7 +166,7 @@ def test_a_length_is_compared_as_a_ratio_of_geometric_means(full):
 
 def test_time_to_a_level_by_hand(tmp_path):
     """The first method rises at step 8 of 80, the other at 72. The mean of five steps around each gets there two steps later:
-    10 against 74 steps, and as much time; step k samples 1000 + k tokens."""
+    10 against 74 steps, and as many FLOPs; step k samples 1000 + k tokens."""
     results = write_claim_results(tmp_path / "made", of("2c-steps"), "supported")
     tokens = [k * 1000 + k * (k + 1) / 2 for k in (10, 74)]
     expected = {"2c-steps": 10 / 74, "2c-tokens": tokens[0] / tokens[1], "2c-compute": 10 / 74}

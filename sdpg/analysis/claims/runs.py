@@ -16,7 +16,7 @@ from sdpg.config import nearest
 
 AXES = {
     "tokens": "sampled_tokens",
-    "compute": "seconds",
+    "compute": "flops",
 }  # column of metrics.jsonl that a step adds; steps count themselves
 LAST = 0.1  # share of the run that "ends at" is averaged over
 
@@ -68,12 +68,14 @@ class Runs:
         return table.to_numpy().T
 
     def cost(self, method: str, axis: str) -> np.ndarray:
-        """What each run has spent by the end of each step: [S, T]; steps, sampled tokens, or seconds."""
+        """What each run has spent by the end of each step: [S, T]; steps, sampled tokens, or FLOPs."""
         if axis == "steps":
             return np.tile(
                 np.arange(1.0, len(self._training(self._known(method))) / len(self.results.seeds) + 1),
                 (len(self.results.seeds), 1),
             )
+        if AXES[axis] not in self._training(self._known(method)):
+            raise NotRun(f"these runs did not record {AXES[axis]}")
         return self.curve(method, AXES[axis]).cumsum(axis=1)
 
     def published(self, figure: str, method: str, metric: str, window: list[float]) -> float:
