@@ -330,6 +330,11 @@ def test_a_phases_limit_is_the_larger_of_compute_and_memory():
     flops = sum(work[p].flops for p in ("reference", "teacher", "train"))
     assert result["mfu"] == pytest.approx(flops / 0.6 / peak["flops_per_second"], abs=1e-4)
     assert result["rest_ms"] == pytest.approx(200)
+    entry = {"model": "m", "precision": "fp32", "responses": 1, "response_tokens": 5, "peak": peak}
+    report = {"setting": {"repeats": 3}, **MACHINE, "models": [entry | {"methods": {"sdpg": result}}]}
+    assert "beats its limit" not in limits.table(report)
+    result["phases"]["train"]["time_over_limit"] = 0.9
+    assert "beats its limit" in limits.table(report)
 
 
 def test_work_of_a_method_on_the_batch():
