@@ -45,7 +45,10 @@ def test_scores_a_figure_a_table_and_the_report_of_a_copied_folder(tmp_path):
         ["make_scores"],
         ["plot", "final_accuracy"],
         ["plot", "published_curves"],
-        ["make_table", "main"],
+        ["make_power"],
+        *(["summarise", name] for name in ("stability", "cost")),
+        ["make_claims"],
+        *(["make_table", name] for name in ("main", "stability", "cost", "power")),
         ["make_report"],
     ):
         done = script(name, *arguments, *options)

@@ -6,14 +6,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from sdpg.analysis.claims import write_claims
-from sdpg.analysis.results import Results
-from sdpg.cli import config_from, parser, run
+from sdpg.cli import parser, results_from, run
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Command line: --scale NAME --set key=value; prints the verdicts."""
-    args = parser(__doc__).parse_args(argv)
-    _, table = write_claims(Results.from_config(config_from(args)))
+    """Command line: --scale NAME --set key=value --results DIR; prints the verdicts."""
+    args = parser(__doc__, results=True).parse_args(argv)
+    _, table = write_claims(results_from(args))
     print(table.read_text(encoding="utf-8"), end="")
 
 

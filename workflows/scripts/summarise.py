@@ -5,17 +5,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from sdpg.analysis.results import Results
 from sdpg.analysis.summaries import SUMMARIES, make
-from sdpg.cli import config_from, parser, run
+from sdpg.cli import parser, results_from, run
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Command line: SUMMARY --scale NAME --set key=value."""
-    options = parser(__doc__)
+    """Command line: SUMMARY --scale NAME --set key=value --results DIR."""
+    options = parser(__doc__, results=True)
     options.add_argument("summary", choices=SUMMARIES)
     args = options.parse_args(argv)
-    make(args.summary, Results.from_config(config_from(args)))
+    make(args.summary, results_from(args))
 
 
 if __name__ == "__main__":
