@@ -187,8 +187,9 @@ def headlines(report: dict) -> list[dict]:
         values = {}
         if "ms" in parts[BASE]:
             values["head_time_vs_materialising"] = (parts[BASE]["ours_over_this"], shape)
-            if own := parts[OURS].get("memory_mb"):
-                ratio = round(own / parts[BASE]["memory_mb"], 4)
+            own, theirs = (parts[name].get("memory_mb") for name in (OURS, BASE))
+            if own and theirs:  # what is too small for the system to notice has no ratio
+                ratio = round(own / theirs, 4)
                 values["head_memory_vs_materialising"] = (ratio, shape)
         ran = {name: parts[name]["ours_over_this"] for name in LIGER if "ms" in parts.get(name, {})}
         if ran:
