@@ -29,6 +29,11 @@ class Tokens:
     targets: Tensor  # (M,)
     shape: tuple[int, int]  # (B, T)
 
+    @property
+    def mask(self) -> Tensor:
+        """(B, T): 1 on response tokens."""
+        return self.scatter(torch.ones(self.row.shape, device=self.row.device))
+
     def scatter(self, values: Tensor, where: Tensor | None = None) -> Tensor:
         """(M,) values, or those of the tokens that the mask `where` (M,) selects -> (B, T), 0 elsewhere."""
         row, t = (self.row, self.t) if where is None else (self.row[where], self.t[where])

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from sdpg.algorithms.anchors import k3
 from sdpg.algorithms.base import Signals
-from sdpg.core.batch import Sample
 from sdpg.core.collector import Batch
 
 PHASES = ("rollout", "verify", "reference", "teacher", "train", "optimizer", "sync", "validation", "checkpoint")
@@ -49,13 +48,12 @@ def add_signals(sums: dict, s: Signals) -> None:
 
 
 @torch.no_grad()
-def add_logprob_gap(sums: dict, logp: Tensor, samples: Sequence[Sample]) -> None:
-    """Add |trainer's log-prob - engine's log-prob| of the sampled tokens: logp (B, T) of the policy that sampled them."""
-    for line, sample in zip(logp.cpu(), samples, strict=True):
-        gap = (line[: len(sample.rollout.ids)] - torch.tensor(sample.rollout.logprobs)).abs()
-        sums["gap"] += gap.sum().item()
-        sums["gap_tokens"] += len(gap)
-        sums["gap_max"] = max(sums["gap_max"], gap.max().item())
+def add_logprob_gap(sums: dict, logp: Tensor, logp_rollout: Tensor, mask: Tensor) -> None:
+    """Add |log-prob - the engine's| of the sampled tokens: (B, T) each, logp of the policy that sampled them."""
+    gap = (logp - logp_rollout).abs() * mask
+    sums["gap"] += gap.sum().item()
+    sums["gap_tokens"] += mask.sum().item()
+    sums["gap_max"] = max(sums["gap_max"], gap.max().item())
 
 
 def add_up(parts: Sequence[dict]) -> dict[str, float]:

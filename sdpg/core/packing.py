@@ -9,7 +9,7 @@ Names: B responses, U different prompts, S packed tokens, M response tokens, H h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,6 +23,7 @@ from transformers.masking_utils import sdpa_mask
 from sdpg.core.flops import Work
 
 ATTENTION = "sdpg_packed"  # its name among transformers' attention functions
+SHORTEST = 2 / 3  # of the longest segment of a block: the rest of a row is padding in the block's attention
 
 Ids = Sequence[int]
 
@@ -83,23 +84,24 @@ class Packed:
         unique: dict[tuple[int, ...], int] = {}
         owner = np.array([unique.setdefault(tuple(p), len(unique)) for p in prompts])
         P, T = _lengths(prompts), _lengths(inputs)
-        if len(unique) == len(prompts):
-            segments = [[*p, *t] for p, t in zip(prompts, inputs, strict=True)]
-            lengths = P + T
-            start = _starts(lengths)
-            position, blocks = _counting(lengths), [Block(start, lengths)]
-            before = np.repeat(start + P - 1, T + 1) + _counting(T + 1)
-        else:
-            segments = [*unique, *inputs]
-            head = _lengths(list(unique))
-            start = _starts(np.concatenate([head, T]))
-            seen, own = start[owner], start[len(head) :]
-            position = np.concatenate([_counting(head), np.repeat(P, T) + _counting(T)])
-            blocks = [Block(start[: len(head)], head)]
-            if (asks := T > 0).any():
-                blocks.append(Block(own[asks], T[asks], seen[asks], P[asks]))
-            first = _counting(T + 1) == 0  # a response's first token is predicted by the end of its prompt
-            before = np.where(first, np.repeat(seen + P - 1, T + 1), np.repeat(own - 1, T + 1) + _counting(T + 1))
+        shared = len(unique) < len(prompts)
+        heads = list(unique) if shared else []
+        tails = inputs if shared else [[*p, *t] for p, t in zip(prompts, inputs, strict=True)]
+        length, seen = _lengths(tails), P if shared else np.zeros_like(P)
+        order = np.argsort(-length, kind="stable")  # of the tails in the sequence
+        head = _lengths(heads)
+        start = _starts(np.concatenate([head, length[order]]))
+        own = np.empty_like(length)
+        own[order] = start[len(head) :]
+        prompt = start[owner] if shared else own  # where each response's prompt starts
+        blocks = [Block(start[: len(head)], head)] if shared else []
+        sees = lambda i: (prompt[i], seen[i]) if shared else ()  # noqa: E731
+        blocks += [Block(own[i], length[i], *sees(i)) for i in _alike(length, order)]
+        first = _counting(T + 1) == 0  # a response's first token is predicted by the end of its prompt
+        last = np.repeat(own + length - T - 1, T + 1)  # one before the response's own first token
+        before = np.where(first, np.repeat(prompt + P - 1, T + 1), last + _counting(T + 1))
+        position = np.concatenate([_counting(head), np.repeat(seen[order], length[order]) + _counting(length[order])])
+        segments = [*heads, *(tails[i] for i in order)]
         ids = np.concatenate([np.asarray(x, dtype=np.int64) for x in segments])
         ids, position, before = (torch.from_numpy(x).to(device) for x in (ids, position, before))
         return cls(ids[None], position[None], before, tuple(block.to(device) for block in blocks))
@@ -240,6 +242,15 @@ def _starts(lengths: np.ndarray) -> np.ndarray:
 def _counting(lengths: np.ndarray) -> np.ndarray:
     """0, 1, ..., n - 1 for every length n, one after the other."""
     return np.arange(lengths.sum()) - np.repeat(_starts(lengths), lengths)
+
+
+def _alike(lengths: np.ndarray, order: np.ndarray) -> Iterator[np.ndarray]:
+    """Split `order`, longest first, into runs whose shortest is at least SHORTEST of the longest; without those of length 0."""
+    order = order[lengths[order] > 0]
+    while len(order):
+        alike = lengths[order] >= SHORTEST * lengths[order[0]]
+        yield order[alike]
+        order = order[~alike]
 
 
 def _grid(start: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -188,7 +188,7 @@ def _signals(p: Passes, columns: dict[str, Tensor]) -> Signals:
     return Signals(
         logp=logp,
         entropy=columns.get("entropy", zeros),
-        mask=p.tokens.scatter(torch.ones_like(p.tokens.row, dtype=torch.float32)),
+        mask=p.tokens.mask,
         div=columns.get("div", zeros) if p.needs.divergence is not None else None,
         logq=columns.get("logq", zeros) if p.needs.teacher_logp else None,
         **known,

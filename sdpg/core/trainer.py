@@ -22,7 +22,7 @@ from torch import Tensor
 from sdpg.algorithms.base import Algorithm, Needs, Signals
 from sdpg.algorithms.reduce import micro_batch_weight, token_weights
 from sdpg.core import checkpoint, distributed, metrics
-from sdpg.core.batch import Sample, locate, micro_batches
+from sdpg.core.batch import Sample, locate, micro_batches, per_token
 from sdpg.core.collector import Batch, Collector
 from sdpg.core.flops import forward_flops
 from sdpg.core.models import MovingAverage, frozen, load_model
@@ -179,7 +179,7 @@ class Trainer:
                 logp = policy_logprobs(policy, read, tokens, c.temperature)
             sums["flops"] += forward_flops(policy, read.work) * (2 if coef else 1)
             if c.updates_per_batch > 1:
-                metrics.add_logprob_gap(sums, logp, samples)
+                metrics.add_logprob_gap(sums, logp, per_token(samples, tokens)[0], tokens.mask)
             if coef:
                 with clock("reference"):
                     logw = logp - policy_logprobs(self.models.reference, read, tokens, c.temperature)
@@ -217,7 +217,7 @@ class Trainer:
             metrics.add_signals(sums, s)
             sums["flops"] += passes.flops
             if old is None:
-                metrics.add_logprob_gap(sums, s.logp, micro)
+                metrics.add_logprob_gap(sums, s.logp, s.logp_rollout, s.mask)
         with clock("optimizer"):
             norm = self.optimizer.step()
             if self.average and u + 1 == c.updates_per_batch:

@@ -64,9 +64,20 @@ def test_hidden_states_and_gradients_of_each_response_alone(model, case, kind):
 
 def test_a_prompt_is_read_once():
     packed = Packed.of(SHARED, RESPONSES, CPU)
-    assert packed.ids[0].tolist() == [3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 16, 17, 18, 19, 20]
-    assert packed.position_ids[0].tolist() == [0, 1, 2, 0, 0, 1, 3, 4, 1, 2, 3, 1, 3, 4, 5, 6]
-    assert packed.before.tolist() == [2, 6, 7, 2, 3, 8, 9, 10, 3, 11, 2, 12, 13, 14, 15, 5]
+    assert packed.ids[0].tolist() == [3, 4, 5, 6, 7, 8, 17, 18, 19, 20, 12, 13, 14, 9, 10, 16]
+    assert packed.position_ids[0].tolist() == [0, 1, 2, 0, 0, 1, 3, 4, 5, 6, 1, 2, 3, 3, 4, 1]
+    assert packed.before.tolist() == [2, 13, 14, 2, 3, 10, 11, 12, 3, 15, 2, 6, 7, 8, 9, 5]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_attention_pads_within_segments_of_similar_length_only(case):
+    prompts, responses = CASES[case]
+    shared = len(set(map(tuple, prompts))) < len(prompts)
+    blocks = Packed.of(prompts, responses, CPU).blocks
+    for block in blocks[shared:]:  # the first one of a shared layout is that of the prompts
+        assert block.own.min() >= packing.SHORTEST * block.own.max()
+    read = sum(len(r) - 1 + (0 if shared else len(p)) for p, r in zip(prompts, responses, strict=True))
+    assert sum(block.own.sum() for block in blocks[shared:]) == read
 
 
 def test_work_is_what_is_read(model):
