@@ -1,13 +1,13 @@
 """Where a training step's time goes, by phase, beside what the machine could do at best.
 
-    python benchmarks/limits.py [--shapes tiny smollm2-135m qwen3-1.7b qwen3-4b] [--methods grpo sdpg] [--repeats 5]
+    python benchmarks/limits.py [--shapes tiny smollm2-135m qwen3-1.7b qwen3-4b] [--methods grpo sdpg sdpg-closed] [--repeats 5]
 
 A step of the suite's own Trainer on the fixed batch (benchmarks/fixed.py); its rollout phase samples with the in-process engine
 as many tokens per response as the batch has on average. The limit of a phase is the larger of FLOPs over the machine's matrix
 product speed and bytes over its memory bandwidth (what is counted: benchmarks/flops.py); both peaks are measured here: a large
 product in the compute precision, and a copy far larger than the caches, the best of many before and after the steps. MFU:
 FLOPs of the training phases (reference, teacher, train) over their time and the peak. Writes benchmarks/results/limits.json
-and .md.
+and .md, and gate_closed_step_vs_grpo of summary.json.
 """
 
 import argparse
@@ -20,11 +20,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.fixed import RECIPES, FixedBatch
 from benchmarks.flops import Shape, Work, rollout_work, step_work
-from benchmarks.machine import RESULTS, in_words, machine, median, write_report
+from benchmarks.machine import RESULTS, hardware_in_short, headline, in_words, machine, median, write_report
 from benchmarks.models import CPU_MODELS, NAMES, checkpoint, ids_of, precision_of
 from sdpg.cli import run
 
-METHODS = ("grpo", "sdpg")
+METHODS = ("grpo", "sdpg", "sdpg-closed")  # the last: SDPG where beta(k) is 0, which should cost what GRPO does
+GATE_CLOSED = "gate_closed_step_vs_grpo"
 COMPUTE = ("reference", "teacher", "train")
 PHASES = ("rollout", *COMPUTE, "optimizer")
 WIDTH = {"fp32": 4, "bf16": 2}
@@ -200,6 +201,19 @@ def table(report: dict) -> str:
     return "\n".join(lines)
 
 
+def headlines(report: dict) -> list[dict]:
+    """Rows of summary.json: a step of SDPG whose gates are all closed over one of GRPO."""
+    rows = []
+    for entry in report["models"]:
+        methods = entry["methods"]
+        if {"grpo", "sdpg-closed"} <= methods.keys():
+            value = round(methods["sdpg-closed"]["step_ms"] / methods["grpo"]["step_ms"], 3)
+            shape = f"{entry['responses']} responses, {entry['response_tokens']} response tokens, {entry['precision']}"
+            row = {"name": GATE_CLOSED, "value": value, "model": entry["model"], "shape": shape}
+            rows.append(row | hardware_in_short(report))
+    return rows
+
+
 def parse(argv=None):
     """The command line."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -223,6 +237,7 @@ def main() -> None:
     setting = {"repeats": args.repeats, "checkpointing": args.checkpointing}
     report = {"setting": setting, **machine(args.threads), "models": models}
     write_report(args.out, "limits", report, table(report))
+    headline(headlines(report), names={GATE_CLOSED}, folder=args.out)
 
 
 if __name__ == "__main__":

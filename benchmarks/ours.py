@@ -24,6 +24,7 @@ METHODS = {  # with the settings that make the peers' losses the same
     "grpo": {"algorithm": "grpo", "kl_coef": 1e-3},
     "sdpo": {"algorithm": "sdpo", "kind": "reverse_kl", "top_k": None, "teacher": "live"},
     "sdpg": {"algorithm": "sdpg", "T": STEPS, "T_warm": 10, "T_decay": 10},
+    "sdpg-closed": {"algorithm": "sdpg", "T": MIDDLE, "T_warm": 10, "T_decay": 10},  # beta(k) = 0: every gate is closed
 }
 
 

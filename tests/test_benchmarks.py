@@ -351,6 +351,14 @@ def test_work_of_a_method_on_the_batch():
     assert sdpg["train"] == grpo["train"]
 
 
+def test_a_step_with_closed_gates_beside_grpos():
+    facts = {"model": "m", "precision": "fp32", "responses": 1, "response_tokens": 5}
+    methods = {"grpo": {"step_ms": 100.0}, "sdpg": {"step_ms": 120.0}, "sdpg-closed": {"step_ms": 101.0}}
+    (row,) = limits.headlines(MACHINE | {"models": [facts | {"methods": methods}]})
+    assert (row["name"], row["value"], row["model"]) == ("gate_closed_step_vs_grpo", 1.01, "m")
+    assert limits.headlines(MACHINE | {"models": [facts | {"methods": {"grpo": methods["grpo"]}}]}) == []
+
+
 # --- the files
 
 
