@@ -243,13 +243,13 @@ def _sweep(
     rows, tile = task.sizes(head, hidden.device)
     z = hidden.new_empty(min(rows, len(hidden)), len(whole.weight))
     z_teacher = None if teacher is None else task.teacher_hidden.new_empty(z.shape)
-    gradient, parts = None, []
+    gradient, found = None, []
     for start in range(0, max(1, len(hidden)), rows):
         j = slice(start, min(start + rows, len(hidden)))
         logits = [whole.product_into(z[: j.stop - j.start], hidden[j]), None]
         if teacher is not None:
             logits[1] = teacher.product_into(z_teacher[: j.stop - j.start], task.teacher_hidden[j].detach())
-        live = _read_tiles(read, logits, j, tile, task.targets, how, coefficients, parts)
+        live = _read_tiles(read, logits, j, tile, task.targets, how, coefficients, found)
         if live is not None:
             h = hidden[live]
             g = z[: len(h)]
@@ -257,13 +257,16 @@ def _sweep(
             gradient[live] = g @ whole.weight
             weight.add_product(g, h)
             bias.add_rows(g)
-    return TokenSignals(*(None if x[0] is None else _joined(x) for x in zip(*parts, strict=True))), gradient
+    return TokenSignals(*found), gradient
 
 
-def _read_tiles(read, logits, j: slice, tile: int, targets, how, coefficients, parts: list) -> Tensor | slice | None:
-    """Read a chunk, tokens j, in tiles: signals are appended to `parts`, gradients overwrite the student's logits.
+def _read_tiles(read, logits, j: slice, tile: int, targets, how, coefficients, found: list) -> Tensor | slice | None:
+    """Read a chunk, tokens j, in tiles: signals are written to `found`, gradients overwrite the student's logits.
 
-    Those of tokens whose coefficients are all 0 are left out: row i of the logits becomes that of the i-th other token.
+    found: the signals of all tokens (M,), made with the first tile. A tile's own are not kept: small tensors that outlive the
+    large ones beside them would leave memory in pieces too small for the next tile's.
+
+    Gradients of tokens whose coefficients are all 0 are left out: row i of the logits becomes that of the i-th other token.
     Returned are these tokens: j, the indices of a part of it, or None if there are none.
     """
     z, z_teacher = logits
@@ -273,7 +276,11 @@ def _read_tiles(read, logits, j: slice, tile: int, targets, how, coefficients, p
         here = slice(at.start - j.start, at.stop - j.start)
         teacher = None if z_teacher is None else z_teacher[here]
         signals, gradient = read(z[here], teacher, targets[at], how, coefficients is not None)
-        parts.append(signals)
+        if not found:
+            found.extend(None if x is None else x.new_empty(len(targets)) for x in signals)
+        for column, x in zip(found, signals, strict=True):
+            if x is not None:
+                column[at] = x
         if coefficients is None:
             continue
         index, c = _nonzero(coefficients(TokenSignals(*signals), at))
@@ -311,10 +318,6 @@ def _nonzero(c: Coefficients) -> tuple[Tensor | slice | None, Coefficients]:
         return slice(None), c
     index = some.nonzero()[:, 0]
     return (index, tuple(None if x is None else x[index] for x in c)) if len(index) else (None, c)
-
-
-def _joined(parts: tuple[Tensor, ...]) -> Tensor:
-    return torch.cat(parts) if len(parts) > 1 else parts[0].detach()
 
 
 @functools.cache

@@ -77,11 +77,11 @@ METHODS = {
     "sdpg-no-anchor": Style("SDPG without anchor", "#117733", _DOT, "p"),
     "sdpg-no-gate": Style("SDPG without gate", "#aa4499", _DASHDOTDOT, "d"),
     "sdpg-no-schedule": Style("SDPG without schedule", "#999933", _SOLID, "h"),
+    "grpo-double": Style("GRPO, twice the responses", "#2b8073", _SOLID, "H"),
+    "grpo-imitation": Style("GRPO with imitation", "#bb5566", _DASH, "8"),
 }
 _SPARE = [  # for every other method name, in the order in which they are asked for
-    ("#2b8073", _SOLID, "*"),
-    ("#bb5566", _DASH, "8"),
-    ("#808080", _DASHDOT, "H"),
+    ("#808080", _DASHDOT, "*"),
     ("#5c3a1e", _LONG, "^"),
     ("#6699cc", _DOT, "v"),
     ("#994455", _DASHDOTDOT, "s"),
@@ -92,7 +92,7 @@ _PUBLISHED = {"linestyle": (0, (3, 1.5)), "linewidth": 0.9, "markersize": 4.2, "
 
 
 def method_styles(methods: Iterable[str]) -> dict[str, Style]:
-    """A style for every method name; names without an entry in METHODS get the spare ones in order (repeating after 8)."""
+    """A style for every method name; names without an entry in METHODS get the spare ones in turn."""
     styles, spare = {}, 0
     for method in methods:
         if method in METHODS:
