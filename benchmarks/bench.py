@@ -55,7 +55,7 @@ def large(part: str, shapes: list[str]) -> list[list[str]]:
     if part == "step":
         return [["--models", *shapes, "--checkpointing", "--one-at-a-time"]]
     if part == "limits":
-        return [["--shapes", *shapes, "--checkpointing"]]
+        return [["--shapes", *shapes, "--checkpointing", "--one-at-a-time"]]
     return []
 
 

@@ -2,12 +2,12 @@
 
     python benchmarks/limits.py [--shapes tiny smollm2-135m qwen3-1.7b qwen3-4b] [--methods grpo sdpg sdpg-closed] [--repeats 5]
 
-A step of the suite's own Trainer on the fixed batch (benchmarks/fixed.py); its rollout phase samples with the in-process engine
-as many tokens per response as the batch has on average. The limit of a phase is the larger of FLOPs over the machine's matrix
-product speed and bytes over its memory bandwidth (what is counted: benchmarks/flops.py); both peaks are measured here: a large
-product in the compute precision, and a copy far larger than the caches, the best of many before and after the steps. MFU:
-FLOPs of the training phases (reference, teacher, train) over their time and the peak. Writes benchmarks/results/limits.json
-and .md, and gate_closed_step_vs_grpo of summary.json.
+A step of the suite's own Trainer on the fixed batch (benchmarks/fixed.py), methods taking turns; its rollout phase samples
+with the in-process engine as many tokens per response as the batch has on average. The limit of a phase is the larger of FLOPs
+over the machine's matrix product speed and bytes over its memory bandwidth (what is counted: benchmarks/flops.py); both peaks
+are measured here: a large product in the compute precision, and a copy far larger than the caches, the best of many before and
+after the steps. MFU: FLOPs of the training phases (reference, teacher, train) over their time and the peak. Writes
+benchmarks/results/limits.json and .md, and gate_closed_step_vs_grpo of summary.json.
 """
 
 import argparse
@@ -98,9 +98,9 @@ def work_of(shape: Shape, batch: FixedBatch, method: str, response: int) -> dict
     return work | {"rollout": rollout_work(shape, [len(x) for x in batch.prompts], batch.group, response)}
 
 
-def timed_steps(model: str, method: str, batch: FixedBatch, response: int, args) -> list[dict]:
-    """Metric rows of the steps that count."""
-    from benchmarks.ours import MIDDLE, FixedEngine, build_trainer
+def new_trainer(model: str, method: str, batch: FixedBatch, response: int, args, work: Path):
+    """The Trainer of a method, whose rollouts sample `response` tokens and return the batch's."""
+    from benchmarks.ours import FixedEngine, build_trainer
     from sdpg.rollout import make_engine
 
     folder, precision, longest = checkpoint(model), precision_of(model), batch.longest()
@@ -108,12 +108,29 @@ def timed_steps(model: str, method: str, batch: FixedBatch, response: int, args)
     max_len = longest["prompt"] + max(longest["response"], response)
     real = make_engine("in-process", folder, dtype=dtype, max_len=max_len)
     train = {"gradient_checkpointing": args.checkpointing}
-    with tempfile.TemporaryDirectory() as work:
-        engine = FixedEngine(batch, real, response)
-        trainer = build_trainer(folder, batch, method, precision, Path(work), engine, **train)
-        rows = [trainer.step(MIDDLE + i) for i in range(MARGIN + args.repeats)]
-        engine.close()
-    return rows[MARGIN:]
+    return build_trainer(folder, batch, method, precision, work, FixedEngine(batch, real, response), **train)
+
+
+def timed_steps(model: str, batch: FixedBatch, response: int, args) -> dict[str, list[dict]]:
+    """Metric rows of the steps that count, by method.
+
+    Methods take turns, so that a slow moment of the machine meets all of them; with args.one_at_a_time they follow each other.
+    """
+    from benchmarks.ours import MIDDLE
+
+    together = [[method] for method in args.methods] if args.one_at_a_time else [args.methods]
+    rows: dict[str, list[dict]] = {method: [] for method in args.methods}
+    for methods in together:
+        with tempfile.TemporaryDirectory() as work:
+            trainers = {m: new_trainer(model, m, batch, response, args, Path(work) / m) for m in methods}
+            for i in range(MARGIN + args.repeats):
+                turn = i % len(methods)
+                for method in [*methods[turn:], *methods[:turn]]:
+                    rows[method].append(trainers[method].step(MIDDLE + i))
+            for trainer in trainers.values():
+                trainer.collector.engine.close()
+            del trainers
+    return {method: part[MARGIN:] for method, part in rows.items()}
 
 
 def summarise(rows: list[dict], work: dict[str, Work], peak: dict[str, float]) -> dict:
@@ -143,8 +160,15 @@ def summarise(rows: list[dict], work: dict[str, Work], peak: dict[str, float]) -
     }
 
 
+def over(rows: list[dict], base: list[dict]) -> float:
+    """Time of a step without its rollout over that of the other method's step of the same turn, median."""
+    training = [[row["seconds"] - row["seconds_rollout"] for row in part] for part in (rows, base)]
+    return round(median(own / other for own, other in zip(*training, strict=True)), 3)
+
+
 def measure_model(model: str, args) -> dict:
     """Peaks in the model's precision, and each method's phases."""
+    import torch
     from transformers import AutoConfig
 
     precision = precision_of(model)
@@ -152,15 +176,19 @@ def measure_model(model: str, args) -> dict:
     batch = FixedBatch.draw(RECIPES[model], ids_of(folder))
     shape = Shape.of(AutoConfig.from_pretrained(folder), WIDTH[precision])
     response = round(sum(RECIPES[model].response_tokens) / 2)
+    torch.set_num_threads(args.threads or (1 if model == "tiny" else 2))
     before = peaks(precision, args.quick)
-    rows = {method: timed_steps(model, method, batch, response, args) for method in args.methods}
+    rows = timed_steps(model, batch, response, args)
     peak = {key: max(value, before[key]) for key, value in peaks(precision, args.quick).items()}
     methods = {
         method: summarise(rows[method], work_of(shape, batch, method, response), peak) for method in args.methods
     }
+    if "grpo" in methods:
+        for method, part in methods.items():
+            part["over_grpo"] = over(rows[method], rows["grpo"])
     print(model, {method: f"MFU {m['mfu']:.3f}" for method, m in methods.items()}, flush=True)
-    facts = {"model": model, "precision": precision, "parameters": shape.parameters, **batch.counts()}
-    return {**facts, "sampled_tokens_per_response": response, "peak": peak, "methods": methods}
+    facts = {"model": model, "precision": precision, "threads": torch.get_num_threads(), "parameters": shape.parameters}
+    return {**facts, **batch.counts(), "sampled_tokens_per_response": response, "peak": peak, "methods": methods}
 
 
 def table(report: dict) -> str:
@@ -178,8 +206,9 @@ def table(report: dict) -> str:
     for entry in report["models"]:
         peak = entry["peak"]
         lines += [
-            f"`{entry['model']}`, {entry['precision']}, {entry['responses']} responses, {entry['response_tokens']} response "
-            f"tokens; peak {peak['flops_per_second'] / 1e9:.0f} GFLOP/s, {peak['bytes_per_second'] / 1e9:.1f} GB/s:",
+            f"`{entry['model']}`, {entry['precision']}, {entry['threads']} thread(s), {entry['responses']} responses, "
+            f"{entry['response_tokens']} response tokens; peak {peak['flops_per_second'] / 1e9:.0f} GFLOP/s, "
+            f"{peak['bytes_per_second'] / 1e9:.1f} GB/s:",
             "",
             "| method | phase | ms | share | GFLOP | GB | limit ms | bound by | x limit |",
             "|" + "---|" * 9,
@@ -192,6 +221,10 @@ def table(report: dict) -> str:
             rest = f"{m['rest_ms']:.1f} | {m['rest_ms'] / m['step_ms']:.0%}"
             lines.append(f"| {method} | rest | {rest} | - | - | - | - | - |")
             lines.append(f"| {method} | step, MFU {m['mfu']:.1%} | {m['step_ms']:.1f} | 100% | - | - | - | - | - |")
+        ratios = {method: m["over_grpo"] for method, m in entry["methods"].items() if "over_grpo" in m}
+        if len(ratios) > 1:
+            said = ", ".join(f"{method} {ratio:.2f}" for method, ratio in ratios.items() if method != "grpo")
+            lines += ["", f"A step without its rollout, over GRPO's of the same turn: {said}."]
         lines.append("")
         if any(p["time_over_limit"] < 1 for m in entry["methods"].values() for p in m["phases"].values()):
             lines += [
@@ -202,12 +235,12 @@ def table(report: dict) -> str:
 
 
 def headlines(report: dict) -> list[dict]:
-    """Rows of summary.json: a step of SDPG whose gates are all closed over one of GRPO."""
+    """Rows of summary.json: a step of SDPG whose gates are all closed over one of GRPO, both without the rollout."""
     rows = []
     for entry in report["models"]:
         methods = entry["methods"]
         if {"grpo", "sdpg-closed"} <= methods.keys():
-            value = round(methods["sdpg-closed"]["step_ms"] / methods["grpo"]["step_ms"], 3)
+            value = methods["sdpg-closed"]["over_grpo"]
             shape = f"{entry['responses']} responses, {entry['response_tokens']} response tokens, {entry['precision']}"
             row = {"name": GATE_CLOSED, "value": value, "model": entry["model"], "shape": shape}
             rows.append(row | hardware_in_short(report))
@@ -220,7 +253,10 @@ def parse(argv=None):
     p.add_argument("--shapes", nargs="+", choices=NAMES, default=list(CPU_MODELS))
     p.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     p.add_argument("--repeats", type=int, default=5)
-    p.add_argument("--threads", type=int, default=2)
+    p.add_argument(
+        "--threads", type=int, help="CPU threads (default: 1 for tiny, else 2, as the suite's scales have it)"
+    )
+    p.add_argument("--one-at-a-time", action="store_true", help="never hold several methods' models at once")
     p.add_argument("--checkpointing", action="store_true", help="gradient checkpointing, for large models")
     p.add_argument("--quick", action="store_true", help="small products for the peaks")
     p.add_argument("--out", type=Path, default=RESULTS)
@@ -230,9 +266,6 @@ def parse(argv=None):
 def main() -> None:
     """Parse the command line, measure, and write the files."""
     args = parse()
-    import torch
-
-    torch.set_num_threads(args.threads)
     models = [measure_model(model, args) for model in args.shapes]
     setting = {"repeats": args.repeats, "checkpointing": args.checkpointing}
     report = {"setting": setting, **machine(args.threads), "models": models}

@@ -330,7 +330,7 @@ def test_a_phases_limit_is_the_larger_of_compute_and_memory():
     flops = sum(work[p].flops for p in ("reference", "teacher", "train"))
     assert result["mfu"] == pytest.approx(flops / 0.6 / peak["flops_per_second"], abs=1e-4)
     assert result["rest_ms"] == pytest.approx(200)
-    entry = {"model": "m", "precision": "fp32", "responses": 1, "response_tokens": 5, "peak": peak}
+    entry = {"model": "m", "precision": "fp32", "threads": 1, "responses": 1, "response_tokens": 5, "peak": peak}
     report = {"setting": {"repeats": 3}, **MACHINE, "models": [entry | {"methods": {"sdpg": result}}]}
     assert "beats its limit" not in limits.table(report)
     result["phases"]["train"]["time_over_limit"] = 0.9
@@ -353,7 +353,9 @@ def test_work_of_a_method_on_the_batch():
 
 def test_a_step_with_closed_gates_beside_grpos():
     facts = {"model": "m", "precision": "fp32", "responses": 1, "response_tokens": 5}
-    methods = {"grpo": {"step_ms": 100.0}, "sdpg": {"step_ms": 120.0}, "sdpg-closed": {"step_ms": 101.0}}
+    closed = [{"seconds": s, "seconds_rollout": 1.0} for s in (3.02, 5.0, 3.0)]
+    ratio = limits.over(closed, [{"seconds": 3.0, "seconds_rollout": 1.0}] * 3)
+    methods = {"grpo": {}, "sdpg": {"over_grpo": 1.2}, "sdpg-closed": {"over_grpo": ratio}}
     (row,) = limits.headlines(MACHINE | {"models": [facts | {"methods": methods}]})
     assert (row["name"], row["value"], row["model"]) == ("gate_closed_step_vs_grpo", 1.01, "m")
     assert limits.headlines(MACHINE | {"models": [facts | {"methods": {"grpo": methods["grpo"]}}]}) == []

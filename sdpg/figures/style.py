@@ -77,11 +77,15 @@ METHODS = {
     "sdpg-no-anchor": Style("SDPG without anchor", "#117733", _DOT, "p"),
     "sdpg-no-gate": Style("SDPG without gate", "#aa4499", _DASHDOTDOT, "d"),
     "sdpg-no-schedule": Style("SDPG without schedule", "#999933", _SOLID, "h"),
-    "grpo-double": Style("GRPO, twice the responses", "#2b8073", _SOLID, "H"),
-    "grpo-imitation": Style("GRPO with imitation", "#bb5566", _DASH, "8"),
 }
+LABELS = {
+    "grpo-double": "GRPO, twice the responses",
+    "grpo-imitation": "GRPO with imitation",
+}  # of methods without a style
 _SPARE = [  # for every other method name, in the order in which they are asked for
-    ("#808080", _DASHDOT, "*"),
+    ("#2b8073", _SOLID, "*"),
+    ("#bb5566", _DASH, "8"),
+    ("#808080", _DASHDOT, "H"),
     ("#5c3a1e", _LONG, "^"),
     ("#6699cc", _DOT, "v"),
     ("#994455", _DASHDOTDOT, "s"),
@@ -98,7 +102,7 @@ def method_styles(methods: Iterable[str]) -> dict[str, Style]:
         if method in METHODS:
             styles[method] = METHODS[method]
         else:
-            styles[method] = Style(method, *_SPARE[spare % len(_SPARE)])
+            styles[method] = Style(LABELS.get(method, method), *_SPARE[spare % len(_SPARE)])
             spare += 1
     return styles
 
