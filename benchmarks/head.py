@@ -26,10 +26,12 @@ from benchmarks.machine import (
     machine,
     median,
     peer_versions,
+    stem,
     write_report,
 )
 from benchmarks.workers import Worker, peer_python
 from sdpg.cli import run
+from sdpg.io import read_json
 
 KEPT = 9  # [tokens, vocabulary] float32 tensors that an implementation that keeps them all may hold at once
 KEEPS_ALL = ("materialising", "released", "liger-chunked")  # the last one of up to 2,047 tokens at once
@@ -210,14 +212,16 @@ def parse(argv=None):
     p.add_argument("--repeats", type=int, default=5)
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--no-peers", dest="peers", action="store_false", help="leave Liger out (it needs `make peers`)")
+    p.add_argument(
+        "--memory-only", action="store_true", help="of the shapes in --name's file; its times stay (2 minutes)"
+    )
     p.add_argument("--name", default="head", help="of the files that are written (head)")
     p.add_argument("--out", type=Path, default=RESULTS)
     return p.parse_args(argv)
 
 
-def main() -> None:
-    """Parse the command line, measure, and write the files."""
-    args = parse()
+def measure(args) -> dict:
+    """The report: time, then memory."""
     sizes = [(tokens, vocabulary) for vocabulary in args.vocabulary for tokens in args.tokens]
     sizes += [tuple(map(int, text.split("x"))) for text in args.extra]
     shapes = [{"tokens": t, "vocabulary": v} for t, v in sorted(set(sizes), key=lambda size: (size[1], size[0]))]
@@ -230,14 +234,40 @@ def main() -> None:
     finally:
         team.close()
     measure_memory(team, shapes, rows)
-    setting = {"hidden": args.hidden, "dtype": args.dtype, "repeats": args.repeats}
-    report = {
-        "setting": setting,
+    return {
+        "setting": {"hidden": args.hidden, "dtype": args.dtype, "repeats": args.repeats},
         **machine(args.threads),
         "peers": peer_versions() if args.peers else {},
         "scaling": scaling(shapes, rows),
         "shapes": [shape | {"implementations": row} for shape, row in zip(shapes, rows, strict=True)],
     }
+
+
+def measure_memory_again(args) -> dict:
+    """The report that lies there, with its memory measured anew; ValueError if it is of other hardware or versions."""
+    now = machine(args.threads)
+    path = args.out / f"{stem(args.name, now)}.json"
+    report = read_json(path)
+    if changed := [key for key in now if report[key] != now[key]]:
+        raise ValueError(
+            f"--memory-only: {path} was measured with other {' and '.join(changed)}; measure all of it again"
+        )
+    args.hidden, args.dtype, args.peers = (
+        *(report["setting"][key] for key in ("hidden", "dtype")),
+        bool(report["peers"]),
+    )
+    shapes = [{key: entry[key] for key in ("tokens", "vocabulary")} for entry in report["shapes"]]
+    rows = [entry["implementations"] for entry in report["shapes"]]
+    team = Team(args)
+    team.close()
+    measure_memory(team, shapes, rows)
+    return report | {"scaling": scaling(shapes, rows)}
+
+
+def main() -> None:
+    """Parse the command line, measure, and write the files."""
+    args = parse()
+    report = measure_memory_again(args) if args.memory_only else measure(args)
     write_report(args.out, args.name, report, table(report))
     headline(headlines(report), names=HEADLINES, folder=args.out)
 

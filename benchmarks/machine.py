@@ -114,11 +114,15 @@ def hardware_in_short(report: dict) -> dict[str, str]:
     return {"device": "cuda" if hardware["gpu"] else "cpu", "hardware": hardware["gpu"] or hardware["processor"]}
 
 
+def stem(name: str, report: dict) -> str:
+    """What a report's files are called, without the ending."""
+    return f"{name}-cuda" if report["hardware"]["gpu"] else name
+
+
 def write_report(folder: Path, name: str, report: dict, text: str) -> None:
     """Write `name`.json and .md, on a GPU `name`-cuda, and show the text."""
-    stem = f"{name}-cuda" if report["hardware"]["gpu"] else name
-    write_json(folder / f"{stem}.json", report)
-    with write_atomic(folder / f"{stem}.md") as file:
+    write_json(folder / f"{stem(name, report)}.json", report)
+    with write_atomic(folder / f"{stem(name, report)}.md") as file:
         file.write(text)
     print(text)
 

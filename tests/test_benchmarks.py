@@ -53,6 +53,15 @@ def test_the_head_benchmark_compares_equal_work(tmp_path, monkeypatch, capsys):
     assert {row["name"] for row in summary} <= {"head_time_vs_materialising", "head_memory_vs_materialising"}
     assert all(set(row) == KEYS for row in summary)
     assert (tmp_path / "head.md").read_text() in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["head.py", "--memory-only", "--no-peers", "--out", str(tmp_path)])
+    head.main()
+    again = json.loads((tmp_path / "head.json").read_text())
+    for shape, before in zip(again["shapes"], report["shapes"], strict=True):
+        for name, row in shape["implementations"].items():
+            assert row | {"memory_mb": 0} == before["implementations"][name] | {"memory_mb": 0}
+    (tmp_path / "head.json").write_text(json.dumps(again | {"versions": {}}))
+    with pytest.raises(ValueError, match="other versions"):
+        head.main()
 
 
 def test_a_wrong_gradient_is_seen():
