@@ -195,6 +195,7 @@ class _TwoPass(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, hidden, weight, bias, softcap, task):
+        """The signals (M,): logp, entropy, div, logq."""
         signals, _ = _sweep(hidden, Head(weight, bias, softcap), task)
         ctx.save_for_backward(hidden, weight, bias)
         ctx.softcap, ctx.task = softcap, task
@@ -206,6 +207,7 @@ class _TwoPass(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, *upstream):
+        """Upstream gradients (M,) of logp, entropy, div (None for none) -> those of hidden, weight and bias."""
         hidden, weight, bias = ctx.saved_tensors
         index, c = _nonzero(upstream[:3])
         index = slice(0) if index is None else index

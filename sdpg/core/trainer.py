@@ -243,6 +243,7 @@ class Trainer:
         totals: dict[str, Tensor] = {}
 
         def loss(s: Signals, A: Tensor, w: Tensor) -> Tensor:
+            """The weighted sum of all terms; each is added to `totals` by name."""
             terms = self.algorithm.token_loss(s, A, k)
             terms = {name: (w * s.mask * term).sum() for name, term in terms.items()}
             for name, value in terms.items():
