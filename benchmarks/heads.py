@@ -34,7 +34,7 @@ SAMPLED = 16  # rows of each gradient, and columns, that are compared
 def chunked(hidden, head, targets, teacher, g_logp, g_div):
     """What training uses."""
     from sdpg.algorithms.divergences import Divergence
-    from sdpg.core.head import token_signals_backward
+    from sdpg.core.head.api import token_signals_backward
 
     _, gradient = token_signals_backward(
         hidden,
@@ -51,7 +51,7 @@ def chunked(hidden, head, targets, teacher, g_logp, g_div):
 def checkpointed(hidden, head, targets, teacher, g_logp, g_div):
     """The two-pass form, for losses that couple tokens."""
     from sdpg.algorithms.divergences import Divergence
-    from sdpg.core.head import token_signals
+    from sdpg.core.head.api import token_signals
 
     kl = Divergence(kind="reverse_kl")
     s = token_signals(hidden, head, targets, divergence=kl, teacher_hidden=teacher, teacher_head=head)
@@ -108,7 +108,7 @@ class Bench:
     def __init__(self, tokens: int, vocabulary: int, hidden: int, dtype, device):
         import torch
 
-        from sdpg.core.head import Head
+        from sdpg.core.head.api import Head
 
         g = torch.Generator().manual_seed(0)
         draw = lambda *shape: torch.randn(*shape, generator=g).to(device, dtype)  # noqa: E731

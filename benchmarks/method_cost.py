@@ -33,8 +33,8 @@ def build_trainer(config: dict, method: str, seed: int, *, steps: int, engine, r
     from sdpg.core.collector import Collector
     from sdpg.core.train_config import TrainConfig
     from sdpg.core.trainer import Trainer
+    from sdpg.experiment.compose import make_algorithm
     from sdpg.tasks import load_problems, make_task
-    from workflows.scripts.compose import make_algorithm
 
     root = results / config["name"]
     resolved = run_config(config, method, seed)

@@ -54,10 +54,10 @@ def checkpoint(name: str, folder: Path = MODELS) -> Path:
 
 
 def _make(name: str, folder: Path) -> None:
-    from sdpg.base_model import POSITIONS, make_base_model, new_model
     from sdpg.config import base_config, resolve
+    from sdpg.experiment.base_model import POSITIONS, make_base_model, new_model
+    from sdpg.experiment.warm_start import WarmStart
     from sdpg.tasks.tokenizer import character_tokenizer
-    from sdpg.warm_start import WarmStart
 
     if name == "smollm2-135m":
         make_base_model(base_config(resolve("lm", {}), 0), folder)

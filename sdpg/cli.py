@@ -76,7 +76,7 @@ def finished_from(args: argparse.Namespace) -> tuple[Results, dict[str, Any]]:
     goes on top. Without a manifest, --set alone.
     """
     from sdpg.analysis.results import Results
-    from sdpg.manifest import NAME, read_manifest
+    from sdpg.artefacts.manifest import NAME, read_manifest
 
     root = results_from(args).root
     made = read_manifest(root).get("overrides", {}) if (root / NAME).is_file() else {}

@@ -23,8 +23,8 @@ from sdpg.config import (
     resolve,
     run_config,
 )
+from sdpg.config.diff import difference
 from sdpg.config.files import TUNED
-from sdpg.config_diff import difference
 
 MINIMAL = """
 name: mine

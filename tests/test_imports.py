@@ -21,11 +21,17 @@ ALLOWED = {
         "sdpg.analysis",
         "sdpg.evaluation.estimators",
         "sdpg.config",
-        "sdpg.config_diff",
-        "sdpg.manifest",
+        "sdpg.config.diff",
+        "sdpg.artefacts.manifest",
         *LEAVES,
     },
-    "sdpg/figures": {"sdpg.figures", "sdpg.analysis", "sdpg.algorithms.schedules", "sdpg.config", *LEAVES},
+    "sdpg/artefacts/figures": {
+        "sdpg.artefacts.figures",
+        "sdpg.analysis",
+        "sdpg.algorithms.schedules",
+        "sdpg.config",
+        *LEAVES,
+    },
 }
 
 
@@ -71,7 +77,14 @@ def test_no_two_files_import_each_other_in_a_circle():
 
 @pytest.mark.parametrize(
     "module",
-    ["sdpg.analysis", "sdpg.figures", "sdpg.config", "sdpg.config_diff", "sdpg.cli", "sdpg.evaluation.estimators"],
+    [
+        "sdpg.analysis",
+        "sdpg.artefacts.figures",
+        "sdpg.config",
+        "sdpg.config.diff",
+        "sdpg.cli",
+        "sdpg.evaluation.estimators",
+    ],
 )
 def test_no_torch_where_only_files_are_read(module):
     code = (

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sdpg.analysis.report import differences
+from sdpg.artefacts.report import differences
 from sdpg.config import (
     PRESETS,
     SCHEMA,
@@ -23,7 +23,7 @@ from sdpg.config import (
     resolve,
     run_config,
 )
-from sdpg.config_diff import ABSENT, complete, difference, flatten, markdown, text
+from sdpg.config.diff import ABSENT, complete, difference, flatten, markdown, text
 from sdpg.provenance import algorithm_defaults, algorithm_fields, algorithm_files
 from sdpg.tasks.prompts import load_template
 from sdpg.tasks.sources import build_source
@@ -417,13 +417,19 @@ def test_the_report_shows_each_method_against_the_first():
 
 # block of the schema -> where a read of its keys counts (a key called `seed` or `path` is read somewhere in any program)
 READERS = {
-    "": ("workflows/rules", "workflows/scripts", "sdpg/tasks/data.py", "sdpg/base_model.py", "sdpg/config/methods.py"),
-    "model": ("sdpg/base_model.py",),
-    "model.warm_start": ("sdpg/warm_start.py", "sdpg/base_model.py", "sdpg/config/__init__.py"),
-    "sweep": ("sdpg/analysis/tuning.py", "sdpg/config/methods.py"),
-    "task": ("sdpg/tasks", "workflows/scripts/compose.py"),
-    "data": ("sdpg/tasks", "workflows/scripts/compose.py"),
-    "train": ("sdpg/core", "workflows/scripts/compose.py"),
+    "": (
+        "workflows/rules",
+        "workflows/scripts",
+        "sdpg/tasks/data.py",
+        "sdpg/experiment/base_model.py",
+        "sdpg/config/methods.py",
+    ),
+    "model": ("sdpg/experiment/base_model.py",),
+    "model.warm_start": ("sdpg/experiment/warm_start.py", "sdpg/experiment/base_model.py", "sdpg/config/__init__.py"),
+    "sweep": ("sdpg/artefacts/tuning.py", "sdpg/config/methods.py"),
+    "task": ("sdpg/tasks", "sdpg/experiment/compose.py"),
+    "data": ("sdpg/tasks", "sdpg/experiment/compose.py"),
+    "train": ("sdpg/core", "sdpg/experiment/compose.py"),
     "evaluation": ("sdpg/evaluation",),
     "resources": ("workflows/rules",),
 }

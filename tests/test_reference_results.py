@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from sdpg.analysis.reference import IDENTITY, LARGEST, PROBLEMS
+from sdpg.artefacts.manifest import read_manifest
 from sdpg.io import read_json, sha256
-from sdpg.manifest import read_manifest
 
 FOLDERS = sorted(path.parent for path in (Path(__file__).parents[1] / "results" / "reference").glob("*/manifest.json"))
 

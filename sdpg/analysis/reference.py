@@ -24,8 +24,8 @@ from scipy import stats
 from sdpg.analysis.comparisons import holm
 from sdpg.analysis.results import Results, read_csv, require
 from sdpg.analysis.scores import task_scores
+from sdpg.artefacts.manifest import NAME as MANIFEST
 from sdpg.io import read_json, write_atomic, write_json
-from sdpg.manifest import NAME as MANIFEST
 
 FOLDER = Path("results/reference")
 LARGEST = 3_000_000  # bytes of one reference

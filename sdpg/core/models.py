@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from sdpg.core.head import Head
+from sdpg.core.head.api import Head
 from sdpg.core.packing import CannotPack, enable_packing
 
 
@@ -101,7 +101,7 @@ def check_head(model: PreTrainedModel, name: str) -> None:
     if not gap < 1e-2:
         raise ValueError(
             f"{name}: {type(model).__name__} changes its logits after the lm-head in a way this core does not know "
-            f"(log-probs differ by {gap:.3g}); add it to sdpg/core/head.py"
+            f"(log-probs differ by {gap:.3g}); add it to sdpg/core/head/api.py"
         )
 
 

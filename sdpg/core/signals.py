@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from sdpg.algorithms.base import Algorithm, Needs, Signals
 from sdpg.core.batch import Sample, Tokens, locate, per_token
 from sdpg.core.flops import TRAIN, forward_flops
-from sdpg.core.head import Head, TokenSignals, token_signals, token_signals_backward
+from sdpg.core.head.api import Head, TokenSignals, token_signals, token_signals_backward
 from sdpg.core.packing import Packed, Padded, prepare
 
 Clock = Callable[[str], AbstractContextManager]

@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 from lm_eval.models import vllm_causallms
 
-from sdpg.rollout.vllm_engine import VLLMEngine
+from sdpg.rollout.engines.vllm import VLLMEngine
 
 ALL_AT_ONCE = 2**20  # requests handed to vLLM together; lm-eval's "auto" does the same but adds a second progress bar
 

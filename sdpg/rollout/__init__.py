@@ -14,11 +14,11 @@ def make_engine(
 ) -> Engine:
     """Start an engine on an HF checkpoint. dtype: "float32" | "bfloat16"; max_len: prompt plus response, in tokens."""
     if name == "in-process":
-        from sdpg.rollout.hf_engine import HFEngine
+        from sdpg.rollout.engines.in_process import HFEngine
 
         return HFEngine(model_dir, dtype=dtype, max_len=max_len)
     if name == "vllm":
-        from sdpg.rollout.vllm_engine import VLLMEngine
+        from sdpg.rollout.engines.vllm import VLLMEngine
 
         return VLLMEngine(model_dir, dtype=dtype, max_len=max_len, threads=threads, seed=seed)
     raise ValueError(f"unknown rollout engine {name!r}; choose one of {', '.join(ENGINES)}")

@@ -14,7 +14,7 @@ from fake_results import write_analysis, write_claims, write_extras, write_probl
 
 from sdpg import figures  # noqa: E402
 from sdpg.analysis.reference import make_reference  # noqa: E402
-from sdpg.analysis.report import make_report  # noqa: E402
+from sdpg.artefacts.report import make_report  # noqa: E402
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
 

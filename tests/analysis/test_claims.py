@@ -14,10 +14,10 @@ import yaml
 from fake_claims import write_claim_results
 from fake_results import write_results
 
-from sdpg.analysis.claims import evaluate, proposition, write_claims
-from sdpg.analysis.claims.spec import CLAIMS, SCHEMA, read_claims
-from sdpg.analysis.claims.verdicts import Combined, Part, combine, decide, margin_of
 from sdpg.analysis.comparisons import Contrast, contrast, holm
+from sdpg.artefacts.claims import evaluate, proposition, write_claims
+from sdpg.artefacts.claims.spec import CLAIMS, SCHEMA, read_claims
+from sdpg.artefacts.claims.verdicts import Combined, Part, combine, decide, margin_of
 from sdpg.config import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sdpg.analysis import cost, summaries
-from sdpg.analysis.cost import COLUMNS, at_equal_budget, budgets, recorded
-from sdpg.analysis.tables import build
+from sdpg.artefacts import cost, summaries
+from sdpg.artefacts.cost import COLUMNS, at_equal_budget, budgets, recorded
+from sdpg.artefacts.tables import build
 
 
 def edit(results, method: str, seed: int, change) -> None:

@@ -12,12 +12,12 @@ import pytest
 import yaml
 from fake_results import write_analysis, write_results
 
-from sdpg.analysis import decomposition, summaries
-from sdpg.analysis.decomposition import Step, joined, present_steps, published_rows, together, waterfall
 from sdpg.analysis.intervals import paired_difference
+from sdpg.artefacts import decomposition, summaries
+from sdpg.artefacts.decomposition import Step, joined, present_steps, published_rows, together, waterfall
 from sdpg.config import ConfigError, resolve
 from sdpg.config.decomposition import PATH, chain_methods, read_decomposition
-from sdpg.config_diff import complete, difference
+from sdpg.config.diff import complete, difference
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
 CHAIN = ("grpo", "grpo-sdpg-rate", "rpg", "sdpg-open", "sdpg-no-schedule", "sdpg-urkl")
@@ -211,7 +211,7 @@ def test_the_scale_has_the_values_that_cpu_runs_with():
 
 
 def test_the_captions_steps_are_the_configs():
-    from sdpg.figures.decomposition import CAPTION
+    from sdpg.artefacts.figures.decomposition import CAPTION
 
     first, last = yaml.safe_load(PATH.read_text(encoding="utf-8"))["published"]["steps"]
     assert f"steps {first} to {last}" in CAPTION

@@ -7,14 +7,14 @@ import sys
 
 CODE = """
 import sys
-import sdpg.analysis.claims, sdpg.analysis.power, sdpg.analysis.report, sdpg.analysis.results, sdpg.analysis.scores
-from sdpg.analysis.tables import TABLES
-from sdpg.figures import FIGURES
+import sdpg.artefacts.claims, sdpg.analysis.power, sdpg.artefacts.report, sdpg.analysis.results, sdpg.analysis.scores
+from sdpg.artefacts.tables import TABLES
+from sdpg.artefacts.figures import FIGURES
 import importlib
 for name in FIGURES:
-    importlib.import_module(f"sdpg.figures.{name}")
+    importlib.import_module(f"sdpg.artefacts.figures.{name}")
 for name in TABLES:
-    importlib.import_module(f"sdpg.analysis.tables.{name}")
+    importlib.import_module(f"sdpg.artefacts.tables.{name}")
 heavy = {"torch", "transformers", "vllm", "lm_eval", "datasets"} & sys.modules.keys()
 assert not heavy, heavy
 """

@@ -16,10 +16,10 @@ from fake_results import claim
 from PIL import Image
 
 from sdpg import figures
-from sdpg.analysis.report import benchmarks, context, make_report, render
-from sdpg.analysis.report.configs import environment, flatten, preset_differences
-from sdpg.analysis.report.cost import by_method, by_rule, energy, phase_times
-from sdpg.analysis.report.verdicts import VERDICTS, effect_text, picture, read_claims, verdicts
+from sdpg.artefacts.report import benchmarks, context, make_report, render
+from sdpg.artefacts.report.configs import environment, flatten, preset_differences
+from sdpg.artefacts.report.cost import by_method, by_rule, energy, phase_times
+from sdpg.artefacts.report.verdicts import VERDICTS, effect_text, picture, read_claims, verdicts
 from sdpg.io import sha256
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}

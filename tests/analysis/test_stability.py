@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 from fake_results import write_analysis, write_results
 
-from sdpg.analysis import matrix, stability, summaries
-from sdpg.analysis.stability import (
+from sdpg.artefacts import matrix, stability, summaries
+from sdpg.artefacts.stability import (
     ACCURACY,
     METRICS,
     TRAINING,
@@ -30,7 +30,7 @@ from sdpg.analysis.stability import (
     training_metrics,
     worst,
 )
-from sdpg.analysis.tables import build
+from sdpg.artefacts.tables import build
 
 METRICS_PAGE = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
 

@@ -10,9 +10,9 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from sdpg.analysis.tables import TABLES, build, make
-from sdpg.analysis.tables.layout import Cell, Table, latex_escape, to_latex, to_markdown, write
-from sdpg.analysis.tables.main import bold_methods
+from sdpg.artefacts.tables import TABLES, build, make
+from sdpg.artefacts.tables.layout import Cell, Table, latex_escape, to_latex, to_markdown, write
+from sdpg.artefacts.tables.main import bold_methods
 from sdpg.io import sha256
 
 

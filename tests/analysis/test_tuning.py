@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 import yaml
 
-from sdpg.analysis.matrix import matrix, write_matrix
 from sdpg.analysis.results import Results
-from sdpg.analysis.tuning import choose, read_trials, setting_columns, trials, write_tuning
+from sdpg.artefacts.matrix import matrix, write_matrix
+from sdpg.artefacts.tuning import choose, read_trials, setting_columns, trials, write_tuning
 
 SWEEP = {
     "trials": {

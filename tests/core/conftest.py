@@ -12,7 +12,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from sdpg.core.collector import Collector
 from sdpg.core.train_config import TrainConfig
 from sdpg.core.trainer import Trainer
-from sdpg.rollout.hf_engine import HFEngine
+from sdpg.rollout.engines.in_process import HFEngine
 from sdpg.types import Problem, Score
 
 transformers.logging.disable_progress_bar()

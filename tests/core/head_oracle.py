@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from sdpg.core.head import Head
+from sdpg.core.head.api import Head
 
 M, D, D_TEACHER, V = 13, 6, 4, 17
 

@@ -5,7 +5,7 @@ import torch
 from head_oracle import M, V, arguments, expected, inputs, logits, signals_of, weighted
 
 from sdpg.algorithms.divergences import Divergence
-from sdpg.core.head import Head, token_signals, token_signals_backward
+from sdpg.core.head.api import Head, token_signals, token_signals_backward
 
 CASES = {
     "no teacher": {},

@@ -6,7 +6,7 @@ from head_oracle import D, M, V, arguments, inputs
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sdpg.algorithms.divergences import Divergence
-from sdpg.core.head import Head, token_signals, token_signals_backward
+from sdpg.core.head.api import Head, token_signals, token_signals_backward
 
 DIVERGENCES = [Divergence(kind=k) for k in ("reverse_kl", "forward_kl", "gjsd")]
 PRODUCTS = ("mm", "addmm", "addmm_")

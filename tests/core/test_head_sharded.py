@@ -7,7 +7,7 @@ from head_oracle import V, arguments, inputs, weighted
 from torch import nn
 
 from sdpg.algorithms.divergences import Divergence
-from sdpg.core.head import Head, token_signals, token_signals_backward
+from sdpg.core.head.api import Head, token_signals, token_signals_backward
 
 pytestmark = pytest.mark.slow
 WORLD = 2

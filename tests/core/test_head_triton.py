@@ -30,7 +30,7 @@ COMPILE = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from sdpg.core import head_triton
+from sdpg.core.head import triton as head_triton
 
 numbers = ("cap", "cap_t", "scale", "scale_T", "b", "log_b", "log_1b", "clamp")
 types = {"z": "*bf16", "t": "*bf16", "y": "*i64", "out": "*fp32", "stats": "*fp32", "c": "*fp32", "C": "i32", "V": "i32"}
@@ -54,7 +54,7 @@ def test_the_kernels_compile_for_a_gpu(tmp_path):
 def test_without_triton_the_head_works():
     code = (
         "import sys, torch; sys.modules['triton'] = None\n"
-        "from sdpg.core.head import Head, token_signals\n"
+        "from sdpg.core.head.api import Head, token_signals\n"
         "s = token_signals(torch.ones(2, 3), Head(torch.ones(5, 3)), torch.tensor([0, 1]))\n"
         "assert abs(s.entropy[0].item() - 1.6094379) < 1e-6"
     )

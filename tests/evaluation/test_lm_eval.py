@@ -106,7 +106,7 @@ def test_results_file_is_lm_evals_own_and_small(evaluated):
 @pytest.mark.slow
 def test_lm_eval_sends_the_student_prompts_ids(run):
     """One engine more: lm-eval's requests are recorded on their way into it; then the same for the bundled task."""
-    from sdpg.rollout.vllm_engine import VLLMEngine
+    from sdpg.rollout.engines.vllm import VLLMEngine
 
     checkpoint = load_checkpoints(run.run_dir)[1].path
     task, sets = load_sets(run.config, checkpoint, run.data_dir)

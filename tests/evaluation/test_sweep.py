@@ -14,7 +14,7 @@ from sdpg.evaluation.checkpoints import load_checkpoints, named_tensors
 from sdpg.evaluation.run import evaluate_run
 from sdpg.evaluation.sampling import SCHEMA, score_groups, sweep
 from sdpg.evaluation.setup import load_sets, make_sampling
-from sdpg.rollout.hf_engine import HFEngine
+from sdpg.rollout.engines.in_process import HFEngine
 from sdpg.types import Problem, Rollout, Score
 from tests.evaluation.conftest import STEPS
 

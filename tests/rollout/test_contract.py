@@ -193,7 +193,7 @@ def test_vllm_arguments_are_checked_before_vllm_starts(tiny, tmp_path):
 
 
 def test_starting_vllm_leaves_the_processs_random_state_and_threads_alone():
-    from sdpg.rollout.vllm_engine import _process_state_kept
+    from sdpg.rollout.engines.vllm import _process_state_kept
 
     state, set_num_threads = torch.get_rng_state(), torch.set_num_threads
     with pytest.raises(KeyError), _process_state_kept():
@@ -207,7 +207,7 @@ def test_starting_vllm_leaves_the_processs_random_state_and_threads_alone():
 def test_cpu_cache_fits_the_model(tiny):
     from transformers import AutoConfig
 
-    from sdpg.rollout.vllm_engine import cpu_cache_bytes
+    from sdpg.rollout.engines.vllm import cpu_cache_bytes
 
     config = AutoConfig.from_pretrained(tiny.path)
     token = 2 * 2 * 1 * 32 * 4  # keys and values, layers, kv heads, head_dim, bytes
@@ -230,5 +230,5 @@ def test_version_shim_answers_for_the_cpu_build_and_is_undone():
 
 
 def test_rollout_package_does_not_import_vllm():
-    code = "import sys, sdpg.rollout, sdpg.rollout.vllm_engine; assert 'vllm' not in sys.modules"
+    code = "import sys, sdpg.rollout, sdpg.rollout.engines.vllm; assert 'vllm' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": "."})

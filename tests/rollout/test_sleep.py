@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sdpg.rollout.vllm_engine import VLLMEngine
+from sdpg.rollout.engines.vllm import VLLMEngine
 
 
 class ScriptedLLM:

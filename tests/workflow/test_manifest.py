@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
+from sdpg.artefacts.manifest import artefacts, make_manifest
 from sdpg.io import sha256
-from sdpg.manifest import artefacts, make_manifest
 from tests.workflow.conftest import copy_project
 
 pytestmark = pytest.mark.slow
@@ -67,7 +67,7 @@ def test_every_file_has_its_hash_its_rule_and_its_inputs(copy):
     assert rules["intervals.csv"] == "scores"
     report = jobs["report"]
     assert report["inputs"]["scores.csv"] == files["scores.csv"]["sha256"]
-    assert any(entry.startswith("sdpg/analysis/report") for entry in copy.manifest["code"][report["code"]])
+    assert any(entry.startswith("sdpg/artefacts/report") for entry in copy.manifest["code"][report["code"]])
     train = copy.manifest["configs"][jobs["train/grpo-seed0"]["config"]]
     assert (train["method"], train["train"]["steps"]) == ("grpo", 4)
     assert copy.manifest["command"] == "snakemake reproduce-all --config scale=smoke"

@@ -82,20 +82,20 @@ def test_editing_the_shared_core_retrains_everything(finished):
 
 
 def test_editing_a_figure_redraws_that_figure(finished):
-    with finished.edited("sdpg/figures/beta_schedule.py"):
+    with finished.edited("sdpg/artefacts/figures/beta_schedule.py"):
         assert finished.planned("figures", *SMOKE) == {"figure beta_schedule"}
-    with finished.edited("sdpg/analysis/tables/lm_eval.py"):
+    with finished.edited("sdpg/artefacts/tables/lm_eval.py"):
         assert finished.planned("tables", "figures", *SMOKE) == {"table lm_eval"}
 
 
-@pytest.mark.parametrize("file", ["config/claims.yaml", "sdpg/analysis/claims/verdicts.py"])
+@pytest.mark.parametrize("file", ["config/claims.yaml", "sdpg/artefacts/claims/verdicts.py"])
 def test_editing_a_claim_or_how_it_is_decided_asks_for_the_verdicts_alone(finished, file):
     with finished.edited(file):
         assert finished.planned(*SMOKE) == {CLAIMS, REPORT, MANIFEST}
 
 
 def test_editing_what_training_does_not_use_retrains_nothing(finished):
-    with finished.edited("sdpg/rollout/vllm_engine.py"):
+    with finished.edited("sdpg/rollout/engines/vllm.py"):
         assert finished.planned("train", *SMOKE) == set()
     with (
         finished.edited("baselines/__init__.py"),

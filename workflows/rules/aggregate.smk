@@ -41,7 +41,7 @@ if len(IN_CHAIN) > 1:
         task=TASKS,
     )
     SUMMARIES["decomposition"] = evaluated + RECORDS + ["results/published/curves.csv"]
-SUMMARY_SOURCES = sources("summarise", without={f"sdpg/analysis/{name}.py" for name in SUMMARIES})
+SUMMARY_SOURCES = sources("summarise", without={f"sdpg/artefacts/{name}.py" for name in SUMMARIES})
 CHAIN = ["config/decomposition.yaml", "workflows/schemas/decomposition.schema.json"]
 
 
@@ -64,7 +64,7 @@ rule summary:
         gpu=0,
     params:
         *fingerprints(SUMMARY_SOURCES),
-        module=module_sources("sdpg/analysis", "summary", SUMMARY_SOURCES),
+        module=module_sources("sdpg/artefacts", "summary", SUMMARY_SOURCES),
         chain=lambda wildcards: (
             fingerprints(CHAIN) if wildcards.summary == "decomposition" else []
         ),

@@ -1,9 +1,9 @@
 # Figures, tables and the report: they read files only. A figure or table depends on its own module and the shared ones.
 from glob import glob
 
-from sdpg.figures import SHOWN
+from sdpg.artefacts.figures import SHOWN
 
-# To add one: its module in sdpg/figures or sdpg/analysis/tables, and its line with the files that it reads.
+# To add one: its module in sdpg/artefacts/figures or sdpg/artefacts/tables, and its line with the files that it reads.
 FIGURES = {
     "training_curves": SCORES + METRICS,
     "final_accuracy": SCORES,
@@ -26,9 +26,9 @@ TABLES = {
     "power": rules.power.output,
     **({"lm_eval": [*SCORES, *BASE_LM_EVAL]} if LM_EVAL else {}),
 }
-FIGURE_SOURCES = sources("plot", without={f"sdpg/figures/{name}.py" for name in FIGURES})
+FIGURE_SOURCES = sources("plot", without={f"sdpg/artefacts/figures/{name}.py" for name in FIGURES})
 TABLE_SOURCES = sources(
-    "make_table", without={f"sdpg/analysis/tables/{name}.py" for name in TABLES}
+    "make_table", without={f"sdpg/artefacts/tables/{name}.py" for name in TABLES}
 )
 
 
@@ -58,9 +58,9 @@ rule figure:
         gpu=0,
     params:
         *fingerprints(FIGURE_SOURCES),
-        module=module_sources("sdpg/figures", "figure", FIGURE_SOURCES),
+        module=module_sources("sdpg/artefacts/figures", "figure", FIGURE_SOURCES),
         caption=lambda wildcards: provenance.literal(
-            f"sdpg/figures/{wildcards.figure}.py", "CAPTION"
+            f"sdpg/artefacts/figures/{wildcards.figure}.py", "CAPTION"
         ),
         config=lambda wildcards: (
             "" if wildcards.figure.startswith("published") else stable(ANALYSIS)
@@ -98,9 +98,9 @@ rule table:
         gpu=0,
     params:
         *fingerprints(TABLE_SOURCES),
-        module=module_sources("sdpg/analysis/tables", "table", TABLE_SOURCES),
+        module=module_sources("sdpg/artefacts/tables", "table", TABLE_SOURCES),
         caption=lambda wildcards: provenance.literal(
-            f"sdpg/analysis/tables/{wildcards.table}.py", "__doc__"
+            f"sdpg/artefacts/tables/{wildcards.table}.py", "__doc__"
         ),
         config=fixed(ANALYSIS),
         run=script("make_table"),
@@ -126,7 +126,7 @@ rule tables:
 
 REFERENCE = f"results/reference/{SCALE}"
 REPORT_FILES = [  # beside its code: the page's template, and the settings whose differences it lists
-    *sorted(glob("sdpg/analysis/report/templates/*")),
+    *sorted(glob("sdpg/artefacts/report/templates/*")),
     *sorted(glob("config/presets/*.yaml") + glob("config/methods/*.yaml")),
 ]
 

@@ -29,7 +29,7 @@ rule matrix_table:
         config=fixed(ANALYSIS),
         run=script("make_matrix"),
         cells=CELLS,
-        caption=lambda wildcards: provenance.literal("sdpg/figures/matrix.py", "CAPTION"),
+        caption=lambda wildcards: provenance.literal("sdpg/artefacts/figures/matrix.py", "CAPTION"),
     message:
         "[matrix] last checkpoints of every method in every cell"
     shell:

@@ -48,9 +48,9 @@ rule sensitivity:
         mem_mb=LIGHT_MB,
         gpu=0,
     params:
-        *fingerprints([*sources("plot"), "sdpg/figures/sensitivity.py"]),
+        *fingerprints([*sources("plot"), "sdpg/artefacts/figures/sensitivity.py"]),
         config=pick("sweep"),
-        caption=lambda wildcards: provenance.literal("sdpg/figures/sensitivity.py", "CAPTION"),
+        caption=lambda wildcards: provenance.literal("sdpg/artefacts/figures/sensitivity.py", "CAPTION"),
         run=script("plot"),
     message:
         f"[{SCALE}] figure sensitivity"

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from sdpg.cli import run
 from sdpg.config import parse_overrides, resolve
-from sdpg.config_diff import complete, difference, markdown
+from sdpg.config.diff import complete, difference, markdown
 
 
 def main() -> None:

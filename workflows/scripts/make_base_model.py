@@ -21,7 +21,7 @@ def main() -> None:
         raise ValueError(f"--base: got {args.base}, this scale has base models 0 to {len(seeds) - 1}")
 
     with quick_imports():
-        from sdpg.base_model import make_base_model
+        from sdpg.experiment.base_model import make_base_model
 
     folder = Path("results") / config["name"] / "model"
     report = make_base_model(base_config(config, args.base), folder, index=args.base, threads=args.threads)

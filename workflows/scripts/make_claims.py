@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from sdpg.analysis.claims import write_claims
+from sdpg.artefacts.claims import write_claims
 from sdpg.cli import parser, results_from, run
 
 

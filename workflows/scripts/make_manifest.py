@@ -5,9 +5,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from sdpg.artefacts.manifest import make_manifest
 from sdpg.cli import config_from, parser, run, snakemake_command
 from sdpg.config import parse_overrides
-from sdpg.manifest import make_manifest
 from sdpg.provenance import git_commit
 
 

@@ -16,10 +16,10 @@ def main() -> None:
     args = p.parse_args()
     overrides = parse_overrides(args.overrides)
 
-    from sdpg.analysis.matrix import matrix, write_matrix
     from sdpg.analysis.results import Results
-    from sdpg.figures import style
-    from sdpg.figures.matrix import CAPTION, draw
+    from sdpg.artefacts.figures import style
+    from sdpg.artefacts.figures.matrix import CAPTION, draw
+    from sdpg.artefacts.matrix import matrix, write_matrix
 
     cells = [Results.from_config(resolve(cell, overrides)) for cell in args.cells]
     folder = Path("results") / "cpu-matrix"

@@ -6,9 +6,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from sdpg.analysis.reference import FOLDER, make_reference
+from sdpg.artefacts.manifest import read_manifest
 from sdpg.cli import finished_from, parser, run
-from sdpg.manifest import read_manifest
-from sdpg.verification import summary, verify
+from sdpg.provenance.verify import summary, verify
 
 
 def main(argv: list[str] | None = None) -> int:

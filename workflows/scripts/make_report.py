@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from sdpg.analysis.report import make_report
+from sdpg.artefacts.report import make_report
 from sdpg.cli import parser, results_from, run, snakemake_command
 from sdpg.config import parse_overrides
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from sdpg.artefacts.figures import FIGURES, make
 from sdpg.cli import parser, results_from, run
-from sdpg.figures import FIGURES, make
 
 
 def main(argv: list[str] | None = None) -> None:

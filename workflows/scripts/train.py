@@ -21,7 +21,7 @@ def main() -> None:
     config = config_from(args)
 
     with quick_imports():  # of torch: only once the command line is known to be right
-        from workflows.scripts.compose import train_run
+        from sdpg.experiment.compose import train_run
 
     train_run(config, args.method, args.seed, threads=args.threads)
 

@@ -16,7 +16,7 @@ def main() -> None:
         raise ValueError(f"scale {config['name']!r} has no block `sweep`; one that has: cpu-sweep")
 
     from sdpg.analysis.results import Results
-    from sdpg.analysis.tuning import write_tuning
+    from sdpg.artefacts.tuning import write_tuning
 
     results = Results.from_config(config, args.results)
     paths = write_tuning(results, config["sweep"], results.root / "sweep")

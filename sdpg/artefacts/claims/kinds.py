@@ -1,0 +1,76 @@
+"""The kinds of test, by name. Each turns a claim into numbers per run; what these say is verdicts.py's business.
+
+A kind's `values(runs, claim, method, task)` gives [S, P] (evaluation: seeds by problems) or [S, 1] (a number for each run);
+the claim's effect is the mean of the first method's values, minus those of the second if there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sdpg.artefacts.claims.runs import LAST, Runs
+
+FLOOR = 1e-6  # of what a logarithm is taken of: an entropy that has collapsed altogether is 0
+Claim = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """needs, takes: keys of the claim that the test must, and may have. relative: its effect is always a relative change."""
+
+    values: Callable[[Runs, Claim, str, str | None], np.ndarray] | None
+    needs: frozenset[str]
+    takes: frozenset[str] = frozenset()
+    methods: tuple[int, ...] = (2,)  # how many it takes
+    relative: bool = False
+
+
+def last(runs: Runs, claim: Claim, method: str, task: str | None) -> np.ndarray:
+    """At the last checkpoint: [S, P]."""
+    return runs.evaluation(method, task, claim["metric"])
+
+
+def mean(runs: Runs, claim: Claim, method: str, task: str | None) -> np.ndarray:
+    """Mean over the checkpoints or steps of `window`."""
+    return _level(runs, claim, method, task, claim["window"])
+
+
+def change(runs: Runs, claim: Claim, method: str, task: str | None) -> np.ndarray:
+    """Mean over `after` minus mean over `before`; of logarithms if relative."""
+    return _level(runs, claim, method, task, claim["after"]) - _level(runs, claim, method, task, claim["before"])
+
+
+def time_to(runs: Runs, claim: Claim, method: str, task: str | None) -> np.ndarray:
+    """Log of what a run spends until its smoothed curve first reaches the level: [S, 1].
+
+    The level is `share` of the second method's mean over the last tenth of its runs. A run that never gets there counts with
+    all that it spent: of two methods, the one that gets there less often cannot come out ahead by it.
+    """
+    other = claim["methods"][1]
+    level = claim["share"] * runs.training(other, claim["metric"], [1 - LAST, 1.0]).mean()
+    reached_ST = runs.curve(method, claim["metric"], smooth=True) >= level
+    first_S = np.where(reached_ST.any(axis=1), reached_ST.argmax(axis=1), -1)
+    return np.log(np.take_along_axis(runs.cost(method, claim["axis"]), first_S[:, None], axis=1))
+
+
+def _level(runs: Runs, claim: Claim, method: str, task: str | None, window: list[float]) -> np.ndarray:
+    if task is not None:
+        return runs.evaluation(method, task, claim["metric"], window)
+    values = runs.training(method, claim["metric"], window)
+    return np.log(np.maximum(values, FLOOR)) if claim["relative"] else values
+
+
+_COMPARED = frozenset({"methods", "metric"})
+_SETS = frozenset({"tasks", "combine"})
+KINDS: dict[str, Kind] = {
+    "last": Kind(last, needs=_COMPARED, takes=_SETS),
+    "mean": Kind(mean, needs=_COMPARED | {"data", "window"}, takes=_SETS | {"relative"}),
+    "change": Kind(change, needs=_COMPARED | {"data", "before", "after"}, takes=_SETS | {"relative"}, methods=(1, 2)),
+    "time_to": Kind(time_to, needs=_COMPARED | {"share"}, takes=frozenset({"axis"}), relative=True),
+    "proposition": Kind(None, needs=frozenset()),  # see proposition.py
+    "published": Kind(None, needs=frozenset({"curves", "metric", "window"})),  # single numbers: see __init__.py
+}

@@ -1,0 +1,29 @@
+"""SDPG-URKL with one of its parts taken out at a time, in the layout of the paper's Figure 5."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from sdpg.analysis.results import Results
+from sdpg.artefacts.figures import SHOWN, curves
+
+CAPTION = (
+    "SDPG-URKL and what is left of it without its distillation, anchor, gate or schedule, with GRPO: accuracy on each "
+    "evaluation set, training reward, entropy and response length over the training steps. Lines are means over seeds, bands "
+    "the range from the lowest to the highest seed. Where the evaluation sets are the paper's, dashed lines with open markers "
+    "are its Figure 5 (Qwen3-4B, single runs), rewards on the scale of our runs."
+)
+LABELS = {
+    "sdpg-urkl": "SDPG-URKL (full)",
+    "rpg": "without distillation (β = 0)",
+    "sdpg-no-anchor": "without anchor (α = 0)",
+    "sdpg-no-gate": "without gate",
+    "sdpg-no-schedule": "without schedule",
+}
+PUBLISHED = {"rpg": "sdpg-urkl-beta0", "sdpg-no-anchor": "sdpg-urkl-alpha0"}  # their names in curves.csv
+
+
+def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
+    """Needs scores.csv, every run.json and metrics.jsonl, and results/published/curves.csv. The frame: see curves.compare."""
+    return curves.compare(results, SHOWN["ablations"], "fig5", labels=LABELS, names=PUBLISHED)

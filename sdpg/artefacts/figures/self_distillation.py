@@ -1,0 +1,21 @@
+"""Methods whose whole loss is self-distillation beside SDPG, RLSD and GRPO, in the layout of the paper's Figure 6."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from sdpg.analysis.results import Results
+from sdpg.artefacts.figures import SHOWN, curves
+
+CAPTION = (
+    "Methods whose whole loss is distillation (OPCD, OPSD, SDPO, SDFT) beside SDPG, RLSD and GRPO: accuracy on each evaluation "
+    "set, training reward, entropy and response length over the training steps. Lines are means over seeds, bands the range "
+    "from the lowest to the highest seed. Where the evaluation sets are the paper's, dashed lines with open markers are its "
+    "Figure 6 (Qwen3-1.7B, single runs), rewards on the scale of our runs."
+)
+
+
+def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
+    """Needs scores.csv, every run.json and metrics.jsonl, and results/published/curves.csv. The frame: see curves.compare."""
+    return curves.compare(results, SHOWN["self_distillation"], "fig6")

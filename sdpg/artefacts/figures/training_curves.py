@@ -1,0 +1,23 @@
+"""The six panels of the paper's Figure 3, from our own runs: accuracy per evaluation set, reward, entropy, response length."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from sdpg.analysis.results import Results
+from sdpg.artefacts.figures import curves, style
+
+CAPTION = (
+    "Training curves per method: accuracy on each evaluation set, training reward, entropy and response length over the "
+    "training steps. Lines are means over seeds, bands the range from the lowest to the highest seed. Of "
+    "more than six methods, those of the paper's tables; the others have figures of their own."
+)
+
+
+def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
+    """Needs scores.csv and every run's metrics.jsonl. The frame has one row per point of each line (curves.COLUMNS)."""
+    styles = style.readable(style.method_styles(results.methods))
+    figure, data = curves.draw(results, styles)
+    curves.legend(figure, results, styles)
+    return figure, data

