@@ -15,7 +15,7 @@ import pytest
 from fake_results import claim
 from PIL import Image
 
-from sdpg import figures
+from sdpg.artefacts import figures
 from sdpg.artefacts.report import benchmarks, context, make_report, render
 from sdpg.artefacts.report.configs import environment, flatten, preset_differences
 from sdpg.artefacts.report.cost import by_method, by_rule, energy, phase_times

@@ -68,7 +68,7 @@ def test_the_watch_sees_what_a_materialising_head_allocates():
 @pytest.mark.parametrize("tile", [2, 100])
 def test_tokens_without_a_coefficient_are_in_no_product_of_the_backward(tile, monkeypatch):
     """Of 13 tokens in chunks of 5, tokens 1, 2, 7 and all of the last chunk have none: 3, 4 and 0 rows are multiplied."""
-    monkeypatch.setattr("sdpg.core.head.TILE_ELEMENTS", tile * V)
+    monkeypatch.setattr("sdpg.core.head.api.TILE_ELEMENTS", tile * V)
     x = inputs()
     positional, how = arguments(x, divergence=Divergence())
     on = torch.ones(M, dtype=torch.float64)

@@ -14,7 +14,8 @@ import baselines
 from sdpg.algorithms.base import Needs
 from sdpg.algorithms.sdpg import SDPG as SDPGClass
 from sdpg.cli import run
-from sdpg.core import checkpoint, head, signals
+from sdpg.core import checkpoint, signals
+from sdpg.core.head import api as head
 from sdpg.core.recorder import read_rows
 from sdpg.core.trainer import Interrupted
 from sdpg.types import Problem, Score
