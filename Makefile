@@ -31,19 +31,19 @@ help: ## List the targets
 reproduce: $(STAMP) ## Set up and run everything at SCALE (default cpu)
 	$(SNAKEMAKE) reproduce-all --config scale=$(SCALE) $(ARGS)
 
-verify: $(STAMP) ## Which results of SCALE do not match their manifest, or the code and config at hand
-	@$(BIN)/python workflows/scripts/verify.py --scale $(SCALE) $(ARGS)
+verify: $(STAMP) ## Which results of SCALE do not match their manifest, or the present code and config
+	@$(BIN)/sdpg verify --scale $(SCALE) $(ARGS)
 
 compare: $(STAMP) ## Does this run of SCALE agree with the committed reference, within sampling error?
-	@$(BIN)/python workflows/scripts/compare.py --scale $(SCALE) $(ARGS)
+	@$(BIN)/sdpg compare --scale $(SCALE) $(ARGS)
 
 reference: $(STAMP) ## Make the results of SCALE the reference (to be committed), if they match their manifest
-	@$(BIN)/python workflows/scripts/make_reference.py --scale $(SCALE) $(ARGS)
+	@$(BIN)/sdpg reference --scale $(SCALE) $(ARGS)
 
 matrix: $(STAMP) ## Scale cpu in all four cells, two teachers x two learning rates
 	$(SNAKEMAKE) matrix $(ARGS)
 
-tune: $(STAMP) ## Choose the settings of scale cpu anew: its sweep, then config/tuned/cpu.yaml and .csv
+tune: $(STAMP) ## Choose the settings of scale cpu again: its sweep, then config/tuned/cpu.yaml and .csv
 	$(SNAKEMAKE) reproduce-all --config scale=cpu-sweep
 	cp results/cpu-sweep/sweep/tuned.yaml config/tuned/cpu.yaml
 	cp results/cpu-sweep/sweep/tuned.csv config/tuned/cpu.csv
@@ -85,7 +85,7 @@ define install_torch
 else $(call install_into,$(1)) -r $(1)/torch.txt; fi
 endef
 
-# The environment is made anew whenever the lock changes, so that nothing of an older one is left in it. --no-deps: the lock
+# The environment is made again whenever the lock changes, so that nothing of an older one is left in it. --no-deps: the lock
 # is complete, and leaves out what would break it (requirements/excludes.txt).
 $(STAMP): $(LOCK) pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
@@ -100,6 +100,7 @@ $(STAMP): $(LOCK) pyproject.toml
 	$(call install_torch,$(VENV))
 	@echo "Installing $$(grep -c . $(VENV)/rest.txt) more packages; from an empty cache this takes minutes"
 	$(INSTALL) -r $(VENV)/rest.txt
+	$(INSTALL) --no-build-isolation --editable .
 	@touch $@
 
 # Peers have an environment of their own, with the project's torch (and on CUDA its libraries), so that they cannot change it.
@@ -116,7 +117,7 @@ $(PEERS_STAMP): benchmarks/peers/requirements.txt $(LOCK) | $(STAMP)
 COMPILE = $(BIN)/uv pip compile --quiet --excludes requirements/excludes.txt --python-version 3.11 \
   --python-platform x86_64-manylinux_2_28 --no-annotate --no-header $(ARGS)
 
-lock: $(STAMP) ## Resolve requirements/*.in anew: both locks and environment.yml
+lock: $(STAMP) ## Resolve requirements/*.in again: both locks and environment.yml
 	UV_FIND_LINKS="$${UV_FIND_LINKS-$$PIP_FIND_LINKS}" $(COMPILE) requirements/cuda.in -o requirements/cuda.lock
 	UV_FIND_LINKS="$${UV_FIND_LINKS-$$PIP_FIND_LINKS}" $(COMPILE) requirements/cpu.in -o requirements/cpu.lock \
 	  $$([ -n "$${UV_FIND_LINKS-$$PIP_FIND_LINKS}" ] || echo --torch-backend=cpu)

@@ -8,6 +8,8 @@ import os
 from contextlib import contextmanager
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[1]  # the project's folder
+
 
 @contextmanager
 def write_atomic(path: str | Path, mode: str = "w"):

@@ -22,8 +22,8 @@ import pandas as pd
 from scipy import stats
 
 from sdpg.analysis.comparisons import holm
+from sdpg.analysis.evaluations import task_scores
 from sdpg.analysis.results import Results, read_csv, require
-from sdpg.analysis.scores import task_scores
 from sdpg.artefacts.manifest import NAME as MANIFEST
 from sdpg.io import read_json, write_atomic, write_json
 

@@ -1,1 +1,156 @@
-"""One file for each thing that is made from results: summaries, claims, figures, tables, the report, the manifest."""
+"""One file for each thing that is made from results: summaries, claims, figures, tables, the report, the manifest.
+
+`declared()` lists them, `planned()` those that a scale has; `make()` makes one. An artefact's name is its module's below
+this package: `cost`, `figures/cost`, `tables/cost`.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sdpg.artefacts import declare
+from sdpg.artefacts.declare import AcrossSpec, ArtefactSpec, FigureSpec, Files, SummarySpec, TableSpec
+from sdpg.io import ROOT, write_atomic
+
+if TYPE_CHECKING:  # pandas: the workflow need not wait for it
+    from sdpg.analysis.results import Results
+    from sdpg.config.settings import Config
+
+FOLDER = ROOT / "sdpg" / "artefacts"
+
+
+@dataclass(frozen=True)
+class Declared:
+    """An artefact's name, its declaration, and its module's file, relative to the project."""
+
+    name: str
+    spec: ArtefactSpec
+    file: str
+    doc: str
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The files that it writes, as from the scale's folder."""
+        return self.spec.outputs(self.name)
+
+    @property
+    def about(self) -> str:
+        """One line that says what it is."""
+        return self.spec.about or self.doc.partition("\n")[0]
+
+    @property
+    def caption(self) -> str:
+        """What stands below it: the caption, or for lack of one the module's docstring."""
+        return self.spec.caption or self.doc
+
+    @property
+    def module(self) -> Any:
+        """The imported module."""
+        return importlib.import_module("sdpg.artefacts." + self.name.replace("/", "."))
+
+
+@dataclass(frozen=True)
+class Job:
+    """What an artefact is made from and for: the results, their config, the files in them, and what the user asked for."""
+
+    results: Results
+    config: Config
+    files: Files
+    scale: str  # as named by the user
+    overrides: Mapping[str, Any]
+
+
+@cache
+def declared() -> dict[str, Declared]:
+    """Return every artefact of the project by name. Raises ValueError for a declaration that cannot be read."""
+    found = {}
+    for path in sorted(FOLDER.rglob("*.py")):
+        file = path.relative_to(ROOT).as_posix()
+        tree = ast.parse(path.read_text(encoding="utf-8"), filename=file)
+        for node in tree.body:
+            if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["ARTEFACT"]:
+                parts = path.relative_to(FOLDER).with_suffix("").parts
+                name = "/".join(part for part in parts if part != "__init__")
+                found[name] = Declared(name, _evaluate(node.value, file), file, ast.get_docstring(tree) or "")
+    return found
+
+
+def _evaluate(expression: ast.expr, file: str) -> ArtefactSpec:
+    code = compile(ast.Expression(expression), file, "eval")
+    try:
+        spec = eval(code, vars(declare).copy())  # the project's own source, in the names of declare.py
+    except (NameError, TypeError) as error:
+        raise ValueError(f"{file}, ARTEFACT: {error}; it may use names of sdpg/artefacts/declare.py only") from error
+    if not isinstance(spec, ArtefactSpec):
+        raise ValueError(f"{file}, ARTEFACT: got {type(spec).__name__}, expected one of the kinds in declare.py")
+    return spec
+
+
+def planned(config: Config) -> dict[str, Declared]:
+    """Return the artefacts that a scale has, by name."""
+    return {name: item for name, item in declared().items() if _is_planned(item.spec, config)}
+
+
+def _is_planned(spec: ArtefactSpec, config: Config) -> bool:
+    compared = getattr(spec, "methods", ())
+    return spec.planned(config) and (not compared or len(set(compared) & set(config.methods)) >= 2)
+
+
+def files_of(config: Config, root: str | None = None) -> Files:
+    """Return the names of a scale's files; root: the scale's folder, results/<name> unless given."""
+    root = root or f"results/{config.name}"
+    there = {name: item for name, item in planned(config).items() if not isinstance(item.spec, AcrossSpec)}
+
+    def made(name: str) -> list[str]:
+        return [f"{root}/{output}" for output in there[name].outputs] if name in there else []
+
+    return Files(config, root, made, lambda prefix: [name for name in there if name.startswith(prefix)])
+
+
+def make(name: str, job: Job) -> list[Path]:
+    """Make one artefact in the results' folder -> its files. Raises ValueError for an unknown name or a missing input."""
+    item = lookup(name)
+    root = job.results.root
+    function = getattr(item.module, item.spec.maker)
+    if isinstance(item.spec, FigureSpec):
+        from sdpg.artefacts.figures import style
+
+        style.save(*function(job.results), (root / name).parent, Path(name).name, item.caption)
+    elif isinstance(item.spec, TableSpec):
+        from sdpg.artefacts.tables.layout import write
+
+        write(function(job.results), (root / name).parent, Path(name).name)
+    elif isinstance(item.spec, SummarySpec):
+        write_csv(function(job.results), root / f"{name}.csv")
+    else:
+        function(job)
+    return [root / output for output in item.outputs]
+
+
+def make_across(name: str, cells: list[Results], folder: Path) -> list[Path]:
+    """Make one artefact of several scales in `folder` -> its files."""
+    item = lookup(name)
+    item.module.make(cells, folder)
+    return [folder / output for output in item.outputs]
+
+
+def lookup(name: str) -> Declared:
+    """Return the artefact of that name. Raises ValueError with the nearest."""
+    if name not in declared():
+        from sdpg.config import nearest
+
+        raise ValueError(f"there is no artefact {name!r}; {nearest(name, declared())}")
+    return declared()[name]
+
+
+def write_csv(frame, path: Path) -> Path:
+    """Write a DataFrame as CSV, atomically, with eight significant digits; its path."""
+    with write_atomic(path) as file:
+        frame.to_csv(file, index=False, lineterminator="\n", float_format="%.8g")
+    return path

@@ -10,7 +10,10 @@ import numpy as np
 import pandas as pd
 
 from sdpg.analysis.results import Results, read_csv
+from sdpg.artefacts.declare import SummarySpec
 from sdpg.artefacts.stability import accuracy_curves
+
+ARTEFACT = SummarySpec(reads=lambda files: [*files.made("scores"), *files.metrics])
 
 COLUMNS = ["method", "seed", "task", "step", "accuracy", "tokens", "flops", "seconds"]
 AXES = {  # column here: column of metrics.jsonl that adds up to it

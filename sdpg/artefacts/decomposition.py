@@ -13,10 +13,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sdpg.analysis.evaluations import TaskScores, task_scores
 from sdpg.analysis.intervals import paired_difference
 from sdpg.analysis.results import Results, read_csv, run_parameters
-from sdpg.analysis.scores import TaskScores, task_scores
+from sdpg.artefacts.declare import PUBLISHED_CURVES, SummarySpec, chain, has_chain
 from sdpg.config.decomposition import read_decomposition
+
+ARTEFACT = SummarySpec(
+    planned=has_chain,
+    reads=lambda files: [*files.evaluations_of(chain(files.config)), *files.records, PUBLISHED_CURVES],
+    files=("config/decomposition.yaml",),
+)
 
 COLUMNS = ["source", "task", "kind", "change", "method", "before", "difference", "low", "high"]
 KINDS = ("start", "change", "none", "together")  # none: zero by construction; together: several changes in one bar

@@ -1,33 +1,53 @@
-"""manifest.json: every artefact of a scale with its hash and where it comes from; and what no longer matches it.
+"""manifest.json: every artefact of a scale with its hash and where it comes from.
 
-What a file was made by, and from, is what Snakemake recorded when it ran the job (results/.snakemake.db), so it cannot lag
-behind the rules. A record has the rule, the inputs with their hashes, and the params: fingerprints of the source files
-("baselines/grpo.py 3f2a90c1d5e7"), the part of the config that the job depends on (JSON), and options.
+What a file was made by, and from, is what Snakemake recorded when it ran the job (sdpg/provenance/records.py), so it cannot lag
+behind the rules.
 """
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
-import re
-import sqlite3
 from collections.abc import Iterable, Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from sdpg.artefacts.declare import ArtefactSpec
+from sdpg.config.command import snakemake_command
 from sdpg.io import read_json, sha256, write_atomic
+from sdpg.provenance.git import git_commit
+from sdpg.provenance.records import Record, read_records
+
+ARTEFACT = ArtefactSpec(
+    about="manifest.json: every file's hash, and what made it",
+    reads=lambda files: [*files.all_made, *files.trained],
+    writes=("manifest.json",),
+    files=("sdpg/**/*.py", "baselines/*.py", "workflows/rules/*.smk"),
+    uses=lambda config: config.dump(),
+    planned=lambda config: True,
+)
 
 NAME = "manifest.json"
+DATABASE = ".snakemake.db"
 UNLISTED = ("logs", "benchmarks", ".work")  # what a job said and took, and where unfinished runs lie
-_FINGERPRINT = re.compile(r"(\S+) ([0-9a-f]{12})")
 
 
 def artefacts(root: Path) -> list[Path]:
     """Every file below `root` but the manifest itself, logs, benchmarks and unfinished work, sorted; paths as from `root`."""
     found = (path.relative_to(root) for path in root.rglob("*") if path.is_file())
     return sorted(path for path in found if path.parts[0] not in UNLISTED and path.as_posix() != NAME)
+
+
+def make(job) -> None:
+    """Write manifest.json for all that the scale has."""
+    header = {
+        "scale": job.scale,
+        "overrides": dict(job.overrides),
+        "command": snakemake_command(job.scale, job.overrides),
+        "git_commit": git_commit(),
+    }
+    targets = [*job.files.all_made, *job.files.trained]
+    make_manifest(job.results.root, targets, Path(job.files.root).parent / DATABASE, header)
 
 
 def make_manifest(root: Path, targets: Iterable[str], database: Path, header: Mapping[str, Any]) -> Path:
@@ -64,56 +84,28 @@ def read_manifest(root: Path) -> dict[str, Any]:
     return content
 
 
-def read_records(database: Path) -> dict[str, dict[str, Any]]:
-    """Target -> Snakemake's record of it: job (its log's name), rule, inputs {path: sha256 or None}, code, config, options."""
-    if not database.is_file():
-        raise ValueError(f"{database} is missing: Snakemake's records of what it ran; run `snakemake reproduce-all`")
-    columns = "target, rule, input, log, params, input_checksums"
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as connection:
-        rows = connection.execute(f"SELECT {columns} FROM snakemake_metadata WHERE NOT incomplete").fetchall()
-    return {target: _record(*rest) for target, *rest in rows}
-
-
-def _record(rule: str, inputs: str, log: str, params: str, checksums: str) -> dict[str, Any]:
-    hashes = json.loads(checksums or "{}")
-    values = [ast.literal_eval(text) for text in json.loads(params or "[]")]
-    texts = [text for value in values for text in (value if isinstance(value, list) else [value])]
-    code = sorted(text for text in texts if _FINGERPRINT.fullmatch(text))
-    config = next((json.loads(text) for text in texts if text.startswith("{")), {})
-    logs = json.loads(log or "[]")
-    return {
-        "log": logs[0] if logs else rule,
-        "rule": rule,
-        "inputs": {path: hashes.get(path, "").removeprefix("sha256:") or None for path in json.loads(inputs or "[]")},
-        "code": code,
-        "config": config,
-        "options": [text for text in texts if text and text not in code and not text.startswith("{")],
-    }
-
-
-def _closure(records: dict, targets: list[str], root: Path) -> tuple[dict, dict]:
+def _closure(records: dict[str, Record], targets: list[str], root: Path) -> tuple[dict, dict]:
     """The jobs that made the targets and what these were made from, and which job owns which file (path as from root)."""
     prefix = f"results/{root.name}/"
     jobs, owners, waiting = {}, {}, list(targets)
-    made = {record["log"]: [] for record in records.values()}
+    made = {record.log: [] for record in records.values()}
     for target, record in records.items():
-        made[record["log"]].append(target)
+        made[record.log].append(target)
     while waiting:
         target = waiting.pop()
         if target not in records:
             if target in targets:
                 raise ValueError(f"Snakemake has no record of {target}; make it with `snakemake {target}`")
             continue
-        record = dict(records[target])
+        record = records[target]
         if not target.startswith(prefix) or target.removeprefix(prefix) in owners:
             continue
-        log = record.pop("log")
-        name = log.removeprefix(f"{prefix}logs/").removesuffix(".log")
-        for output in made[log]:  # its other outputs too
+        name = record.log.removeprefix(f"{prefix}logs/").removesuffix(".log")
+        for output in made[record.log]:  # its other outputs too
             owners[output.removeprefix(prefix)] = name
-        waiting += record["inputs"]
-        record["inputs"] = {path.removeprefix(prefix): digest for path, digest in record["inputs"].items()}
-        jobs[name] = record
+        waiting += record.inputs
+        inputs = {path.removeprefix(prefix): digest for path, digest in record.inputs.items()}
+        jobs[name] = {"stage": record.stage, "inputs": inputs, "code": record.code, "config": record.config}
     return dict(sorted(jobs.items())), owners
 
 

@@ -6,12 +6,31 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
+from sdpg.analysis.intervals import interval_name
 from sdpg.analysis.results import Results
+from sdpg.artefacts import write_csv
+from sdpg.artefacts.declare import AcrossSpec
+from sdpg.artefacts.figures import style
 from sdpg.artefacts.stability import collapsed
 from sdpg.io import write_atomic
 
+ARTEFACT = AcrossSpec(
+    about="last checkpoints of every method in every cell",
+    reads=lambda files: files.made("scores")[:2],
+    writes=("matrix.md", "matrix.csv", "matrix.pdf", "matrix.png"),
+    caption=(
+        "Accuracy of the last checkpoint of every method in every cell of the matrix, on the first set (large marker: mean; "
+        "bar: 95% interval, bootstrap over seeds and problems; open circles: single seeds; dotted line: where the runs started)."
+    ),
+    shown="png",
+    category="Figures",
+)
 COLUMNS = ["cell", "task", "method", "step", "mean", "low", "high", "seeds", "collapsed"]
+POINTS = ["part", "cell", "method", "seed", "value", "low", "high"]  # of the picture
 
 
 def matrix(cells: Sequence[Results]) -> pd.DataFrame:
@@ -35,14 +54,14 @@ def matrix(cells: Sequence[Results]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def write_matrix(frame: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write folder/matrix.csv, and matrix.md with one table per task: methods by cells."""
-    paths = [folder / "matrix.csv", folder / "matrix.md"]
-    with write_atomic(paths[0]) as file:
-        frame.to_csv(file, index=False, lineterminator="\n", float_format="%.8g")
-    with write_atomic(paths[1]) as file:
+def make(cells: Sequence[Results], folder: Path) -> None:
+    """Write matrix.csv, matrix.md with one table per task (methods by cells), and the picture of the first task."""
+    frame = matrix(cells)
+    write_csv(frame, folder / "matrix.csv")
+    with write_atomic(folder / "matrix.md") as file:
         file.write("\n".join(_markdown(task, rows) for task, rows in frame.groupby("task", sort=False)))
-    return paths
+    figure, _ = draw(cells)
+    style.save_pictures(figure, folder, "matrix", ARTEFACT.caption)
 
 
 def _interval(results: Results, task: str, method: str, step: int) -> tuple[float, float, float]:
@@ -75,3 +94,44 @@ def _markdown(task: str, rows: pd.DataFrame) -> str:
 def _cell(row: pd.Series) -> str:
     fallen = f" ({row['collapsed']} of {row['seeds']})" if row["collapsed"] else ""
     return f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]{fallen}"
+
+
+def draw(cells: Sequence[Results]) -> tuple[Figure, pd.DataFrame]:
+    """Needs scores.csv and intervals.csv of each cell; shows the first evaluation set. The frame: a row per drawn point."""
+    task = cells[0].tasks[0]
+    frame = matrix(cells).query("task == @task")
+    styles = style.method_styles(dict.fromkeys(frame["method"]))
+    height = 1.0 + 0.26 * len(styles)
+    figure, axes = style.panel_grid(len(cells), columns=2, panel=(4.3, height))
+    rows = []
+    for ax, results in zip(axes, cells, strict=True):
+        rows += _panel(ax, results, frame[frame["cell"] == results.root.name], task, styles)
+    seeds = max(len(results.seeds) for results in cells)
+    marks = [
+        Line2D(
+            [], [], color=style.GREY, marker="o", linewidth=1.8, markersize=6, label=f"mean and {interval_name(seeds)}"
+        ),
+        style.seed_handle(),
+        Line2D([], [], color=style.GREY, linestyle=":", label="before training"),
+    ]
+    style.legend_below(figure, marks)
+    return figure, pd.DataFrame(rows, columns=POINTS)
+
+
+def _panel(ax: Axes, results: Results, frame: pd.DataFrame, task: str, styles: dict[str, style.Style]) -> list[tuple]:
+    cell, rows = results.root.name, []
+    scores = results.scores.query("metric == @results.accuracy and task == @task")
+    start = scores[scores["step"] == scores["step"].min()]["value"].mean()
+    ax.axvline(start, color=style.GREY, linestyle=":", linewidth=1, zorder=0)
+    rows.append(("start", cell, None, None, start, None, None))
+    for y, (method, look) in enumerate(styles.items()):
+        for _, row in frame[frame["method"] == method].iterrows():
+            points = scores.query("method == @method and step == @row.step")
+            style.interval_row(ax, y, row["mean"], row["low"], row["high"], points["value"], look)
+            rows.append(("last", cell, method, None, row["mean"], row["low"], row["high"]))
+            rows += [("seed", cell, method, int(p["seed"]), p["value"], None, None) for _, p in points.iterrows()]
+    style.method_rows(ax, styles)
+    ax.set_xlim(-0.03, 1)
+    style.set_title(ax, cell)
+    ax.set_xlabel(f"{task}: {results.accuracy} (fraction)")
+    return rows

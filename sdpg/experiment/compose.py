@@ -14,8 +14,9 @@ from sdpg.core.collector import Collector
 from sdpg.core.record import run_record
 from sdpg.core.train_config import TrainConfig
 from sdpg.core.trainer import Trainer
+from sdpg.experiment.workflow import training_sources
 from sdpg.io import sha256, write_json
-from sdpg.provenance import ENGINE_FILES, algorithm_files, fingerprints, stage_sources, template_file
+from sdpg.provenance.sources import fingerprints
 from sdpg.rollout import make_engine
 from sdpg.tasks import load_problems, make_task
 
@@ -32,7 +33,7 @@ def train_run(config: dict, method: str, seed: int, *, threads: int, results: Pa
     if not (base / "config.json").is_file():
         raise ValueError(
             f"no base model at {base.absolute()}; in the project's folder: `snakemake --forcerun base_model`, or "
-            "workflows/scripts/make_base_model.py"
+            "`sdpg base-model`"
         )
     tokenizer = AutoTokenizer.from_pretrained(base)
     task = make_task(resolved["task"], tokenizer)
@@ -48,7 +49,7 @@ def train_run(config: dict, method: str, seed: int, *, threads: int, results: Pa
             problems, task, engine, train.collector(), seed=seed, max_positions=max_positions, rank=rank, world=world
         )
 
-    identity = run_identity(resolved, [*sorted(base.glob("*.safetensors")), root / "data" / "train.parquet"])
+    identity = run_identity(config, resolved, [*sorted(base.glob("*.safetensors")), root / "data" / "train.parquet"])
     work = root / ".work" / method / f"seed{seed}"
     trainer = Trainer(
         train,
@@ -71,14 +72,11 @@ def train_run(config: dict, method: str, seed: int, *, threads: int, results: Pa
     return run
 
 
-def run_identity(resolved: dict, inputs: list[Path]) -> dict:
-    """What decides a run's outcome: its config, the hashes of the code that it uses, and of the files that it reads."""
-    own = algorithm_files()[resolved["algorithm"]["algorithm"]]
-    others = {*algorithm_files().values(), *ENGINE_FILES.values()} - {own, ENGINE_FILES[resolved["train"]["engine"]]}
-    template = template_file(resolved["task"]["template"])
-    sources = stage_sources("workflows/scripts/train.py", without=others, extra=[own, template])
+def run_identity(config, resolved: dict, inputs: list[Path]) -> dict:
+    """Return what decides a run's outcome: its config, the hashes of the code that it uses, and of the files that it reads."""
+    shared, own = training_sources(config, resolved["algorithm"]["algorithm"])
     hashes = {path.name: sha256(path) for path in inputs}
-    return {"config": resolved, "code": fingerprints(sources), "inputs": hashes}
+    return {"config": resolved, "code": fingerprints([*shared, *own]), "inputs": hashes}
 
 
 def make_algorithm(block: dict, steps: int):

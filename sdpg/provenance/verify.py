@@ -1,18 +1,21 @@
-"""What of a scale's results no longer matches its manifest, or the code and config at hand."""
+"""What of a scale's results no longer matches its manifest, or the present code and config."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sdpg.artefacts import lookup
 from sdpg.artefacts.manifest import read_manifest
-from sdpg.config import ConfigError, analysis_config, base_config, data_config, evaluation_config, run_config
+from sdpg.config import ConfigError, base_config, base_seeds, data_config, evaluation_config, run_config
 from sdpg.config.diff import difference, text
-from sdpg.io import sha256
-from sdpg.provenance import ROOT, fingerprints
+from sdpg.io import ROOT, sha256
+from sdpg.provenance.sources import fingerprint
+
+if TYPE_CHECKING:
+    from sdpg.config.settings import Config
 
 KINDS = {
     "missing": "the file is not there",
@@ -31,7 +34,7 @@ class Mismatch(NamedTuple):
     detail: str
 
 
-def verify(root: Path, config: Mapping[str, Any]) -> list[Mismatch]:
+def verify(root: Path, config: Config) -> list[Mismatch]:
     """Compare the files below `root` with root/manifest.json, and what made them with the present code and `config`.
 
     Raises ValueError without a manifest.
@@ -43,7 +46,7 @@ def verify(root: Path, config: Mapping[str, Any]) -> list[Mismatch]:
         found += [Mismatch(label, "input", detail) for detail in _inputs(job, manifest, root)]
         found += [Mismatch(label, "code", detail) for detail in _code(manifest["code"][job["code"]])]
         recorded = manifest["configs"][job["config"]]
-        found += [Mismatch(label, "config", detail) for detail in _config(name, recorded, config)]
+        found += [Mismatch(label, "config", detail) for detail in _config(job, recorded, config)]
     return found
 
 
@@ -54,14 +57,14 @@ def summary(found: list[Mismatch], manifest: Mapping[str, Any]) -> str:
         f"{manifest['scale']}: {files} files of {jobs} jobs, made at commit {manifest.get('git_commit') or 'unknown'}"
     )
     if not found:
-        return f"{head}\nevery file is the one that was made, and the code and config at hand are those that made it\n"
+        return f"{head}\nevery file is the one that was made, and the present code and config are those that made it\n"
     lines = [head, f"{len({row.artefact for row in found})} of them do not match:", ""]
     width = max(len(row.artefact) for row in found)
     for kind, meaning in KINDS.items():
         rows = [row for row in found if row.kind == kind]
         if rows:
             lines += [f"{meaning}:", *(f"  {row.artefact:{width}}  {row.detail}".rstrip() for row in rows), ""]
-    lines.append("`make reproduce` at this scale makes anew what depends on it.")
+    lines.append("`make reproduce` at this scale makes again what depends on it.")
     return "\n".join(lines) + "\n"
 
 
@@ -83,7 +86,7 @@ def _label(name: str, manifest: Mapping[str, Any]) -> str:
 
 
 def _inputs(job: Mapping[str, Any], manifest: Mapping[str, Any], root: Path) -> list[str]:
-    """The inputs whose recorded hash is neither the manifest's nor, outside the results, that of the file at hand."""
+    """The inputs whose recorded hash is neither the manifest's nor, outside the results, that of the present file."""
     found = []
     for path, digest in job["inputs"].items():
         if path in manifest["files"]:
@@ -100,35 +103,32 @@ def _code(recorded: list[str]) -> list[str]:
     found = []
     for entry in recorded:
         file, _, digest = entry.rpartition(" ")
-        now = fingerprints([file])[0].rpartition(" ")[2] if (ROOT / file).is_file() else "gone"
+        now = fingerprint(file) if (ROOT / file).is_file() else "gone"
         if now != digest:
             found.append(f"{file}: was {digest}, is {now}")
     return found
 
 
-def _config(job: str, recorded: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
-    """The keys in which the part of the config that the job was made with differs from that of the config at hand."""
+def _config(job: Mapping[str, Any], recorded: Mapping[str, Any], config: Config) -> list[str]:
+    """Return the keys in which the part of the config that a job was made with differs from that of the present config."""
     try:
-        now = json.loads(json.dumps(_at_hand(job, recorded, config)))
+        now = json.loads(json.dumps(_present(job["stage"], recorded, config)))
     except ConfigError as error:
         return [str(error)]
     return [f"{key}: was {text(was)}, is {text(new)}" for key, was, new in difference(recorded, now, ignore=())]
 
 
-def _at_hand(job: str, recorded: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of `config` that a job depends on: of a run, a base model or an evaluation as sdpg.config cuts it out, of the
-    others the blocks of the names that were recorded. Raises ConfigError for a method or base model that is not there now.
-    """
-    if {"method", "seed"} <= recorded.keys():
-        return run_config(config, recorded["method"], recorded["seed"])
-    if "scale" in recorded:
-        return evaluation_config(config)
-    if base := re.fullmatch(r"base_model/base(\d+)", job):
-        try:
-            return base_config(config, int(base[1]))
-        except IndexError:
-            raise ConfigError(f"there is no base model {base[1]} in this config") from None
-    if "forgetting" in recorded:
-        return data_config(config)
-    blocks = {**config, **analysis_config(config)}
-    return {name: blocks[name] for name in recorded if name in blocks}
+def _present(stage: str, recorded: Mapping[str, Any], config: Config) -> Mapping[str, Any]:
+    """Return the part of `config` that a job of a stage depends on. Raises ConfigError for a method or base that is gone."""
+    match stage:
+        case "train":
+            return run_config(config, recorded["method"], recorded["seed"]).dump()
+        case "evaluate":
+            return evaluation_config(config)
+        case "data":
+            return data_config(config)
+        case "base_model":
+            if recorded["base"] not in range(len(base_seeds(config))):
+                raise ConfigError(f"there is no base model {recorded['base']} in this config")
+            return {"base": recorded["base"], **base_config(config, recorded["base"])}
+    return lookup(stage).spec.uses(config)

@@ -12,8 +12,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from fake_results import write_analysis, write_claims, write_extras, write_problems, write_results  # noqa: E402
 
-from sdpg.artefacts import figures  # noqa: E402
 from sdpg.analysis.reference import make_reference  # noqa: E402
+from sdpg.artefacts import figures  # noqa: E402
 from sdpg.artefacts.report import make_report  # noqa: E402
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sdpg.analysis.power import write_power
 from sdpg.analysis.results import Results
-from sdpg.analysis.scores import write_scores
 from sdpg.artefacts import summaries
+from sdpg.artefacts.power import write_power
+from sdpg.artefacts.scores import write_scores
 from sdpg.config.decomposition import chain_methods
 
 LEVELS = {"sdpg-ufkl": 0.65, "sdpg-urkl": 0.63, "grpo": 0.57, "opcd": 0.06}  # accuracy at the end; others lie between

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sdpg.analysis.comparisons import contrast
-from sdpg.analysis.power import MOST, Spread, power, sampling_variance, seeds_needed, spread, write_power
+from sdpg.artefacts.power import MOST, Spread, power, sampling_variance, seeds_needed, spread, write_power
 
 KNOWN = Spread(seeds=0.03**2, problems=0.1**2, rest=0.2**2, P=64)
 

@@ -18,7 +18,7 @@ from scipy import stats
 from sdpg.analysis import reference
 from sdpg.analysis.comparisons import holm
 from sdpg.analysis.reference import compare, make_reference, unpaired_difference
-from sdpg.analysis.scores import write_scores
+from sdpg.artefacts.scores import write_scores
 
 ROOT = Path(__file__).resolve().parents[2]
 LISTED = ("scores.csv", "intervals.csv", "comparisons.csv", "claims.json", "data/eval/chain.parquet")

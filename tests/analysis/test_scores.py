@@ -11,7 +11,7 @@ import pytest
 
 from sdpg.analysis.comparisons import holm
 from sdpg.analysis.results import Results
-from sdpg.analysis.scores import best_checkpoints, lm_eval_rows, make_scores, write_scores
+from sdpg.artefacts.scores import best_checkpoints, lm_eval_rows, make_scores, write_scores
 from sdpg.io import sha256
 
 # correct answers of two problems x four samples, per (seed, step)

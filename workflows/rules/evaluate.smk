@@ -1,73 +1,77 @@
-LM_EVAL = CONFIG["evaluation"]["lm_eval"] is not None
-EVALUATION_EXTRA = [TEMPLATE, *BUNDLED]
+# One engine per run: it sweeps over the checkpoints, and lm-eval then uses the last one's weights in it. A sweep trains, and
+# chooses by the validation sets: it has no rule that reads an evaluation problem.
+EVALUATED = [scale for scale in SCALES if scale.config.sweep is None]
+
+for scale in EVALUATED:
+
+    rule:
+        name:
+            scale.rule("evaluate_run")
+        input:
+            problems=scale.sets("evaluation") + scale.forgetting,
+            checkpoints=f"{scale.root}/runs/{{method}}/seed{{seed}}/checkpoints/checkpoints.json",
+        output:
+            sets=[
+                f"{scale.root}/eval/{{method}}/seed{{seed}}/{task}.parquet"
+                for task in scale.config.data.evaluation
+            ],
+            lm_eval=[f"{scale.root}/eval/{{method}}/seed{{seed}}/lm_eval.json"] if scale.lm_eval else [],
+        log:
+            scale.log("evaluate/{method}-seed{seed}"),
+        benchmark:
+            scale.benchmark("evaluate/{method}-seed{seed}")
+        conda:
+            "../../environment.yml"
+        threads: scale.config.resources.threads
+        resources:
+            mem_mb=scale.config.resources.mem_mb,
+            gpu=scale.config.resources.gpu,
+        params:
+            *scale.code("evaluate"),
+            config=scale.evaluation_part,
+            run=scale.command("evaluate"),
+            lm_eval="--lm-eval" if scale.lm_eval else "",
+        message:
+            f"[{scale.name}] evaluate {{wildcards.method}}, seed {{wildcards.seed}}: every checkpoint on "
+            f"{', '.join(scale.config.data.evaluation)}{', and lm-eval on the last' if scale.lm_eval else ''}"
+        shell:
+            "{params.run} --method {wildcards.method} --seed {wildcards.seed} {params.lm_eval} 2>&1 | tee -i {log}"
+
+    # What the base model could do before training, to tell what was forgotten.
+    rule:
+        name:
+            scale.rule("lm_evaluate_base")
+        input:
+            problems=scale.sets("evaluation") + scale.forgetting,
+            base=f"{scale.root}/model/base{{base}}.json",
+        output:
+            f"{scale.root}/eval/base{{base}}/lm_eval.json",
+        log:
+            scale.log("evaluate/base{base}"),
+        benchmark:
+            scale.benchmark("evaluate/base{base}")
+        conda:
+            "../../environment.yml"
+        threads: scale.config.resources.threads
+        resources:
+            mem_mb=scale.config.resources.mem_mb,
+            gpu=scale.config.resources.gpu,
+        params:
+            *scale.code("evaluate"),
+            config=scale.evaluation_part,
+            run=scale.command("lm-eval"),
+        message:
+            f"[{scale.name}] lm-eval on base model {{wildcards.base}}"
+        shell:
+            "{params.run} --base {wildcards.base} 2>&1 | tee -i {log}"
 
 
-# One engine per run: it sweeps over the checkpoints, and lm-eval then uses the last one's weights in it.
-rule evaluate_run:
-    input:
-        problems=EVALUATION_DATA + FORGETTING_DATA,
-        checkpoints=rules.train_run.output.checkpoints,
-    output:
-        sets=expand(f"{RESULTS}/eval/{{{{method}}}}/seed{{{{seed}}}}/{{task}}.parquet", task=TASKS),
-        lm_eval=f"{RESULTS}/eval/{{method}}/seed{{seed}}/lm_eval.json" if LM_EVAL else [],
-    log:
-        f"{RESULTS}/logs/evaluate/{{method}}-seed{{seed}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/evaluate/{{method}}-seed{{seed}}.tsv"
-    conda:
-        "../../environment.yml"
-    threads: HEAVY["threads"]
-    resources:
-        mem_mb=HEAVY["mem_mb"],
-        gpu=HEAVY["gpu"],
-    params:
-        *fingerprints(
-            sources("evaluate", without=other_engines("evaluation"), extra=EVALUATION_EXTRA)
-        ),
-        config=fixed(evaluation_config(CONFIG)),
-        run=script("evaluate"),
-        lm_eval="--lm-eval" if LM_EVAL else "",
-    message:
-        f"[{SCALE}] evaluate {{wildcards.method}}, seed {{wildcards.seed}}: every checkpoint on {', '.join(TASKS)}"
-        f"{', and lm-eval on the last' if LM_EVAL else ''}"
-    shell:
-        "{params.run} --method {wildcards.method} --seed {wildcards.seed} {params.lm_eval} 2>&1 | tee -i {log}"
+if MAIN in EVALUATED:
 
-
-# What the base model could do before training, to tell what was forgotten.
-rule lm_evaluate_base:
-    input:
-        problems=EVALUATION_DATA + FORGETTING_DATA,
-        base=rules.base_model.output.report,
-    output:
-        f"{RESULTS}/eval/base{{base}}/lm_eval.json",
-    log:
-        f"{RESULTS}/logs/evaluate/base{{base}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/evaluate/base{{base}}.tsv"
-    conda:
-        "../../environment.yml"
-    threads: HEAVY["threads"]
-    resources:
-        mem_mb=HEAVY["mem_mb"],
-        gpu=HEAVY["gpu"],
-    params:
-        *fingerprints(sources("lm_evaluate", extra=EVALUATION_EXTRA)),
-        config=fixed(evaluation_config(CONFIG)),
-        run=script("lm_evaluate"),
-    message:
-        f"[{SCALE}] lm-eval on base model {{wildcards.base}}"
-    shell:
-        "{params.run} --base {wildcards.base} 2>&1 | tee -i {log}"
-
-
-BASE_LM_EVAL = expand(f"{RESULTS}/eval/base{{base}}/lm_eval.json", base=BASES) if LM_EVAL else []
-
-
-rule evaluate:
-    input:
-        [run_files(f"eval/{{method}}/seed{{seed}}/{task}.parquet") for task in TASKS],
-        run_files("eval/{method}/seed{seed}/lm_eval.json") if LM_EVAL else [],
-        BASE_LM_EVAL,
-    message:
-        f"[{SCALE}] every run is evaluated"
+    rule evaluate:
+        input:
+            MAIN.files.evaluations,
+            MAIN.files.lm_eval,
+            MAIN.files.base_lm_eval,
+        message:
+            f"[{MAIN.name}] every run is evaluated"

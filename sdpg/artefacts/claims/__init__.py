@@ -28,7 +28,19 @@ from sdpg.artefacts.claims.verdicts import (
     decide,
     margin_of,
 )
+from sdpg.artefacts.declare import PUBLISHED_CURVES, ArtefactSpec, analysis
 from sdpg.io import write_atomic, write_json
+
+ARTEFACT = ArtefactSpec(
+    about="claims.json and claims.md: a verdict for each claim of the paper",
+    reads=lambda files: [*files.evaluations, *files.metrics, PUBLISHED_CURVES],
+    writes=("claims.json", "claims.md"),
+    files=("config/claims.yaml",),
+    uses=lambda config: analysis(config) | {"family": config.family},
+    caption="Verdicts on the paper's claims (config/claims.yaml); docs/metrics.md says how they come about.",
+    shown="md",
+    category="Claims",
+)
 
 UNITS = {"response_length": "tokens", "length": "tokens", "entropy": "nats per token", "reward": "reward"}
 Row = dict[str, Any]
@@ -65,14 +77,12 @@ def evaluate(results: Results, path: Path = CLAIMS) -> list[Row]:
     return rows
 
 
-def write_claims(results: Results, path: Path = CLAIMS) -> list[Path]:
-    """Write results.root/claims.json and claims.md; the two paths."""
-    rows = evaluate(results, path)
-    paths = [results.root / "claims.json", results.root / "claims.md"]
-    write_json(paths[0], rows)
-    with write_atomic(paths[1]) as file:
-        file.write(markdown(rows, results, read_claims(path)[0]))
-    return paths
+def make(job) -> None:
+    """Write claims.json and claims.md."""
+    rows = evaluate(job.results)
+    write_json(job.results.root / "claims.json", rows)
+    with write_atomic(job.results.root / "claims.md") as file:
+        file.write(markdown(rows, job.results, read_claims(CLAIMS)[0]))
 
 
 def _blank(claim: Claim, results: Results) -> Row:

@@ -10,8 +10,8 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
+from sdpg.analysis.evaluations import TaskScores, task_scores
 from sdpg.analysis.results import Results, smoothing_window
-from sdpg.analysis.scores import TaskScores, task_scores
 from sdpg.config import nearest
 
 AXES = {

@@ -6,13 +6,20 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from sdpg.analysis.results import Results
-from sdpg.artefacts.figures import SHOWN, curves
+from sdpg.artefacts.declare import PUBLISHED_CURVES, FigureSpec
+from sdpg.artefacts.figures import curves
 
-CAPTION = (
-    "SDPG-URKL and what is left of it without its distillation, anchor, gate or schedule, with GRPO: accuracy on each "
-    "evaluation set, training reward, entropy and response length over the training steps. Lines are means over seeds, bands "
-    "the range from the lowest to the highest seed. Where the evaluation sets are the paper's, dashed lines with open markers "
-    "are its Figure 5 (Qwen3-4B, single runs), rewards on the scale of our runs."
+ARTEFACT = FigureSpec(
+    reads=lambda files: [*files.made("scores"), *files.records, *files.metrics, PUBLISHED_CURVES],
+    place=10,
+    methods=("sdpg-urkl", "rpg", "sdpg-no-anchor", "sdpg-no-gate", "sdpg-no-schedule", "grpo"),
+    caption=(
+        "SDPG-URKL and what is left of it without its distillation, anchor, gate or schedule, with GRPO: accuracy "
+        "on each evaluation set, training reward, entropy and response length over the training steps. Lines are "
+        "means over seeds, bands the range from the lowest to the highest seed. Where the evaluation sets are the "
+        "paper's, dashed lines with open markers are its Figure 5 (Qwen3-4B, single runs), rewards on the scale of "
+        "our runs."
+    ),
 )
 LABELS = {
     "sdpg-urkl": "SDPG-URKL (full)",
@@ -26,4 +33,4 @@ PUBLISHED = {"rpg": "sdpg-urkl-beta0", "sdpg-no-anchor": "sdpg-urkl-alpha0"}  # 
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
     """Needs scores.csv, every run.json and metrics.jsonl, and results/published/curves.csv. The frame: see curves.compare."""
-    return curves.compare(results, SHOWN["ablations"], "fig5", labels=LABELS, names=PUBLISHED)
+    return curves.compare(results, ARTEFACT.methods, "fig5", labels=LABELS, names=PUBLISHED)

@@ -9,12 +9,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from sdpg.analysis.results import Results, run_parameters
+from sdpg.artefacts.declare import FigureSpec
 from sdpg.artefacts.figures import style
 
-CAPTION = (
-    "Weight of the distillation term by training step: markers are the values that the runs logged, the line is "
-    "beta_base * min(1, k / T_warm) * min(1, (T - k) / T_decay) with the parameters of the run. Vertical lines mark the end of "
-    "the warm-up, T_warm, and the start of the decay, T - T_decay."
+ARTEFACT = FigureSpec(
+    reads=lambda files: [*files.records, *files.metrics],
+    place=12,
+    caption=(
+        "Weight of the distillation term by training step: markers are the values that the runs logged, the line is "
+        "beta_base * min(1, k / T_warm) * min(1, (T - k) / T_decay) with the parameters of the run. Vertical lines "
+        "mark the end of the warm-up, T_warm, and the start of the decay, T - T_decay."
+    ),
 )
 COLUMNS = ["method", "seed", "step", "logged", "analytic"]
 PARAMETERS = ("beta_base", "T_warm", "T_decay")

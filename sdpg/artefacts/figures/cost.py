@@ -12,14 +12,20 @@ from matplotlib.ticker import MaxNLocator
 
 from sdpg.analysis.results import Results
 from sdpg.artefacts.cost import AXES, budgets, read, recorded
+from sdpg.artefacts.declare import FigureSpec
 from sdpg.artefacts.figures import style
 
-CAPTION = (
-    "Accuracy against four measures of cost: training steps, generated tokens, FLOPs (every forward and backward pass, "
-    "rollouts, reference and teacher) and seconds of training without validation and checkpoints. Lines: mean over seeds of "
-    "accuracy and of cost at each checkpoint; bands: range of the accuracy over seeds; dotted: the largest budget that every "
-    "run of every method reached, where the table `cost` compares them. Of more than six methods, those of the paper's tables "
-    "and GRPO with twice the responses. Seconds are of the machine at hand, with whatever else ran on it."
+ARTEFACT = FigureSpec(
+    reads=lambda files: files.made("cost"),
+    place=4,
+    caption=(
+        "Accuracy against four measures of cost: training steps, generated tokens, FLOPs (every forward and "
+        "backward pass, rollouts, reference and teacher) and seconds of training without validation and "
+        "checkpoints. Lines: mean over seeds of accuracy and of cost at each checkpoint; bands: range of the "
+        "accuracy over seeds; dotted: the largest budget that every run of every method reached, where the table "
+        "`cost` compares them. Of more than six methods, those of the paper's tables and GRPO with twice the "
+        "responses. Seconds are of the machine at hand, with whatever else ran on it."
+    ),
 )
 CONTROL = "grpo-double"  # GRPO with more compute: always shown
 COLUMNS = ["task", "axis", "method", "step", "cost", "accuracy", "low", "high"]

@@ -15,15 +15,21 @@ from matplotlib.ticker import MaxNLocator
 
 from sdpg.analysis.intervals import interval_name
 from sdpg.analysis.results import Results
+from sdpg.artefacts.declare import FigureSpec, has_chain
 from sdpg.artefacts.decomposition import COLUMNS, read
 from sdpg.artefacts.figures import style
 
-CAPTION = (
-    "From GRPO to SDPG-URKL, one change at a time, in the order of config/decomposition.yaml (another order could give other "
-    "effects). Upper row, these runs: each bar is the difference in accuracy at the last checkpoint between two neighbouring "
-    "methods, with its 95% paired interval, bootstrap over seeds and problems; pale where that includes 0. Changes whose "
-    "method was not run are merged with the next one. Lower row, the paper's own curves (Qwen3-4B, averaged over steps 330 to "
-    "400): single runs, so no intervals."
+ARTEFACT = FigureSpec(
+    reads=lambda files: files.made("decomposition"),
+    place=5,
+    planned=lambda config: bool(config.sweep is None and has_chain(config)),
+    caption=(
+        "From GRPO to SDPG-URKL, one change at a time, in the order of config/decomposition.yaml (another order "
+        "could give other effects). Upper row, these runs: each bar is the difference in accuracy at the last "
+        "checkpoint between two neighbouring methods, with its 95% paired interval, bootstrap over seeds and "
+        "problems; pale where that includes 0. Changes whose method was not run are merged with the next one. Lower "
+        "row, the paper's own curves (Qwen3-4B, averaged over steps 330 to 400): single runs, so no intervals."
+    ),
 )
 SOURCES = {"runs": "", "published": "published: "}  # source in the frame: what a panel's title opens with
 UP, DOWN, LEVEL = "#009e73", "#d55e00", "#444444"

@@ -10,13 +10,18 @@ from matplotlib.ticker import MaxNLocator
 
 from sdpg.analysis.intervals import RANGE_NAME, interval_name, seed_range
 from sdpg.analysis.results import Results, pivot_seeds
+from sdpg.artefacts.declare import FigureSpec
 from sdpg.artefacts.figures import style
 
-CAPTION = (
-    "Accuracy by training step (lines: mean over seeds; bands: range over seeds; of more than six methods, those of the "
-    "paper's tables) and accuracy of the last checkpoint of every method (large marker: mean; bar: 95% interval, bootstrap "
-    "over seeds and problems; open circles: single seeds). The methods share the evaluation problems, so intervals that "
-    "overlap do not rule out a difference."
+ARTEFACT = FigureSpec(
+    reads=lambda files: files.made("scores"),
+    place=1,
+    caption=(
+        "Accuracy by training step (lines: mean over seeds; bands: range over seeds; of more than six methods, "
+        "those of the paper's tables) and accuracy of the last checkpoint of every method (large marker: mean; bar: "
+        "95% interval, bootstrap over seeds and problems; open circles: single seeds). The methods share the "
+        "evaluation problems, so intervals that overlap do not rule out a difference."
+    ),
 )
 COLUMNS = ["part", "task", "method", "seed", "step", "value", "low", "high"]
 

@@ -8,12 +8,18 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from sdpg.analysis.results import Results
+from sdpg.artefacts.declare import PUBLISHED_CURVES, PUBLISHED_TABLES, FigureSpec, nothing
 from sdpg.artefacts.figures import style
 
-CAPTION = (
-    "The published training curves of Qwen3-4B (Figure 3 of arXiv 2606.04036, read off its vector drawing; single runs, no "
-    "intervals given). Outlined markers right of the curves' end are Table 1's Last (step 400), stars its Best, at the step "
-    "where the curve peaks."
+ARTEFACT = FigureSpec(
+    reads=lambda files: [PUBLISHED_CURVES, PUBLISHED_TABLES],
+    place=13,
+    uses=nothing,
+    caption=(
+        "The published training curves of Qwen3-4B (Figure 3 of arXiv 2606.04036, read off its vector drawing; "
+        "single runs, no intervals given). Outlined markers right of the curves' end are Table 1's Last (step 400), "
+        "stars its Best, at the step where the curve peaks."
+    ),
 )
 COLUMNS = ["panel", "method", "step", "value", "mark"]
 BENCHMARKS = {"aime24": "AIME24", "aime25": "AIME25", "amc23": "AMC23"}

@@ -6,16 +6,23 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from sdpg.analysis.results import Results
-from sdpg.artefacts.figures import SHOWN, curves
+from sdpg.artefacts.declare import PUBLISHED_CURVES, FigureSpec
+from sdpg.artefacts.figures import curves
 
-CAPTION = (
-    "Methods whose whole loss is distillation (OPCD, OPSD, SDPO, SDFT) beside SDPG, RLSD and GRPO: accuracy on each evaluation "
-    "set, training reward, entropy and response length over the training steps. Lines are means over seeds, bands the range "
-    "from the lowest to the highest seed. Where the evaluation sets are the paper's, dashed lines with open markers are its "
-    "Figure 6 (Qwen3-1.7B, single runs), rewards on the scale of our runs."
+ARTEFACT = FigureSpec(
+    reads=lambda files: [*files.made("scores"), *files.records, *files.metrics, PUBLISHED_CURVES],
+    place=11,
+    methods=("sdpg-ufkl", "sdpg-urkl", "grpo", "rlsd", "opcd", "opsd", "sdpo", "sdft"),
+    caption=(
+        "Methods whose whole loss is distillation (OPCD, OPSD, SDPO, SDFT) beside SDPG, RLSD and GRPO: accuracy on "
+        "each evaluation set, training reward, entropy and response length over the training steps. Lines are means "
+        "over seeds, bands the range from the lowest to the highest seed. Where the evaluation sets are the "
+        "paper's, dashed lines with open markers are its Figure 6 (Qwen3-1.7B, single runs), rewards on the scale "
+        "of our runs."
+    ),
 )
 
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
     """Needs scores.csv, every run.json and metrics.jsonl, and results/published/curves.csv. The frame: see curves.compare."""
-    return curves.compare(results, SHOWN["self_distillation"], "fig6")
+    return curves.compare(results, ARTEFACT.methods, "fig6")

@@ -10,13 +10,20 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from sdpg.analysis.results import Results
+from sdpg.artefacts.declare import FigureSpec
 from sdpg.artefacts.figures import style
 from sdpg.artefacts.tuning import read_trials, setting_columns
 
-CAPTION = (
-    "Validation accuracy (mean over the second half of training) of a sweep's trials against one setting. A line joins trials "
-    "of a method that differ in this setting alone; marker: mean over seeds; small open circles: single seeds; ring: the trial "
-    "that was chosen. Values are spaced evenly. Validation problems, not those of the result tables."
+ARTEFACT = FigureSpec(
+    reads=lambda files: files.made("tuning"),
+    uses=lambda config: {"sweep": config.dump()["sweep"]},
+    planned=lambda config: config.sweep is not None,
+    caption=(
+        "Validation accuracy (mean over the second half of training) of a sweep's trials against one setting. A "
+        "line joins trials of a method that differ in this setting alone; marker: mean over seeds; small open "
+        "circles: single seeds; ring: the trial that was chosen. Values are spaced evenly. Validation problems, not "
+        "those of the result tables."
+    ),
 )
 COLUMNS = ["setting", "method", "line", "trial", "value", "seed", "score", "chosen"]
 NAMES = {

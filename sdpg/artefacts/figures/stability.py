@@ -12,14 +12,20 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from sdpg.analysis.results import Results
+from sdpg.artefacts.declare import FigureSpec
 from sdpg.artefacts.figures import style
 from sdpg.artefacts.stability import ACCURACY, METRICS, read, text
 
-CAPTION = (
-    "Stability of training. Each cell: mean over seeds (number) and the single seeds (circles, from the column's smallest "
-    "value on the left to its largest on the right). The darker the shade, the further the mean is from the column's best "
-    "method in the bad direction; columns without a bad direction are not shaded (low entropy or few informative groups are "
-    "also what a solved task looks like). A dash: the method has no such number. Definitions: docs/metrics.md."
+ARTEFACT = FigureSpec(
+    reads=lambda files: files.made("stability"),
+    place=3,
+    caption=(
+        "Stability of training. Each cell: mean over seeds (number) and the single seeds (circles, from the "
+        "column's smallest value on the left to its largest on the right). The darker the shade, the further the "
+        "mean is from the column's best method in the bad direction; columns without a bad direction are not shaded "
+        "(low entropy or few informative groups are also what a solved task looks like). A dash: the method has no "
+        "such number. Definitions: docs/metrics.md."
+    ),
 )
 COLUMNS = ["task", "metric", "method", "seed", "value", "shade"]
 SHOWN = (  # the metrics of training, of two that say nearly the same one; the table has them all

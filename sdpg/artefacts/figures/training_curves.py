@@ -6,12 +6,17 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from sdpg.analysis.results import Results
+from sdpg.artefacts.declare import FigureSpec
 from sdpg.artefacts.figures import curves, style
 
-CAPTION = (
-    "Training curves per method: accuracy on each evaluation set, training reward, entropy and response length over the "
-    "training steps. Lines are means over seeds, bands the range from the lowest to the highest seed. Of "
-    "more than six methods, those of the paper's tables; the others have figures of their own."
+ARTEFACT = FigureSpec(
+    reads=lambda files: [*files.made("scores"), *files.metrics],
+    place=2,
+    caption=(
+        "Training curves per method: accuracy on each evaluation set, training reward, entropy and response length "
+        "over the training steps. Lines are means over seeds, bands the range from the lowest to the highest seed. "
+        "Of more than six methods, those of the paper's tables; the others have figures of their own."
+    ),
 )
 
 

@@ -11,36 +11,47 @@ from PIL import Image
 
 from sdpg.analysis.reference import FOLDER, Agreement, compare
 from sdpg.analysis.results import Results, require
+from sdpg.artefacts import Job, declared, planned
+from sdpg.artefacts.declare import ArtefactSpec
 from sdpg.artefacts.report.configs import checks, configs, differences, environment, preset_differences, run_blocks
 from sdpg.artefacts.report.cost import benchmarks, cost
 from sdpg.artefacts.report.files import files
 from sdpg.artefacts.report.verdicts import read_claims, verdicts
-from sdpg.artefacts.tables import TABLES, build
+from sdpg.config.command import snakemake_command
 from sdpg.io import sha256, write_atomic
 
+ARTEFACT = ArtefactSpec(
+    about="report.html: verdicts, figures, tables, configurations, cost and files on one page",
+    reads=lambda files: [
+        *(path for name in files.several("") if name not in ("report", "manifest") for path in files.made(name)),
+        *files.records,
+        *files.metrics,
+        files.data_report,
+        *files.base_reports,
+        *files.reference,  # with a reference, the page says whether the results agree with it
+    ],
+    writes=("report.html",),
+    files=("sdpg/artefacts/report/templates/*", "config/presets/*.yaml", "config/methods/*.yaml"),
+    caption="All on one page that opens offline. Its links to single files work where it lies in the results folder.",
+    shown="html",
+    category="Report",
+)
+
 TEMPLATES = Path(__file__).parent / "templates"
-HEADLINE = ("final_accuracy", "training_curves", "stability", "cost", "decomposition")
-FIGURE_ORDER = (
-    *HEADLINE,
-    "ablations",
-    "self_distillation",
-    "beta_schedule",
-    "published_curves",
-)  # others follow by name
+HEADLINE = 10  # figures with a lower place come before the tables
 
 
-def make_report(results: Results, *, command: str = "make reproduce", reference: Path | None = None) -> Path:
-    """Write results.root/report.html from the figures, the score files, run.json and metrics.jsonl of every run.
+def make(job) -> None:
+    """Write report.html from the figures, the score files, run.json and metrics.jsonl of every run.
 
-    claims.json, Snakemake's benchmark files (benchmarks/**/*.tsv), data/disjoint.json and model/base<n>.json are shown where
-    they exist, and the comparison with a reference (default: results/reference/<name>) where there is one. command: what
-    makes these results. Raises ValueError naming the missing file if there is no figure or no run.
+    Snakemake's benchmark files (benchmarks/**/*.tsv), data/disjoint.json and model/base<n>.json are shown where they exist, and
+    the comparison with a reference (results/reference/<name>) where there is one. Raises ValueError naming the missing file if
+    there is no figure or no run.
     """
-    path = results.root / "report.html"
-    page = render(context(results, command=command, reference=reference or FOLDER / results.name))
-    with write_atomic(path) as file:
+    command = snakemake_command(job.scale, job.overrides)
+    page = render(context(job, command=command, reference=FOLDER / job.results.name))
+    with write_atomic(job.results.root / "report.html") as file:
         file.write(page)
-    return path
 
 
 def render(values: dict[str, Any]) -> str:
@@ -55,12 +66,16 @@ def render(values: dict[str, Any]) -> str:
     return environment.get_template("report.html").render(**values)
 
 
-def context(results: Results, *, command: str, reference: Path) -> dict[str, Any]:
-    """All that the template shows, as plain values."""
+def context(job: Job, *, command: str, reference: Path) -> dict[str, Any]:
+    """Return all that the template shows, as plain values."""
+    results = job.results
     infos = {run: results.run_info(*run) for run in results.runs}
     blocks = run_blocks(results, infos)
     jobs = benchmarks(results)
     shown = figures(results.root / "figures")
+    tables = sorted(
+        (item.spec.place, name, item) for name, item in planned(job.config).items() if name.startswith("tables/")
+    )
     return {
         "name": results.name,
         "methods": results.methods,
@@ -68,9 +83,9 @@ def context(results: Results, *, command: str, reference: Path) -> dict[str, Any
         "tasks": results.tasks,
         "accuracy": results.accuracy,
         "verdicts": verdicts(read_claims(results.root), {figure["name"] for figure in shown}),
-        "tables": [(name, build(name, results)) for name in TABLES],
-        "headline_figures": [figure for figure in shown if figure["name"] in HEADLINE],
-        "more_figures": [figure for figure in shown if figure["name"] not in HEADLINE],
+        "tables": [(Path(name).name, item.module.build(results)) for _, name, item in tables],
+        "headline_figures": [figure for figure in shown if figure["place"] < HEADLINE],
+        "more_figures": [figure for figure in shown if figure["place"] >= HEADLINE],
         "reference": agreement(results, reference),
         "configs": configs(blocks),
         "differences": differences(blocks),
@@ -86,10 +101,10 @@ def context(results: Results, *, command: str, reference: Path) -> dict[str, Any
 
 
 def figures(folder: Path) -> list[dict[str, Any]]:
-    """Every PNG of the folder as {name, source: data URI, caption: its Description, width, height}, in FIGURE_ORDER."""
-    paths = sorted(folder.glob("*.png"), key=lambda path: (_order(path.stem), path.stem))
+    """Every PNG of the folder as {name, place, source: data URI, caption, width, height}, by place."""
+    paths = sorted(folder.glob("*.png"), key=lambda path: (_place(path.stem), path.stem))
     if not paths:
-        require(folder / f"{FIGURE_ORDER[0]}.png")
+        require(folder / "final_accuracy.png")
     found = []
     for path in paths:
         with Image.open(path) as image:
@@ -97,7 +112,12 @@ def figures(folder: Path) -> list[dict[str, Any]]:
             width, height = image.size
         source = "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
         kinds = [kind for kind in ("pdf", "png", "csv") if path.with_suffix(f".{kind}").is_file()]
-        names = {"name": path.stem, "title": path.stem.replace("_", " ").capitalize(), "kinds": kinds}
+        names = {
+            "name": path.stem,
+            "place": _place(path.stem),
+            "title": path.stem.replace("_", " ").capitalize(),
+            "kinds": kinds,
+        }
         found.append(names | {"source": source, "caption": caption, "width": width, "height": height})
     return found
 
@@ -120,5 +140,7 @@ def _rows(found: Agreement) -> list[dict[str, Any]]:
     return found.rows.to_dict("records")
 
 
-def _order(name: str) -> int:
-    return FIGURE_ORDER.index(name) if name in FIGURE_ORDER else len(FIGURE_ORDER)
+def _place(name: str) -> int:
+    """Return a figure's rank in the report; a picture that no artefact declares comes last."""
+    item = declared().get(f"figures/{name}")
+    return item.spec.place if item else 99

@@ -6,7 +6,13 @@ import pandas as pd
 
 from sdpg.analysis.results import Results
 from sdpg.artefacts.cost import AXES, BUDGET_COLUMNS, at_equal_budget, budgets, read, recorded
+from sdpg.artefacts.declare import TableSpec
 from sdpg.artefacts.tables.layout import Cell, Table, number
+
+ARTEFACT = TableSpec(
+    reads=lambda files: files.made("cost"),
+    place=3,
+)
 
 NAMES = {"step": "steps", "tokens": "tokens", "flops": "FLOPs", "seconds": "seconds"}
 

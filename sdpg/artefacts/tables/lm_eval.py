@@ -5,8 +5,15 @@ from __future__ import annotations
 import pandas as pd
 
 from sdpg.analysis.results import SCORE_COLUMNS, Results
-from sdpg.analysis.scores import lm_eval_rows
+from sdpg.artefacts.declare import TableSpec, evaluated
+from sdpg.artefacts.scores import lm_eval_rows
 from sdpg.artefacts.tables.layout import NONE, Cell, Table, number, signed
+
+ARTEFACT = TableSpec(
+    reads=lambda files: [*files.made("scores"), *files.base_lm_eval],
+    place=5,
+    planned=lambda config: evaluated(config) and config.evaluation.lm_eval is not None,
+)
 
 SPREAD = ["lowest_seed", "highest_seed", "stderr"]
 COLUMNS = ["method", "task", "metric", "step", "lm_eval", *SPREAD, "compared_with", "other"]

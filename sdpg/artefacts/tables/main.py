@@ -7,7 +7,13 @@ import pandas as pd
 from sdpg.analysis.comparisons import ALPHA
 from sdpg.analysis.intervals import interval_name
 from sdpg.analysis.results import Results
+from sdpg.artefacts.declare import TableSpec
 from sdpg.artefacts.tables.layout import Cell, Table, interval, number
+
+ARTEFACT = TableSpec(
+    reads=lambda files: files.made("scores"),
+    place=1,
+)
 
 COLUMNS = ["method", "task", "metric", "step", "last", "last_low", "last_high", "best", "best_low", "best_high", "bold"]
 BASE = "base model (step 0)"

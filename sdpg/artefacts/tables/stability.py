@@ -5,8 +5,14 @@ from __future__ import annotations
 import pandas as pd
 
 from sdpg.analysis.results import Results
+from sdpg.artefacts.declare import TableSpec
 from sdpg.artefacts.stability import ACCURACY, METRICS, TRAINING, read, text, worst
 from sdpg.artefacts.tables.layout import NONE, Cell, Table
+
+ARTEFACT = TableSpec(
+    reads=lambda files: files.made("stability"),
+    place=2,
+)
 
 COLUMNS = ["method", "task", "metric", "unit", "bad", "mean", "worst_seed", "lowest_seed", "highest_seed", "seeds"]
 

@@ -14,9 +14,16 @@ import pandas as pd
 from scipy import stats
 
 from sdpg.analysis.comparisons import ALPHA, contrast
+from sdpg.analysis.evaluations import TaskScores, task_scores
 from sdpg.analysis.results import POWER_COLUMNS, Results
-from sdpg.analysis.scores import TaskScores, task_scores
-from sdpg.io import write_atomic
+from sdpg.artefacts import write_csv
+from sdpg.artefacts.declare import ArtefactSpec
+
+ARTEFACT = ArtefactSpec(
+    about="power.csv: the seeds that telling two methods apart takes",
+    reads=lambda files: files.evaluations,
+    writes=("power.csv",),
+)
 
 POWER = 0.8
 TARGETS = (0.02, 0.05)  # differences in accuracy, beside the observed one
@@ -103,13 +110,10 @@ def power_rows(results: Results, task: str, by_method: dict[str, TaskScores]) ->
     return rows
 
 
-def write_power(results: Results):
-    """Write results.root/power.csv; its path. Without a second seed nothing is known of their spread: it has no rows."""
-    rows = []
+def make(job) -> None:
+    """Write power.csv. Without a second seed nothing is known of their spread: it has no rows."""
+    results, rows = job.results, []
     for task in results.tasks:
         rows += power_rows(results, task, {method: task_scores(results, method, task) for method in results.methods})
     frame = pd.DataFrame(rows, columns=POWER_COLUMNS).astype({"seeds_needed": "Int64"})
-    path = results.root / "power.csv"
-    with write_atomic(path) as file:
-        frame.to_csv(file, index=False, lineterminator="\n", float_format="%.8g")
-    return path
+    write_csv(frame, results.root / "power.csv")

@@ -8,114 +8,24 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from sdpg.analysis.comparisons import compare, holm
+from sdpg.analysis.evaluations import TaskScores, short, task_scores
 from sdpg.analysis.intervals import hierarchical_interval, iqm_interval
 from sdpg.analysis.results import COMPARISON_COLUMNS, INTERVAL_COLUMNS, SCORE_COLUMNS, Results, require
-from sdpg.evaluation.estimators import pass_at_k
-from sdpg.io import read_json, write_atomic
+from sdpg.artefacts import write_csv
+from sdpg.artefacts.declare import ArtefactSpec
+from sdpg.io import read_json
 
-EVAL_COLUMNS = ["step", "problem_id", "sample", "correct", "process", "tokens", "finish_reason", "entropy"]
-
-
-@dataclass(frozen=True)
-class TaskScores:
-    """Scores of one method on one evaluation set: values[metric] is x_SKP, [S, K, P]."""
-
-    steps: np.ndarray  # [K] ascending
-    problems: np.ndarray  # [P] ids
-    values: dict[str, np.ndarray]
-
-
-def read_evaluation(path: Path, samples: int) -> pd.DataFrame:
-    """One eval parquet file without its texts, sorted by (step, problem_id, sample).
-
-    Raises ValueError for a missing file or column, an unknown finish reason, a sample given twice, or a problem that has not
-    exactly `samples` samples at every step.
-    """
-    require(path)
-    missing = [column for column in EVAL_COLUMNS if column not in pq.read_schema(path).names]
-    if missing:
-        raise ValueError(f"{path} lacks the columns {', '.join(missing)}; delete it and run its evaluation rule again")
-    frame = pd.read_parquet(path, columns=EVAL_COLUMNS)
-    if frame.empty:
-        raise ValueError(f"{path} has no rows; delete it and run its evaluation rule again")
-    unknown = set(frame["finish_reason"]) - {"stop", "length"}
-    if unknown:
-        raise ValueError(f"{path}: finish_reason must be stop or length, got {', '.join(sorted(map(repr, unknown)))}")
-    keys = ["step", "problem_id", "sample"]
-    twice = frame[frame.duplicated(keys)]
-    if len(twice):
-        raise ValueError(f"{path}: sample {_item(twice.iloc[0], keys)} is there twice; run its evaluation rule again")
-    counts = frame.groupby(["step", "problem_id"]).size().unstack(fill_value=0).stack()
-    wrong = counts[counts != samples]
-    if len(wrong):
-        (step, problem), got = wrong.index[0], int(wrong.iloc[0])
-        raise ValueError(
-            f"{path}: problem {problem!r} at step {step} has {got} samples, expected {samples} (evaluation.samples); "
-            f"{len(wrong)} problems differ. Run the evaluation rule again with one value for all"
-        )
-    return frame.sort_values(keys, ignore_index=True)
-
-
-def problem_values(frame: pd.DataFrame, samples: int, pass_k: tuple[int, ...], path: Path) -> dict[str, np.ndarray]:
-    """Per-problem values of one run from a sorted evaluation frame: metric -> [K, P] (means over the n samples).
-
-    Raises ValueError if k > n, or if process accuracy is there for some samples only.
-    """
-    too_large = [k for k in pass_k if not 1 <= k <= samples]
-    if too_large:
-        raise ValueError(f"evaluation.pass_k has {too_large}; every k must lie in 1..{samples} (evaluation.samples)")
-    K = frame["step"].nunique()
-
-    def cube(column) -> np.ndarray:
-        return np.asarray(column, dtype=float).reshape(K, -1, samples)  # rows are sorted by step, problem, sample
-
-    correct = cube(frame["correct"])
-    c_KP = correct.sum(axis=2).astype(int)
-    values = {f"mean@{samples}": correct.mean(axis=2)}
-    values |= {f"pass@{k}": np.asarray(pass_at_k(samples, c_KP, k), dtype=float).reshape(c_KP.shape) for k in pass_k}
-    null = frame["process"].isna()
-    if null.any() and not null.all():
-        raise ValueError(
-            f"{path}: process is null in {int(null.sum())} of {len(null)} rows; expected all or none of them"
-        )
-    if not null.any():
-        values["process_accuracy"] = cube(frame["process"]).mean(axis=2)
-    values["length"] = cube(frame["tokens"]).mean(axis=2)
-    values["truncated"] = cube(frame["finish_reason"] == "length").mean(axis=2)
-    values["entropy"] = cube(frame["entropy"]).mean(axis=2)
-    return values
-
-
-def task_scores(results: Results, method: str, task: str) -> TaskScores:
-    """Read the runs of all seeds. Raises ValueError if two seeds have other checkpoints, problems or metrics (which file)."""
-    first, stack = None, []
-    for seed in results.seeds:
-        path = results.eval_dir(method, seed) / f"{task}.parquet"
-        frame = read_evaluation(path, results.samples)
-        steps, problems = np.unique(frame["step"]), np.unique(frame["problem_id"])
-        values = problem_values(frame, results.samples, results.pass_k, path)
-        if first is None:
-            first = (steps, problems, set(values), path)
-        for what, ours, theirs in (
-            ("checkpoints", steps, first[0]),
-            ("problems", problems, first[1]),
-            ("metrics", sorted(values), sorted(first[2])),
-        ):
-            if list(ours) != list(theirs):
-                raise ValueError(
-                    f"{path} has other {what} than {first[3]} ({_short(ours)}, expected {_short(theirs)}); "
-                    "run both evaluation rules again"
-                )
-        stack.append(values)
-    return TaskScores(first[0], first[1], {metric: np.stack([run[metric] for run in stack]) for metric in stack[0]})
+ARTEFACT = ArtefactSpec(
+    about="scores.csv, with intervals and paired comparisons",
+    reads=lambda files: [*files.evaluations, *files.lm_eval, *files.base_lm_eval],
+    writes=("scores.csv", "intervals.csv", "comparisons.csv"),
+)
 
 
 def score_rows(results: Results, method: str, task: str, scores: TaskScores) -> list[tuple]:
@@ -199,7 +109,7 @@ def lm_eval_rows(path: Path, method: str, seed: int, step: int) -> list[tuple]:
             label = f"lm_eval_{metric}" + (f"[{name}]" if filters[metric] > 1 else "")
             rows.append((method, seed, task, step, label, float(value)))
     if not rows:
-        raise ValueError(f"{path} holds no numeric metric (got {_short(json.dumps(tasks))}); run its rule again")
+        raise ValueError(f"{path} holds no numeric metric (got {short(json.dumps(tasks))}); run its rule again")
     return rows
 
 
@@ -221,21 +131,9 @@ def make_scores(results: Results) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFr
     return tuple(pd.DataFrame(rows, columns=columns) for rows, columns in tables)
 
 
-def write_scores(results: Results) -> list[Path]:
-    """Write scores.csv, intervals.csv and comparisons.csv under results.root; the three paths."""
-    frames = make_scores(results)
+def make(job) -> None:
+    """Write scores.csv, intervals.csv and comparisons.csv."""
+    frames = make_scores(job.results)
     frames[1]["step"] = frames[1]["step"].astype("Int64")
-    paths = [results.root / f"{name}.csv" for name in ("scores", "intervals", "comparisons")]
-    for path, frame in zip(paths, frames, strict=True):
-        with write_atomic(path) as file:
-            frame.to_csv(file, index=False, lineterminator="\n", float_format="%.8g")
-    return paths
-
-
-def _item(row: pd.Series, keys: list[str]) -> str:
-    return ", ".join(f"{key} {row[key]}" for key in keys)
-
-
-def _short(value) -> str:
-    text = value if isinstance(value, str) else ", ".join(map(str, value))
-    return text if len(text) <= 80 else text[:77] + "..."
+    for name, frame in zip(ARTEFACT.writes, frames, strict=True):
+        write_csv(frame, job.results.root / name)

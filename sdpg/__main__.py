@@ -1,0 +1,236 @@
+"""The command `sdpg`: one line here for each thing that the project does outside Snakemake, and that its rules call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sdpg import cli
+from sdpg.cli import ArtefactName, Folder, Method, OneMethod, Scale, Seed, Set, Threads
+from sdpg.startup import quick_imports
+
+app = typer.Typer(
+    name="sdpg",
+    help="Self-Distilled Policy Gradient: train, evaluate and compare. The whole benchmark: `snakemake reproduce-all`.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+Base = Annotated[int | None, typer.Option("--base", metavar="N", help="Number of one of the scale's base models.")]
+LmEval = Annotated[bool, typer.Option("--lm-eval", help="Also run lm-eval on the last checkpoint, in the same engine.")]
+Reference = Annotated[Path | None, typer.Option("--reference", metavar="DIR", help="Default: results/reference/NAME.")]
+
+
+@app.command()
+def data(scale: Scale = "cpu", set_: Set = None, threads: Threads = 1):
+    """Build the training, validation and evaluation sets of a scale."""
+    config = cli.config_of(scale, set_, threads)
+    from sdpg.tasks.data import build_data
+
+    report = build_data(config, Path("results") / config.name / "data")
+    sets = {"train": report["train"], **report["validation"], **report["evaluation"]}
+    print("problems:", ", ".join(f"{name} {row['problems']}" for name, row in sets.items()))
+    print(f"training problems removed because a held-out set has them: {report['train']['overlap_removed']}")
+
+
+@app.command("base-model")
+def base_model(scale: Scale = "cpu", base: Base = 0, set_: Set = None, threads: Threads = 1):
+    """Make a base model of a scale, and measure it."""
+    config = cli.config_of(scale, set_, threads)
+    from sdpg.config import base_config, base_seeds
+
+    seeds = base_seeds(config)
+    if base not in range(len(seeds)):
+        raise ValueError(f"--base: got {base}, this scale has base models 0 to {len(seeds) - 1}")
+    with quick_imports():
+        from sdpg.experiment.base_model import make_base_model
+
+    folder = Path("results") / config.name / "model"
+    report = make_base_model(base_config(config, base), folder, index=base, threads=threads)
+    line = f"base model {base}: {report['parameters']:,} parameters, {report['seconds']:.0f} s"
+    if "student" in report:
+        line += f", student accuracy {report['student']['accuracy']:.3f}, teacher {report['teacher']['accuracy']:.3f}"
+    print(line)
+
+
+@app.command()
+def train(method: Method, seed: Seed, scale: Scale = "cpu", set_: Set = None, threads: Threads = 1):
+    """Train one run; after a stop the same command goes on where it was."""
+    config = cli.config_of(scale, set_, threads)
+    with quick_imports():  # of torch: only once the command line is known to be right
+        from sdpg.experiment.compose import train_run
+
+    train_run(config, method, seed, threads=threads)
+
+
+@app.command()
+def evaluate(
+    method: Method, seed: Seed, scale: Scale = "cpu", lm_eval: LmEval = False, set_: Set = None, threads: Threads = 1
+):
+    """Sample every checkpoint of one run on every evaluation set."""
+    config = cli.config_of(scale, set_, threads)
+    root, name = Path("results") / config.name, Path(method) / f"seed{seed}"
+    with quick_imports():
+        from sdpg.evaluation.run import evaluate_run
+    evaluate_run(
+        root / "runs" / name,
+        config,
+        seed=seed,
+        data_dir=root / "data",
+        out_dir=root / "eval" / name,
+        threads=threads,
+        lm_eval=lm_eval,
+        title=f"{method} seed {seed}",
+    )
+
+
+@app.command("lm-eval")
+def lm_eval(
+    scale: Scale = "cpu",
+    method: OneMethod = None,
+    base: Base = None,
+    seed: Seed = 0,
+    set_: Set = None,
+    threads: Threads = 1,
+):
+    """Run lm-eval alone: on a run's last checkpoint (--method, --seed), or on a base model (--base)."""
+    if (method is None) == (base is None):
+        raise ValueError("give one of --method (with --seed) and --base")
+    config = cli.config_of(scale, set_, threads)
+    root = Path("results") / config.name
+    name = Path(f"base{base}") if method is None else Path(method) / f"seed{seed}"
+    with quick_imports():
+        from sdpg.evaluation.checkpoints import load_checkpoints
+        from sdpg.evaluation.lm_eval_bridge import lm_evaluate
+
+    model = root / "model" / name if method is None else load_checkpoints(root / "runs" / name)[-1].path
+    lm_evaluate(model, config, seed=seed, data_dir=root / "data", out_dir=root / "eval" / name, threads=threads)
+
+
+@app.command()
+def make(artefact: ArtefactName, scale: Scale = "cpu", results: Folder = None, set_: Set = None, threads: Threads = 1):
+    """Make one artefact from finished runs: figures/cost, tables/main, scores, claims, report, manifest, ..."""
+    from sdpg import artefacts
+    from sdpg.artefacts.declare import AcrossSpec
+
+    job = cli.job_of(scale, set_, results)
+    if isinstance(artefacts.lookup(artefact).spec, AcrossSpec):
+        cells = [cli.job_of(cell, set_, None).results for cell in job.config.matrix]
+        paths = artefacts.make_across(artefact, cells, job.results.root.with_name(f"{job.config.name}-{artefact}"))
+    else:
+        paths = artefacts.make(artefact, job)
+    for path in paths:
+        print(path)
+        if path.suffix in (".md", ".yaml") and "/" not in artefact:
+            print(path.read_text(encoding="utf-8"))
+
+
+@app.command()
+def artefacts(scale: Scale = "cpu", set_: Set = None):
+    """List the artefacts of a scale: what each is, and its files."""
+    from sdpg.artefacts import planned
+
+    for name, item in planned(cli.config_of(scale, set_)).items():
+        print(f"{name:28} {item.about}\n{'':28} {', '.join(item.outputs)}")
+
+
+@app.command()
+def explain(
+    key: Annotated[str, typer.Argument(metavar="KEY", help="train.lr, data.train, ..., or a method's beta_base")],
+    scale: Scale = "cpu",
+    method: OneMethod = None,
+    set_: Set = None,
+):
+    """Print the value of a setting and where it comes from, layer by layer."""
+    from sdpg.config import parse_overrides
+    from sdpg.config.layers import render
+
+    print(render(key, scale, parse_overrides(set_ or []), method=method), end="")
+
+
+@app.command()
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A", help="A scale, preset or YAML file")],
+    b: Annotated[str | None, typer.Argument(metavar="B", help="The other one (default: A)")] = None,
+    method: OneMethod = None,
+    method_a: Annotated[str | None, typer.Option(help="The method under A, where it is not that under B.")] = None,
+    method_b: Annotated[str | None, typer.Option(help="The method under B.")] = None,
+    set_: Set = None,
+):
+    """Print what differs between two configs, defaults included, as a Markdown table; --set goes on top of B.
+
+    sdpg diff paper-qwen3-4b released-qwen3-4b             two scales or presets, all methods that both have
+    sdpg diff matched --method-a grpo --method-b rlsd      two methods of one scale
+    """
+    from sdpg.config.diff import compare
+
+    print(compare(a, b, method_a or method, method_b or method, set_ or []), end="")
+
+
+@app.command()
+def verify(scale: Scale = "cpu", results: Folder = None, set_: Set = None) -> int:
+    """Say which results do not match their manifest, or the present code and config; exit code 1 if any."""
+    from sdpg.artefacts.manifest import read_manifest
+    from sdpg.provenance.verify import summary, verify
+
+    there, config = cli.finished(scale, set_, results)
+    found = verify(there.root, config)
+    print(summary(found, read_manifest(there.root)), end="")
+    return 1 if found else 0
+
+
+@app.command()
+def compare(scale: Scale = "cpu", results: Folder = None, reference: Reference = None, set_: Set = None) -> int:
+    """Compare a run with the committed reference, within sampling error; exit code 1 if a score or claim differs."""
+    from sdpg.analysis.reference import FOLDER, compare
+
+    there, _ = cli.finished(scale, set_, results)
+    agreement = compare(there, reference or FOLDER / there.name)
+    print(agreement.headline)
+    print("p_holm: corrected for all of these comparisons; a difference counts where it is 0.05 or less.\n")
+    print(agreement.rows.drop(columns="p").to_string(index=False, float_format="{:.3f}".format))
+    print("".join(f"\nnote: {note}" for note in agreement.notes))
+    return 0 if agreement.holds else 1
+
+
+@app.command()
+def reference(scale: Scale = "cpu", results: Folder = None, set_: Set = None) -> int:
+    """Make a scale's results the committed reference, if they match their manifest."""
+    from sdpg.analysis.reference import FOLDER, make_reference
+    from sdpg.artefacts.manifest import read_manifest
+    from sdpg.provenance.verify import summary, verify
+
+    there, config = cli.finished(scale, set_, results)
+    manifest = read_manifest(there.root)
+    if found := verify(there.root, config):
+        print(summary(found, manifest) + "The reference stays as it is.")
+        return 1
+    files = make_reference(there, FOLDER / there.name, manifest["files"])
+    size = sum(path.stat().st_size for path in files)
+    print(f"{FOLDER / there.name}: {len(files)} files, {size / 1e6:.2f} MB. Look at them, then commit them.")
+    return 0
+
+
+@app.command()
+def docs(
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit code 1 if a file is old.")] = False,
+) -> int:
+    """Write what is generated: the config's JSON schema and the list of artefacts in docs/artefacts.md."""
+    from sdpg.experiment.docs import generate
+
+    changed = generate(write=not check)
+    print(
+        "\n".join(f"{'old' if check else 'written'}: {path}" for path in changed) or "everything generated is current"
+    )
+    return 1 if check and changed else 0
+
+
+def main() -> None:
+    """Run the command line."""
+    cli.run(lambda: app(standalone_mode=False, prog_name="sdpg"))
+
+
+if __name__ == "__main__":
+    main()

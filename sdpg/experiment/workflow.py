@@ -1,0 +1,283 @@
+"""What the rules of the workflow are made from: a scale's files, the steps of its artefacts, and what each job depends on."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sdpg.artefacts import Declared, files_of, planned
+from sdpg.artefacts.declare import AcrossSpec, Files
+from sdpg.config import base_config, base_index, data_config, evaluation_config, resolve, run_config
+from sdpg.config.methods import algorithm_files
+from sdpg.io import ROOT
+from sdpg.provenance.records import code_params, config_param
+from sdpg.provenance.sources import stage_sources
+from sdpg.rollout.engines import engine_file, names
+
+RESULTS = Path("results")
+DATABASE = RESULTS / ".snakemake.db"
+# The module that a stage starts from: what it reaches by imports is what the stage depends on.
+STAGES = {
+    "data": "sdpg/tasks/data.py",
+    "base_model": "sdpg/experiment/base_model.py",
+    "train": "sdpg/experiment/compose.py",
+    "evaluate": "sdpg/evaluation/run.py",
+}
+
+
+def template_file(template: str) -> str:
+    """Return where a prompt template lies: its name in sdpg/tasks/templates, or the user's own file."""
+    return template if template.endswith((".yaml", ".yml")) else f"sdpg/tasks/templates/{template}.yaml"
+
+
+def training_sources(config: Any, algorithm: str) -> tuple[list[str], list[str]]:
+    """Return the files that a run depends on: those of every method with this engine, and those of its method alone."""
+    methods = set(algorithm_files().values())
+    shared = stage_sources(
+        STAGES["train"],
+        without=methods | other_engines(config.train.engine),
+        extra=[template_file(config.task.template)],
+    )
+    return shared, stage_sources(
+        algorithm_files()[algorithm], without=set(shared) | methods - {algorithm_files()[algorithm]}
+    )
+
+
+def other_engines(used: str) -> set[str]:
+    """Return the files of the rollout engines that are not used."""
+    return {engine_file(name) for name in names() if name != used}
+
+
+class Step(NamedTuple):
+    """The rule of one artefact: the directives that the workflow gives it. rule: its name; name: the artefact's."""
+
+    rule: str
+    name: str
+    reads: list[str]
+    writes: list[str]
+    shown: str
+    category: str
+    log: str
+    benchmark: str
+    code: list[str]
+    config: str
+    caption: str
+    message: str
+
+    def part(self, wildcards) -> str:
+        """Return the part of the config that it depends on. A function: Snakemake takes braces in strings for wildcards."""
+        return self.config
+
+
+class Scale:
+    """One scale of the workflow, by its source (name or file) and the overrides.
+
+    prefix: of the names of its rules. The first scale has none: its targets are `train`, `figures` and so on.
+    """
+
+    def __init__(self, source: str, overrides: Mapping[str, Any], *, prefix: str = ""):
+        self.source, self.overrides, self.prefix = source, dict(overrides), prefix
+        self.config = resolve(source, overrides)
+        self.name = self.config.name
+        self.root = f"{RESULTS}/{self.name}"
+        self.files: Files = files_of(self.config)
+        self.template = template_file(self.config.task.template)
+
+    def rule(self, name: str) -> str:
+        """Return the name of one of its rules."""
+        return self.prefix + name
+
+    def log(self, name: str) -> str:
+        """Return where a job's output is kept."""
+        return f"{self.root}/logs/{name}.log"
+
+    def benchmark(self, name: str) -> str:
+        """Return where Snakemake keeps a job's time and memory."""
+        return f"{self.root}/benchmarks/{name}.tsv"
+
+    def command(self, *words: str) -> Callable[[Any, int], str]:
+        """Return the command line of `sdpg` as a param: a function of `threads`, whose value Snakemake does not compare.
+
+        What a job depends on stands in its other params, so that another path of Python makes no other result.
+        """
+
+        def command(wildcards, threads):
+            chosen = [f"--set={key}={json.dumps(value)}" for key, value in self.overrides.items()]
+            line = [sys.executable, "-u", "-m", "sdpg", *words, "--scale", self.source, *chosen]
+            return shlex.join([*line, "--threads", str(threads)])
+
+        return command
+
+    def own_files(self) -> list[str]:
+        """Return the user's own data files: their content decides, not their date."""
+        data = self.config.dump()["data"]
+        sources = [data["train"], *data["validation"].values(), *data["evaluation"].values()]
+        return [source["path"] for source in sources if Path(source.get("path", "")).is_file()]
+
+    def own_model(self) -> list[str]:
+        """Return the config.json of the user's own model directory, if the scale names one."""
+        path = Path(self.config.dump()["model"].get("pretrained", "")) / "config.json"
+        return [str(path)] if "pretrained" in self.config.dump()["model"] and path.is_file() else []
+
+    @cached_property
+    def forgetting(self) -> list[str]:
+        """The problems of the task that training leaves alone, where the data rule makes them."""
+        name = data_config(self.config)["forgetting"]
+        bundled = name and (ROOT / f"sdpg/evaluation/tasks/{name}.yaml").is_file()
+        return [f"{self.root}/data/forgetting/{name}.parquet"] if name and not bundled else []
+
+    def sets(self, part: str) -> list[str]:
+        """Return the files of the problem sets of `evaluation` or `validation`."""
+        folder = {"evaluation": "eval", "validation": "validation"}[part]
+        return [f"{self.root}/data/{folder}/{name}.parquet" for name in self.config.dump()["data"][part]]
+
+    def base(self, wildcards) -> str:
+        """Return the report of the base model that a run starts from."""
+        return f"{self.root}/model/base{base_index(self.config, int(wildcards.seed))}.json"
+
+    def code(self, stage: str) -> list[str]:
+        """Return the params by which a stage depends on its code."""
+        forgetting = data_config(self.config)["forgetting"]
+        bundled = [f"sdpg/evaluation/tasks/{forgetting}.{kind}" for kind in ("yaml", "jsonl")]
+        engine = {"base_model": "in-process", "evaluate": self.config.evaluation.engine}.get(stage)
+        if stage == "train":
+            first = next(iter(self.config.methods))
+            return stamp(stage, training_sources(self.config, self.algorithm(first))[0])
+        without = other_engines(engine) if engine else set()
+        if stage == "evaluate" and self.config.evaluation.lm_eval:
+            without -= {engine_file("vllm")}
+        extra = [self.template, *(bundled if stage == "evaluate" else [])]
+        return stamp(stage, stage_sources(STAGES[stage], without=without, extra=extra))
+
+    def algorithm(self, method: str) -> str:
+        """Return the registered algorithm of a method."""
+        return run_config(self.config, method, 0).dump()["algorithm"]["algorithm"]
+
+    def method_code(self, wildcards) -> list[str]:
+        """Return the params by which a run depends on its method's files."""
+        return code_params(training_sources(self.config, self.algorithm(wildcards.method))[1])
+
+    def run_part(self, wildcards) -> str:
+        """Return the part of the config that a run depends on, as a param."""
+        return config_param(run_config(self.config, wildcards.method, int(wildcards.seed)).dump())
+
+    def base_part(self, wildcards) -> str:
+        """Return the part of the config that a base model depends on, as a param."""
+        return config_param({"base": int(wildcards.base), **base_config(self.config, int(wildcards.base))})
+
+    def data_part(self, wildcards) -> str:
+        """Return the part of the config that the problems depend on, as a param."""
+        return config_param(data_config(self.config))
+
+    def evaluation_part(self, wildcards) -> str:
+        """Return the part of the config that evaluations depend on, as a param."""
+        return config_param(evaluation_config(self.config))
+
+    @cached_property
+    def steps(self) -> list[Step]:
+        """The rules of the artefacts that this scale has."""
+        return [self._step(item) for item in planned(self.config).values() if not isinstance(item.spec, AcrossSpec)]
+
+    def _step(self, item: Declared) -> Step:
+        return Step(
+            rule=self.rule(item.name.replace("/", "_")),
+            name=item.name,
+            reads=list(dict.fromkeys(item.spec.reads(self.files))),
+            writes=[f"{self.root}/{output}" for output in item.outputs],
+            shown=next((f"{self.root}/{file}" for file in item.outputs if file.endswith(f".{item.spec.shown}")), ""),
+            category=item.spec.category,
+            log=self.log(item.name),
+            benchmark=self.benchmark(item.name),
+            code=stamp(item.name, artefact_sources(item)),
+            config=config_param(item.spec.uses(self.config)),
+            caption=item.caption,
+            message=f"[{self.name}] {_title(item)}",
+        )
+
+    @property
+    def lm_eval(self) -> bool:
+        """Whether the last checkpoint of every run goes through lm-eval."""
+        return self.config.evaluation.lm_eval is not None
+
+    @property
+    def model_kind(self) -> str:
+        """Where the base model comes from: warm_start, pretrained or package."""
+        return next(iter(self.config.dump()["model"]))
+
+    @property
+    def finished(self) -> list[str]:
+        """Everything that the scale leaves."""
+        return [*self.files.trained, *self.made("")]
+
+    @property
+    def ready(self) -> str:
+        """What is said when everything is there."""
+        sweep = f"what was chosen: {self.root}/sweep/tuned.yaml"
+        shown = sweep if self.config.sweep else f"all of it on one page: {self.root}/report.html"
+        return f"[{self.name}] everything is up to date; {shown}"
+
+    @property
+    def title(self) -> str:
+        """What a run of Snakemake opens with."""
+        methods, seeds = list(self.config.methods), self.config.seeds
+        return (
+            f"\nScale {self.name}: {', '.join(methods)}; seeds {', '.join(map(str, seeds))}; {len(methods) * len(seeds)} "
+            f"training runs of {self.config.train.steps} steps; results in {self.root}/\n"
+        )
+
+    def made(self, prefix: str) -> list[str]:
+        """Return the files of all artefacts whose name begins so."""
+        return [path for name in self.files.several(prefix) for path in self.files.made(name)]
+
+
+class Matrix:
+    """The artefacts of several scales side by side: those that the first scale lists under `matrix`, the first one too."""
+
+    def __init__(self, first: Scale, others: Iterable[Scale]):
+        by_source = {scale.source: scale for scale in [first, *others]}
+        self.cells = [by_source[name] for name in first.config.matrix]
+        self.scale = first
+
+    @property
+    def steps(self) -> list[Step]:
+        """The rules of the artefacts, whose files lie in results/<scale>-<artefact>."""
+        across = [item for item in planned(self.scale.config).values() if isinstance(item.spec, AcrossSpec)]
+        return [self._step(item) for item in across]
+
+    def _step(self, item: Declared) -> Step:
+        folder = f"{self.scale.root}-{item.name}"
+        step = self.scale._step(item)
+        reads = [path for cell in self.cells for path in item.spec.reads(cell.files)]
+        writes = [f"{folder}/{output}" for output in item.outputs]
+        return step._replace(
+            shown=next(file for file in writes if file.endswith(f".{item.spec.shown}")),
+            rule=f"{item.name}_table",
+            reads=reads,
+            writes=writes,
+            log=f"{folder}/logs/{item.name}.log",
+            benchmark=f"{folder}/benchmarks/{item.name}.tsv",
+            message=f"[{item.name}] {item.about}",
+        )
+
+
+def stamp(stage: str, files: Iterable[str]) -> list[str]:
+    """Return the params that say which stage a job is of, and make it depend on the content of source files."""
+    return [f"stage {stage}", *code_params(files)]
+
+
+@cache
+def artefact_sources(item: Declared) -> list[str]:
+    """Return the files that an artefact depends on: its module with what that imports, and those that it declares."""
+    extra = [path.relative_to(ROOT).as_posix() for pattern in item.spec.files for path in sorted(ROOT.glob(pattern))]
+    return stage_sources(item.file, extra=extra)
+
+
+def _title(item: Declared) -> str:
+    """Return "figure cost", "table main", "stability.csv", or what the artefact says of itself."""
+    kind, _, name = item.name.rpartition("/")
+    return item.spec.about or (f"{kind.removesuffix('s')} {name}" if kind else f"{name}.csv")

@@ -1,0 +1,126 @@
+"""Which source files a stage of the workflow depends on, and the fingerprints of their content: read as text, never imported.
+
+Snakemake compares the fingerprints (as params) with those of the last run. So an edit reruns exactly the stages whose code it
+touches, and neither a fresh clone nor a touched file reruns anything. A Python file's fingerprint is that of its syntax tree
+without docstrings and comments: an edited sentence reruns nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Collection, Iterable, Iterator
+from functools import cache
+
+from sdpg.io import ROOT
+
+PACKAGES = ("sdpg", "baselines")
+# What a stage gets from these is in its resolved config already (config), stands in the rule (declarations), or changes no
+# result (the rest).
+PLUMBING = (
+    "sdpg/__main__.py",
+    "sdpg/artefacts/__init__.py",
+    "sdpg/artefacts/declare.py",
+    "sdpg/cli.py",
+    "sdpg/config/",
+    "sdpg/experiment/workflow.py",
+    "sdpg/io.py",
+    "sdpg/progress.py",
+    "sdpg/provenance/",
+    "sdpg/startup.py",
+    "baselines/__init__.py",
+)
+
+
+def stage_sources(start: str, *, without: Collection[str] = (), extra: Iterable[str] = ()) -> list[str]:
+    """Return the files (relative to the project) that `start` reaches by imports, itself first; `extra` with its imports too.
+
+    Imports inside functions count. without: files to leave out, with what only they import. A file that does not exist is
+    left out.
+    """
+    found: list[str] = []
+    waiting = [start, *extra]
+    while waiting:
+        file = waiting.pop(0)
+        if file in found or file in without or file.startswith(PLUMBING) or not (ROOT / file).is_file():
+            continue
+        found.append(file)
+        if file.endswith(".py"):
+            waiting.extend(sorted(_imports(file)))
+    return found
+
+
+def fingerprints(files: Iterable[str]) -> list[str]:
+    """Return ["baselines/grpo.py 3f2a90c1d5e7", ...]: each file's name with its fingerprint."""
+    return [f"{file} {fingerprint(file)}" for file in files]
+
+
+@cache
+def fingerprint(file: str) -> str:
+    """Return 12 hex digits that stand for a file's content: of Python its syntax tree, of anything else its bytes."""
+    python = file.endswith(".py")
+    content = " ".join(_parts(_tree(file))).encode() if python else (ROOT / file).read_bytes()
+    return hashlib.sha256(content).hexdigest()[:12]
+
+
+def _parts(node: ast.AST) -> Iterator[str]:
+    """Yield a syntax tree as words. Empty fields are skipped: Python's versions differ in which of them a tree has."""
+    yield type(node).__name__
+    for name, value in ast.iter_fields(node):
+        values = value if isinstance(value, list) else [value]
+        if name == "body" and _opens_with_docstring(node):
+            values = values[1:]
+        if name == "ctx" or value is None or not values:
+            continue
+        yield name
+        for item in values:
+            if isinstance(item, ast.AST):
+                yield from _parts(item)
+            else:
+                yield repr(item)
+    yield ")"
+
+
+def _opens_with_docstring(node: ast.AST) -> bool:
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    return isinstance(node, documented) and ast.get_docstring(node, clean=False) is not None
+
+
+@cache
+def _tree(file: str) -> ast.Module:
+    try:
+        return ast.parse((ROOT / file).read_text(encoding="utf-8"), filename=file)
+    except SyntaxError as error:
+        raise ValueError(f"{file}, line {error.lineno}: {error.msg}; correct it first") from error
+
+
+@cache
+def _imports(file: str) -> frozenset[str]:
+    """Return the project files that `file` imports, packages' __init__.py included."""
+    modules: set[str] = set()
+    for node in ast.walk(_tree(file)):
+        if isinstance(node, ast.Import):
+            modules.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute(file, node)
+            modules.update([base, *(f"{base}.{alias.name}" for alias in node.names)])
+    files: set[str] = set()
+    for module in modules:
+        parts = module.split(".")
+        if parts[0] in PACKAGES:
+            for depth in range(1, len(parts) + 1):
+                files.update(_module_files(parts[:depth]))
+    return frozenset(files)
+
+
+def _absolute(file: str, node: ast.ImportFrom) -> str:
+    """Return the absolute module name of a `from ... import`."""
+    if not node.level:
+        return node.module or ""
+    package = file.removesuffix(".py").split("/")[: -node.level]
+    return ".".join([*package, *([node.module] if node.module else [])])
+
+
+def _module_files(parts: list[str]) -> list[str]:
+    stem = "/".join(parts)
+    return [file for file in (f"{stem}.py", f"{stem}/__init__.py") if (ROOT / file).is_file()][:1]
