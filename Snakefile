@@ -56,5 +56,3 @@ if MATRIX:
             [step.writes for step in MATRIX.steps],
         message:
             f"[{MAIN.name}] every cell of the matrix is made: {MAIN.root}-matrix/matrix.md"
-
-

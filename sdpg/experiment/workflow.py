@@ -267,7 +267,7 @@ class Matrix:
 
 def stamp(stage: str, files: Iterable[str]) -> list[str]:
     """Return the params that say which stage a job is of, and make it depend on the content of source files."""
-    return [f"stage {stage}", *code_params(files)]
+    return [f"stage={stage}", *code_params(files)]
 
 
 @cache

@@ -3,10 +3,10 @@
 The only file that knows Snakemake's tables; tests/workflow/test_records.py holds it against the pinned version. A job's
 params are strings that begin with a word for what they are:
 
-    record 2                            the form of these strings
-    stage train                         the stage of the workflow, or the artefact's name
-    code baselines/grpo.py 3f2a90c1d5e7  a source file and its fingerprint, one param for each
-    config {"seeds": [0], ...}          the part of the config that the job depends on, as JSON
+    record=2                             the form of these strings
+    stage=train                          the stage of the workflow, or the artefact's name
+    code=baselines/grpo.py 3f2a90c1d5e7  a source file and its fingerprint, one param for each
+    config={"seeds": [0], ...}           the part of the config that the job depends on, as JSON
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from sdpg.provenance.sources import fingerprints
 
-FORM = "record 2"
+FORM = "record=2"
 
 
 class Record(NamedTuple):
@@ -37,12 +37,12 @@ class Record(NamedTuple):
 
 def code_params(files: Iterable[str]) -> list[str]:
     """Return the params that make a job depend on the content of source files."""
-    return [FORM, *(f"code {entry}" for entry in fingerprints(files))]
+    return [FORM, *(f"code={entry}" for entry in fingerprints(files))]
 
 
 def config_param(value: Any) -> str:
     """Return the param that makes a job depend on a part of the config; equal values give equal text."""
-    return f"config {json.dumps(value, sort_keys=True)}"
+    return f"config={json.dumps(value, sort_keys=True)}"
 
 
 def read_records(database: Path) -> dict[str, Record]:
@@ -60,7 +60,7 @@ def _record(rule: str, inputs: str, log: str, params: str, checksums: str) -> Re
     values = [ast.literal_eval(text) for text in json.loads(params or "[]")]
     texts = [str(text) for value in values for text in (value if isinstance(value, list) else [value])]
     said = {
-        word: [text.partition(" ")[2] for text in texts if text.startswith(f"{word} ")] for word in ("stage", "code", "config")
+        word: [text.partition("=")[2] for text in texts if text.startswith(f"{word}=")] for word in ("stage", "code", "config")
     }
     logs = json.loads(log or "[]")
     return Record(
@@ -111,9 +111,9 @@ def foreign_results(database: Path, root: Path) -> str | None:
         return None
     why = "made by an earlier version of the project" if total else f"without their records ({database})"
     return (
-        f"the results in {root} are {why}, so that it is not known what they depend on; nothing was changed. Move them out of "
-        f"the way (`mv {root} {root}-old`), or give the scale another name; the analysis of moved results still works: "
-        f"`sdpg make report --results {root}-old`"
+        f"the results in {root} are {why}, so that it is not known what they depend on; nothing was changed. Keep them as if "
+        f"made now (the same command with --touch), move them away (`mv {root} {root}-old`; `sdpg make report --results "
+        f"{root}-old` still reads them), or give the scale another name"
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from functools import cache
 
 from sdpg.io import ROOT
@@ -59,26 +59,27 @@ def fingerprints(files: Iterable[str]) -> list[str]:
 def fingerprint(file: str) -> str:
     """Return 12 hex digits that stand for a file's content: of Python its syntax tree, of anything else its bytes."""
     python = file.endswith(".py")
-    content = " ".join(_parts(_tree(file))).encode() if python else (ROOT / file).read_bytes()
+    content = " ".join(_collect(_tree(file), [])).encode() if python else (ROOT / file).read_bytes()
     return hashlib.sha256(content).hexdigest()[:12]
 
 
-def _parts(node: ast.AST) -> Iterator[str]:
-    """Yield a syntax tree as words. Empty fields are skipped: Python's versions differ in which of them a tree has."""
-    yield type(node).__name__
-    for name, value in ast.iter_fields(node):
-        values = value if isinstance(value, list) else [value]
+def _collect(node: ast.AST, words: list[str]) -> list[str]:
+    """Add a syntax tree to `words`. Empty fields are skipped: Python's versions differ in which of them a tree has."""
+    words.append(type(node).__name__)
+    for name in node._fields:
+        value = getattr(node, name, None)
         if name == "body" and _opens_with_docstring(node):
-            values = values[1:]
-        if name == "ctx" or value is None or not values:
+            value = value[1:]
+        if name == "ctx" or value is None or value == []:
             continue
-        yield name
-        for item in values:
+        words.append(name)
+        for item in value if isinstance(value, list) else [value]:
             if isinstance(item, ast.AST):
-                yield from _parts(item)
+                _collect(item, words)
             else:
-                yield repr(item)
-    yield ")"
+                words.append(repr(item))
+    words.append(")")
+    return words
 
 
 def _opens_with_docstring(node: ast.AST) -> bool:

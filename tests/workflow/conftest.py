@@ -46,12 +46,17 @@ class Project:
             path.write_text(file)
         self.snakemake("--touch", "--forceall", *arguments)
 
+    def sdpg(self, *arguments: str) -> subprocess.CompletedProcess:
+        """Run the project's command in this folder, with this folder's code."""
+        command = [sys.executable, "-m", "sdpg", *arguments]
+        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
+
     @contextlib.contextmanager
     def edited(self, file: str):
-        """Inside, the file has one comment more at its end."""
+        """Inside, the file has one statement more at its end; one that is not Python has one comment more."""
         path = self.folder / file
         before = path.read_text()
-        path.write_text(before + "\n# an edit\n")
+        path.write_text(before + ("\nEDITED = True\n" if file.endswith(".py") else "\n# an edit\n"))
         try:
             yield
         finally:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sdpg.cli import snakemake_command
 from sdpg.config import from_snakemake
+from sdpg.config.command import snakemake_command
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "analysis"))
@@ -30,7 +30,7 @@ methods: [sdpg-ufkl, grpo]
 
 
 def script(name: str, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, f"workflows/scripts/{name}.py", *arguments]
+    command = [sys.executable, "-m", "sdpg", "make", name, *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
@@ -41,17 +41,18 @@ def test_scores_a_figure_a_table_and_the_report_of_a_copied_folder(tmp_path):
     shutil.rmtree(made.root)
     (tmp_path / "fake.yaml").write_text(SCALE)
     options = ["--scale", str(tmp_path / "fake.yaml"), "--results", str(copied)]
-    for name, *arguments in (
-        ["make_scores"],
-        ["plot", "final_accuracy"],
-        ["plot", "published_curves"],
-        ["make_power"],
-        *(["summarise", name] for name in ("stability", "cost")),
-        ["make_claims"],
-        *(["make_table", name] for name in ("main", "stability", "cost", "power")),
-        ["make_report"],
+    for name in (
+        "scores",
+        "figures/final_accuracy",
+        "figures/published_curves",
+        "power",
+        "stability",
+        "cost",
+        "claims",
+        *(f"tables/{table}" for table in ("main", "stability", "cost", "power", "lm_eval")),
+        "report",
     ):
-        done = script(name, *arguments, *options)
+        done = script(name, *options)
         assert done.returncode == 0, done.stderr
     for file in ("scores.csv", "figures/final_accuracy.pdf", "figures/published_curves.png", "tables/main.md"):
         assert (copied / file).is_file()
@@ -61,9 +62,9 @@ def test_scores_a_figure_a_table_and_the_report_of_a_copied_folder(tmp_path):
 
 
 def test_a_folder_that_is_not_there_is_said():
-    done = script("make_scores", "--results", "no/such/folder")
+    done = script("scores", "--results", "no/such/folder")
     assert done.returncode == 2
-    assert "got 'no/such/folder', expected a folder with a scale's results" in done.stderr
+    assert done.stderr.startswith("error: Invalid value for '--results': Directory 'no/such/folder' does not exist")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from sdpg.io import sha256
 from tests.workflow.conftest import copy_project
 
 pytestmark = pytest.mark.slow
-TARGETS = [f"results/smoke/{name}" for name in ("report.html", "figures/training_curves.png", "tables/main.md")]
 
 
 class Copy:
@@ -29,11 +28,12 @@ class Copy:
         checkpoint.mkdir()
         (checkpoint / "model.safetensors").write_text("weights")
         (self.results / "figures" / "left_over.png").write_text("of a figure that is gone")
-        assert self.script("make_manifest", *TARGETS).returncode == 0
+        done = self.script("make", "manifest")
+        assert done.returncode == 0, done.stderr
         self.manifest = json.loads((self.results / "manifest.json").read_text())
 
     def script(self, name: str, *arguments: str) -> subprocess.CompletedProcess:
-        command = [sys.executable, f"workflows/scripts/{name}.py", "--scale", "smoke", *arguments]
+        command = [sys.executable, "-m", "sdpg", name, *arguments, "--scale", "smoke"]
         return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
 
     def verify(self, *arguments: str) -> dict[str, list[str]]:
@@ -60,9 +60,9 @@ def test_every_file_has_its_hash_its_rule_and_its_inputs(copy):
     listed = {path.as_posix() for path in artefacts(copy.results)}
     assert listed - set(files) >= {"figures/left_over.png"}  # nothing recorded makes it
     assert all(sha256(copy.results / file) == entry["sha256"] for file, entry in files.items())
-    rules = {file: jobs[entry["job"]]["rule"] for file, entry in files.items()}
-    assert rules["runs/grpo/seed0/metrics.jsonl"] == "train_run"
-    assert rules["runs/grpo/seed0/checkpoints/step000002/model.safetensors"] == "train_run"  # declared by no rule
+    rules = {file: jobs[entry["job"]]["stage"] for file, entry in files.items()}
+    assert rules["runs/grpo/seed0/metrics.jsonl"] == "train"
+    assert rules["runs/grpo/seed0/checkpoints/step000002/model.safetensors"] == "train"  # declared by no rule
     assert rules["model/base0.json"] == "base_model"
     assert rules["intervals.csv"] == "scores"
     report = jobs["report"]
@@ -101,7 +101,9 @@ def test_a_changed_byte_and_a_missing_file_are_named(copy):
 def test_an_edited_source_file_is_named_with_what_it_made(copy):
     path = copy.folder / "baselines" / "grpo.py"
     before = path.read_text()
-    path.write_text(before + "# an edit\n")
+    path.write_text(before + "# an edited comment\n")
+    assert copy.verify() == {}
+    path.write_text(before + "EDITED = True\n")
     found = copy.verify()
     path.write_text(before)
     (row,) = found.pop("the code that made it has changed since")
@@ -138,7 +140,7 @@ def test_results_that_do_not_match_become_no_reference(copy):
     path = copy.results / "scores.csv"
     before = path.read_text()
     path.write_text(before + "x")
-    done = copy.script("make_reference")
+    done = copy.script("reference")
     path.write_text(before)
     assert done.returncode == 1
     assert "scores.csv" in done.stdout

@@ -1,6 +1,7 @@
 """A user's own model and data need only a scale file: both made here, then trained and evaluated by the scripts."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -43,8 +44,9 @@ def make_model(folder: Path, texts: list[str]) -> None:
 
 
 def script(name: str, scale: Path, folder: Path, *more: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "workflows" / "scripts" / f"{name}.py"), "--scale", str(scale), *more]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    command = [sys.executable, "-m", "sdpg", name, "--scale", str(scale), *more]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, env=environment)
 
 
 @pytest.fixture
@@ -88,7 +90,7 @@ def scale(tmp_path):
 @pytest.mark.slow
 def test_own_model_and_data_from_data_to_evaluation(scale, tmp_path):
     run = ["--method", "sdpg-urkl", "--seed", "0"]
-    for name, *more in (["make_data"], ["make_base_model"], ["train", *run], ["evaluate", *run]):
+    for name, *more in (["data"], ["base-model"], ["train", *run], ["evaluate", *run]):
         done = script(name, scale, tmp_path, *more)
         assert done.returncode == 0, f"{name}: {done.stderr[-3000:]}"
     results = tmp_path / "results" / "mine"
@@ -107,13 +109,13 @@ def test_own_model_and_data_from_data_to_evaluation(scale, tmp_path):
 @pytest.mark.parametrize(
     ("change", "script_name", "message"),
     [
-        ({"model": "no/such/model"}, "make_base_model", "no/such/model"),
-        ({"methods": {"sdpg-urk": {}}}, "make_data", "sdpg-urk"),
-        ({"train": {"stepz": 3}}, "make_data", "train.steps"),
-        ({"evaluation": {"samples": 2, "pass_k": [4]}}, "make_data", "pass_k"),
+        ({"model": "no/such/model"}, "base-model", "no/such/model"),
+        ({"methods": {"sdpg-urk": {}}}, "data", "sdpg-urk"),
+        ({"train": {"stepz": 3}}, "data", "train.steps"),
+        ({"evaluation": {"samples": 2, "pass_k": [4]}}, "data", "pass_k"),
         (
             {"data": {"train": {"path": "none.jsonl"}, "evaluation": {"t": {"path": "none.jsonl"}}}},
-            "make_data",
+            "data",
             "none.jsonl",
         ),
     ],

@@ -105,6 +105,17 @@ def test_editing_what_training_does_not_use_retrains_nothing(finished):
         assert finished.planned(*SMOKE) == set()
 
 
+def test_an_edited_comment_or_docstring_plans_nothing(finished):
+    for file in ("sdpg/core/trainer.py", "baselines/grpo.py", "sdpg/artefacts/figures/cost.py"):
+        path = finished.folder / file
+        before = path.read_text()
+        path.write_text("# A comment.\n" + before.replace('"""', '"""Changed. ', 1) + "\n# Another one.\n")
+        try:
+            assert finished.planned(*SMOKE) == set()
+        finally:
+            path.write_text(before)
+
+
 def test_adding_a_seed_trains_that_seed(finished):
     planned = finished.planned(*SMOKE, "seeds=[0,1]")
     runs = {message for message in planned if message.startswith(("train ", "evaluate "))}

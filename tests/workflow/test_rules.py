@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -10,52 +11,27 @@ import pytest
 
 from tests.workflow.conftest import ROOT, copy_project
 
-RULES = {
-    name: body
-    for file in [ROOT / "Snakefile", *sorted((ROOT / "workflows" / "rules").glob("*.smk"))]
-    for name, body in re.findall(r"^ *rule (\w+):\n(.*?)(?=^\S|\Z)", file.read_text(), flags=re.MULTILINE | re.DOTALL)
-}
-TARGETS = {"reproduce_all", "smoke", "train", "evaluate", "figures", "tables", "matrix"}
-
-
-def test_the_targets_and_the_stages_are_there():
-    stages = {
-        "data",
-        "base_model",
-        "train_run",
-        "evaluate_run",
-        "scores",
-        "power",
-        "claims",
-        "figure",
-        "table",
-        "report",
-        "tune",
-    }
-    assert set(RULES) >= TARGETS | stages
-
-
-@pytest.mark.parametrize("name", RULES)
-def test_every_rule_explains_itself_and_says_what_it_takes(name):
-    body = RULES[name]
-    assert "message:" in body
-    if name in TARGETS:
-        assert "shell:" not in body
-        return
-    for directive in ("log:", "benchmark:", "threads:", "resources:", "shell:"):
-        assert re.search(rf"^    {directive}", body, flags=re.MULTILINE), f"rule {name} has no {directive}"
-    assert "mem_mb=" in body
-    assert "gpu=" in body
-    assert "| tee -i {log}" in body  # to the log and to whoever is watching
-    assert "config=" in body  # what it depends on
-    assert "fingerprints(" in body
+TARGETS = {"reproduce-all", "smoke", "train", "evaluate", "figures", "tables", "report", "claims", "scores", "matrix"}
 
 
 @pytest.mark.slow
 def test_lint_and_targets(finished):
     assert "in a good condition" in finished.snakemake("--lint")
     names = finished.snakemake("--list").split()
-    assert set(names) >= {"reproduce-all", "smoke", "train", "evaluate", "figures", "tables", "report"}
+    assert set(names) >= TARGETS | {"figures_cost", "tables_main", "data", "base_model", "train_run", "evaluate_run"}
+
+
+@pytest.mark.slow
+def test_every_job_says_what_it_does_and_keeps_a_log(finished):
+    lines = finished.snakemake("--detailed-summary", "--config", "scale=smoke").splitlines()
+    logs = [line.split("\t")[3] for line in lines if line.startswith("results/")]
+    assert len(logs) > 60
+    assert all(log.startswith("results/smoke/logs/") for log in logs)
+    output = finished.snakemake("-n", "--forceall", "--config", "scale=smoke")
+    assert len(re.findall(r"^Job \d+: \[smoke\] ", output, flags=re.MULTILINE)) > 20
+    assert not re.findall(
+        r"^(?:local)?rule \w+:", output, flags=re.MULTILINE
+    )  # what Snakemake shows for lack of a message
 
 
 @pytest.mark.slow
@@ -99,26 +75,66 @@ def test_a_failing_job_fails_the_workflow_with_one_clear_line(tmp_path):
     assert not list((tmp_path / "results" / "mine").rglob("*.parquet"))
 
 
-def command_line(*arguments: str, body: str = "config_from(args)") -> subprocess.CompletedProcess:
+def command_line(*arguments: str, body: str = "print(config_of('smoke', [])['name'])") -> subprocess.CompletedProcess:
     script = f"""
-from sdpg.cli import config_from, parser, run
+from sdpg.cli import config_of, run
 def main():
-    args = parser("A script.").parse_args()
     {body}
 run(main)
 """
-    command = [sys.executable, "-c", script, *arguments]
+    command = [sys.executable, "-c", script] if not arguments else [sys.executable, "-m", "sdpg", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def test_command_lines_report_a_users_mistake_in_one_line():
-    done = command_line("--set", "train.stps=3")
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: config key 'train.stps' is unknown")
-    assert done.stderr.count("\n") == 1
-    assert command_line("--set", "train.steps=3", "--scale", "smoke", "--threads", "2").returncode == 0
-    assert "expected a whole number" in command_line("--threads", "none").stderr
-    assert "--set KEY=VALUE" in command_line("--help").stdout
+    for arguments, expected in (
+        (["artefacts", "--set", "train.stps=3"], "error: config key 'train.stps' is unknown"),
+        (["artefacts", "--scale", "smok"], "error: scale 'smok' is unknown; did you mean 'smoke'?"),
+        (["make", "figures/coast"], "error: there is no artefact 'figures/coast'; did you mean 'figures/cost'?"),
+        (["train", "--method", "grpo", "--seed", "0", "--threads", "none"], "error: Invalid value for '--threads'"),
+        (["trian"], "error: No such command 'trian'"),
+        (["train", "--method", "grpo"], "error: Missing option '--seed'"),
+    ):
+        done = command_line(*arguments)
+        assert done.returncode == 2, arguments
+        assert done.stderr.startswith(expected), done.stderr
+        assert done.stderr.count("\n") == 1, done.stderr
+
+
+def test_help_has_a_line_for_every_command_and_names_complete():
+    help_page = command_line("--help").stdout
+    names = (
+        "data",
+        "base-model",
+        "train",
+        "evaluate",
+        "lm-eval",
+        "make",
+        "artefacts",
+        "explain",
+        "diff",
+        "verify",
+        "compare",
+    )
+    for name in names:
+        (line,) = [line for line in help_page.splitlines() if line.startswith(f"  {name} ")]
+        assert line.endswith("."), line  # not cut
+    for words, expected in (
+        ("sdpg tr", "train"),
+        ("sdpg train --method sdpg-u", "sdpg-ufkl"),
+        ("sdpg make figures/co", "figures/cost"),
+        ("sdpg explain --scale cpu-str", "cpu-stressed"),
+    ):
+        asked = {"_SDPG_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+        done = subprocess.run(
+            [sys.executable, "-m", "sdpg"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | asked,
+        )
+        assert expected in done.stdout.split(), done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

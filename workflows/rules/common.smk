@@ -33,8 +33,11 @@ if "mem_mb" not in workflow.global_resources:
 
 # Snakemake's records travel with the results (profiles/default), and are valid wherever these lie now.
 adopt_records(DATABASE, Path.cwd())
-if reason := foreign_results(DATABASE, Path(MAIN.root)):
-    raise WorkflowError(reason)
+# Results of an earlier version are not taken for this one's, nor overwritten; --touch files them as made now.
+if workflow.is_main_process and "--touch" not in sys.argv:
+    ASKED = [MAIN, *([SMOKE] if "smoke" in sys.argv else []), *(CELLS if "matrix" in sys.argv else [])]
+    for reason in filter(None, [foreign_results(DATABASE, Path(scale.root)) for scale in ASKED]):
+        raise WorkflowError(reason)
 
 logger.info(MAIN.title)
 
@@ -42,6 +45,8 @@ logger.info(MAIN.title)
 # Each shell command ends in `2>&1 | tee -i {log}`: seen by whoever is watching and kept in the log; with -i, tee outlives a
 # Ctrl-C long enough to take down the command's last words. Snakemake's shell fails if the command does (pipefail).
 wildcard_constraints:
-    method="|".join(sorted({re.escape(method) for scale in SCALES for method in scale.config.methods})),
+    method="|".join(
+        sorted({re.escape(method) for scale in SCALES for method in scale.config.methods})
+    ),
     seed=r"\d+",
     base=r"\d+",

@@ -15,7 +15,11 @@ for scale in EVALUATED:
                 f"{scale.root}/eval/{{method}}/seed{{seed}}/{task}.parquet"
                 for task in scale.config.data.evaluation
             ],
-            lm_eval=[f"{scale.root}/eval/{{method}}/seed{{seed}}/lm_eval.json"] if scale.lm_eval else [],
+            lm_eval=(
+                [f"{scale.root}/eval/{{method}}/seed{{seed}}/lm_eval.json"]
+                if scale.lm_eval
+                else []
+            ),
         log:
             scale.log("evaluate/{method}-seed{seed}"),
         benchmark:

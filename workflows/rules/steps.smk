@@ -12,9 +12,13 @@ for run, step in STEPS:
             step.reads,
         output:
             [
-                report(path, caption=CAPTION, category=step.category, labels={"name": step.name})
-                if path == step.shown
-                else path
+                (
+                    report(
+                        path, caption=CAPTION, category=step.category, labels={"name": step.name}
+                    )
+                    if path == step.shown
+                    else path
+                )
                 for path in step.writes
             ],
         log:
