@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
-
+from sdpg.algorithms.advantages import no_advantage
 from sdpg.algorithms.base import Needs
 from sdpg.algorithms.divergences import Divergence
+from sdpg.types import Count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,7 @@ class OPCD:
 
     off_policy: ClassVar[bool] = False  # one update per rollout batch: its states must be the student's own
     teacher: Literal["live", "frozen"] = "live"
-    top_k: int | None = None  # None: exact, over the whole vocabulary
+    top_k: Count | None = None  # None: exact, over the whole vocabulary
     exclude_stop: bool = False  # no distillation at the stop token
 
     def needs(self, k: int) -> Needs:
@@ -29,7 +29,7 @@ class OPCD:
 
     def advantages(self, R_NG):
         """Rewards are not used: all zero."""
-        return torch.zeros_like(R_NG)
+        return no_advantage(R_NG)
 
     def token_loss(self, s, A_B1, k):
         """KL(p_t || SG[q_t])."""

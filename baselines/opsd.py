@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
-
+from sdpg.algorithms.advantages import no_advantage
 from sdpg.algorithms.base import Needs
 from sdpg.algorithms.divergences import Divergence
+from sdpg.types import Fraction, Positive, Rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,11 +17,11 @@ class OPSD:
 
     off_policy: ClassVar[bool] = False
     kind: Literal["reverse_kl", "forward_kl", "gjsd"] = "gjsd"
-    b: float = 0.5
-    temperature: float = 1.1  # of both student and teacher
-    clamp: float | None = None  # most that one vocabulary entry contributes
+    b: Fraction = 0.5
+    temperature: Positive = 1.1  # of both student and teacher
+    clamp: Positive | None = None  # most that one vocabulary entry contributes
     teacher: Literal["live", "frozen", "ema"] = "frozen"
-    ema_rate: float = 0.05  # of an ema teacher
+    ema_rate: Rate = 0.05  # of an ema teacher
     exclude_stop: bool = False  # no distillation at the stop token
 
     def needs(self, k: int) -> Needs:
@@ -32,7 +32,7 @@ class OPSD:
 
     def advantages(self, R_NG):
         """Rewards are not used: all zero."""
-        return torch.zeros_like(R_NG)
+        return no_advantage(R_NG)
 
     def token_loss(self, s, A_B1, k):
         """gJSD_b(p_t, SG[q_t])."""

@@ -9,6 +9,7 @@ from sdpg.algorithms.advantages import group_normalised
 from sdpg.algorithms.anchors import k3
 from sdpg.algorithms.base import Needs
 from sdpg.algorithms.surrogates import clipped
+from sdpg.types import ClipDual, Count, Fraction, NonNegative, Positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,14 +17,14 @@ class RLSD:
     """A_hat = A [(1 - lam) + lam clip(u_t, 1 - eps_w, 1 + eps_w)], u_t = exp(sign(A) SG[log q_t(y_t) - log p_t(y_t)])."""
 
     off_policy: ClassVar[bool] = True
-    lam: float = 0.5  # share of the re-weighting; 0 is GRPO
-    lam_decay: int | None = None  # lam falls linearly to 0 by this step (released code: 50); None: constant
-    eps_w: float = 0.2
-    clip_low: float = 0.2
-    clip_high: float = 0.2
-    clip_dual: float | None = None
-    kl_coef: float = 1e-3  # weight of the KL penalty, as in GRPO
-    tis_cap: float | None = None  # truncated importance sampling against the rollout engine's probabilities
+    lam: Fraction = 0.5  # share of the re-weighting; 0 is GRPO
+    lam_decay: Count | None = None  # lam falls linearly to 0 by this step (released code: 50); None: constant
+    eps_w: Fraction = 0.2
+    clip_low: Fraction = 0.2
+    clip_high: NonNegative = 0.2
+    clip_dual: ClipDual | None = None
+    kl_coef: NonNegative = 1e-3  # weight of the KL penalty, as in GRPO
+    tis_cap: Positive | None = None  # truncated importance sampling against the rollout engine's probabilities
 
     def lam_at(self, k: int) -> float:
         """lam at step k."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
-
+from sdpg.algorithms.advantages import no_advantage
 from sdpg.algorithms.base import Needs
 from sdpg.algorithms.divergences import Divergence
+from sdpg.types import Rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,7 @@ class SDFT:
 
     off_policy: ClassVar[bool] = False
     teacher: Literal["live", "frozen", "ema"] = "ema"
-    ema_rate: float = 0.01
+    ema_rate: Rate = 0.01
     exclude_stop: bool = False  # no distillation at the stop token
 
     def needs(self, k: int) -> Needs:
@@ -27,7 +27,7 @@ class SDFT:
 
     def advantages(self, R_NG):
         """Rewards are not used: all zero."""
-        return torch.zeros_like(R_NG)
+        return no_advantage(R_NG)
 
     def token_loss(self, s, A_B1, k):
         """KL(SG[q_t] || p_t)."""

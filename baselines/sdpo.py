@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
-
+from sdpg.algorithms.advantages import no_advantage
 from sdpg.algorithms.base import Needs
 from sdpg.algorithms.divergences import Divergence
+from sdpg.types import Count, Fraction, Positive, Rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,11 +17,11 @@ class SDPO:
 
     off_policy: ClassVar[bool] = True  # through is_cap
     kind: Literal["reverse_kl", "forward_kl", "gjsd"] = "gjsd"
-    b: float = 0.5
-    top_k: int | None = 100  # None: the whole vocabulary
+    b: Fraction = 0.5
+    top_k: Count | None = 100  # None: the whole vocabulary
     teacher: Literal["live", "frozen", "ema"] = "ema"
-    ema_rate: float = 0.05
-    is_cap: float = 2.0  # the loss is multiplied by min(rho, is_cap), detached
+    ema_rate: Rate = 0.05
+    is_cap: Positive = 2.0  # the loss is multiplied by min(rho, is_cap), detached
     exclude_stop: bool = False  # no distillation at the stop token
 
     def needs(self, k: int) -> Needs:
@@ -32,7 +32,7 @@ class SDPO:
 
     def advantages(self, R_NG):
         """Rewards only choose the siblings: all zero."""
-        return torch.zeros_like(R_NG)
+        return no_advantage(R_NG)
 
     def token_loss(self, s, A_B1, k):
         """min(SG[rho], is_cap) * gJSD_b(p_t, SG[q_t])."""

@@ -101,7 +101,7 @@ def work_of(shape: Shape, batch: FixedBatch, method: str, response: int) -> dict
 def new_trainer(model: str, method: str, batch: FixedBatch, response: int, args, work: Path):
     """The Trainer of a method, whose rollouts sample `response` tokens and return the batch's."""
     from benchmarks.ours import FixedEngine, build_trainer
-    from sdpg.rollout import make_engine
+    from sdpg.rollout.engines import make_engine
 
     folder, precision, longest = checkpoint(model), precision_of(model), batch.longest()
     dtype = {"fp32": "float32", "bf16": "bfloat16"}[precision]

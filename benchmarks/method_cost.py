@@ -34,7 +34,8 @@ def build_trainer(config: dict, method: str, seed: int, *, steps: int, engine, r
     from sdpg.core.train_config import TrainConfig
     from sdpg.core.trainer import Trainer
     from sdpg.experiment.compose import make_algorithm
-    from sdpg.tasks import load_problems, make_task
+    from sdpg.tasks.data import load_problems
+    from sdpg.tasks.task import make_task
 
     root = results / config["name"]
     resolved = run_config(config, method, seed)
@@ -64,7 +65,7 @@ def build_trainer(config: dict, method: str, seed: int, *, steps: int, engine, r
 def build_engine(config: dict, results: Path, threads: int):
     """The one rollout engine of the benchmark: all methods hold the same weights, so they can share it."""
     from sdpg.core.train_config import TrainConfig
-    from sdpg.rollout import make_engine
+    from sdpg.rollout.engines import make_engine
 
     train = TrainConfig(**config["train"])
     max_len = train.max_prompt_tokens + train.max_response_tokens

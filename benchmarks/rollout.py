@@ -61,7 +61,7 @@ def serve(args) -> None:
 
     import torch
 
-    from sdpg.rollout import make_engine
+    from sdpg.rollout.engines import make_engine
     from sdpg.types import Sampling
 
     torch.set_num_threads(args.threads)

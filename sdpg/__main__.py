@@ -39,7 +39,7 @@ def data(scale: Scale = "cpu", set_: Set = None, threads: Threads = 1):
 def base_model(scale: Scale = "cpu", base: Base = 0, set_: Set = None, threads: Threads = 1):
     """Make a base model of a scale, and measure it."""
     config = cli.config_of(scale, set_, threads)
-    from sdpg.config import base_config, base_seeds
+    from sdpg.config import base_seeds
 
     seeds = base_seeds(config)
     if base not in range(len(seeds)):
@@ -48,7 +48,7 @@ def base_model(scale: Scale = "cpu", base: Base = 0, set_: Set = None, threads: 
         from sdpg.experiment.base_model import make_base_model
 
     folder = Path("results") / config.name / "model"
-    report = make_base_model(base_config(config, base), folder, index=base, threads=threads)
+    report = make_base_model(config, folder, index=base, threads=threads)
     line = f"base model {base}: {report['parameters']:,} parameters, {report['seconds']:.0f} s"
     if "student" in report:
         line += f", student accuracy {report['student']['accuracy']:.3f}, teacher {report['teacher']['accuracy']:.3f}"

@@ -1,9 +1,43 @@
-"""The few plain records that every package shares. No torch here: analysis and figures import this file too."""
+"""The few plain records that every package shares, and the ranges of settings. No torch here: analysis imports it too."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+# Ranges of settings, of the config and of a method's hyper-parameters alike.
+LARGEST = 10**9  # of a count: more is a mistake, not a wish
+Count = Annotated[int, Field(ge=1, le=LARGEST)]
+CountOrNone = Annotated[int, Field(ge=0, le=LARGEST)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+ClipDual = Annotated[
+    float, Field(gt=1)
+]  # a bound on what a negative advantage counts; at 1 or less it would bind always
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Settings(BaseModel):
+    """A block of settings: each with its type, range and default; the text below it is its meaning. Nothing else is taken."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        populate_by_name=True,
+    )
+
+    def dump(self) -> dict:
+        """Return the block as plain values, under the names that a scale file uses."""
+        return self.model_dump(by_alias=True)
+
 
 FinishReason = Literal["stop", "length"]
 

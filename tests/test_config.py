@@ -18,6 +18,7 @@ from sdpg.config import (
     base_seeds,
     evaluation_config,
     from_snakemake,
+    method_config,
     methods,
     parse_overrides,
     resolve,
@@ -25,6 +26,8 @@ from sdpg.config import (
 )
 from sdpg.config.diff import difference
 from sdpg.config.files import TUNED
+from sdpg.config.layers import explain, render
+from sdpg.config.settings import schema_text
 
 MINIMAL = """
 name: mine
@@ -61,22 +64,23 @@ def message(scale, overrides=None) -> str:
 @pytest.mark.parametrize("scale", available_scales())
 def test_every_scale_resolves_and_is_named_like_its_file(scale):
     config = resolve(scale)
-    assert config["name"] == scale
-    Draft202012Validator(json.loads(SCHEMA.read_text())).validate(config)
-    for method in config["methods"]:
-        run_config(config, method, config["seeds"][0])
+    assert config.name == scale
+    Draft202012Validator(json.loads(SCHEMA.read_text())).validate(config.dump())
+    for method in config.methods:
+        run_config(config, method, config.seeds[0])
 
 
 def test_the_defaults_come_from_the_schema_and_are_valid_themselves(scale_file):
     schema = json.loads(SCHEMA.read_text())
+    assert SCHEMA.read_text() == schema_text()  # `sdpg docs` writes it
     Draft202012Validator.check_schema(schema)
     config = resolve(scale_file())
-    for key, rule in schema["properties"]["train"]["properties"].items():
+    for key, rule in schema["$defs"]["Train"]["properties"].items():
         if "default" in rule:
-            assert config["train"][key] == rule["default"]
+            assert getattr(config.train, key) == rule["default"]
             Draft202012Validator(rule).validate(rule["default"])
-    assert config["seeds"] == [0]
-    assert config["task"] == {"template": "chain", "verifier": "chain", "stop": [], "chat_template": False}
+    assert config.seeds == [0]
+    assert config.task.dump() == {"template": "chain", "verifier": "chain", "stop": [], "chat_template": False}
 
 
 def test_every_block_of_the_schema_refuses_unknown_keys_and_says_what_each_key_means():
@@ -95,27 +99,27 @@ def test_every_block_of_the_schema_refuses_unknown_keys_and_says_what_each_key_m
 
 def test_the_short_forms_of_model_and_methods(scale_file):
     config = resolve(scale_file())
-    assert config["model"] == {"pretrained": "some/dir"}
-    assert config["methods"] == {"grpo": {}}
-    assert resolve(scale_file("methods: {grpo: }", "methods: [grpo, opcd]"))["methods"] == {"grpo": {}, "opcd": {}}
+    assert config.model.dump() == {"pretrained": "some/dir"}
+    assert config.methods == {"grpo": {}}
+    assert resolve(scale_file("methods: {grpo: }", "methods: [grpo, opcd]")).methods == {"grpo": {}, "opcd": {}}
 
 
 def test_a_default_that_goes_with_another_key_waits_for_it(scale_file):
     config = resolve(scale_file())
-    assert config["data"]["train"]["split"] == "train"
-    assert config["data"]["train"]["columns"] == {"question": "question", "answer": "answer", "solution": "solution"}
-    assert set(config["data"]["evaluation"]["held-out"]) == {"chain"}
+    assert config.data.train.dump()["split"] == "train"
+    assert config.data.train.dump()["columns"] == {"question": "question", "answer": "answer", "solution": "solution"}
+    assert set(config.data.evaluation["held-out"].dump()) == {"chain"}
 
 
 def test_overrides_set_merge_and_select():
     config = resolve(
         "cpu", {"train.steps": 7, "train": {"warmup_steps": 3}, "methods": ["sdpg-ufkl", "opcd"], "seeds": [4]}
     )
-    assert (config["train"]["steps"], config["train"]["warmup_steps"], config["seeds"]) == (7, 3, [4])
-    assert config["train"]["group_size"] == resolve("cpu")["train"]["group_size"]
-    assert config["methods"] == {"sdpg-ufkl": resolve("cpu")["methods"]["sdpg-ufkl"], "opcd": {}}
-    assert resolve("cpu", {"methods.grpo.kl_coef": 0.5})["methods"]["grpo"] == {"kl_coef": 0.5}
-    assert resolve("cpu", {"evaluation.lm_eval": None})["evaluation"]["lm_eval"] is None
+    assert (config.train.steps, config.train.warmup_steps, config.seeds) == (7, 3, [4])
+    assert config.train.group_size == resolve("cpu").train.group_size
+    assert config.methods == {"sdpg-ufkl": resolve("cpu").methods["sdpg-ufkl"], "opcd": {}}
+    assert resolve("cpu", {"methods.grpo.kl_coef": 0.5}).methods["grpo"] == {"kl_coef": 0.5}
+    assert resolve("cpu", {"evaluation.lm_eval": None}).evaluation.lm_eval is None
 
 
 def test_overrides_as_text():
@@ -141,7 +145,7 @@ def test_overrides_as_snakemake_hands_them_over():
 
 @pytest.mark.parametrize("text", ["1e-6", "1E-6", "+1e-6", "1.e-6", ".1e-5", "1.0e-6", "0.000001"])
 def test_yaml_reads_every_way_to_write_a_small_number(scale_file, text):
-    assert resolve(scale_file("steps: 5", f"steps: 5, lr: {text}"))["train"]["lr"] == pytest.approx(1e-6)
+    assert resolve(scale_file("steps: 5", f"steps: 5, lr: {text}")).train.lr == pytest.approx(1e-6)
 
 
 @pytest.mark.parametrize(
@@ -192,13 +196,16 @@ def test_a_misspelt_required_key_is_reported_as_misspelt_not_as_missing(scale_fi
             {"model.pretrained": "x"},
             "model: got warm_start, pretrained, expected exactly one of warm_start, pretrained, package",
         ),
-        ({"data.train.path": "x"}, "data.train: got chain, path, expected exactly one of chain, reasoning-gym, path"),
+        (
+            {"data.train.path": "x"},
+            "data.train: got chain, path, expected exactly one of chain, path, reasoning-gym, reverse",
+        ),
         ({"data.train.limit": 3}, "data.train.limit goes with data.train.path, which is missing"),
         ({"methods": {}}, None),
         ({"methods": []}, "methods: got {}, expected mapping of keys to values, not empty"),
         ({"name": "a/b"}, "name: got 'a/b', expected letters, digits"),
-        ({"methods.grpo.kl_coef": "big"}, "methods.grpo.kl_coef: got 'big', expected float"),
-        ({"methods.sdpg-ufkl.T_warm": 2.5}, "methods.sdpg-ufkl.T_warm: got 2.5, expected int"),
+        ({"methods.grpo.kl_coef": "big"}, "methods.grpo.kl_coef: got 'big', expected number >= 0"),
+        ({"methods.sdpg-ufkl.T_warm": 2.5}, "methods.sdpg-ufkl.T_warm: got 2.5, expected integer >= 0"),
         ({"methods.grpo.algorithm": "grop"}, "methods.grpo.algorithm: got 'grop'; did you mean 'grpo'?"),
         ({"seeds.first": 1}, "override 'seeds.first': seeds is [0, 1, 2, 3, 4], which has no keys of its own"),
         (
@@ -209,6 +216,26 @@ def test_a_misspelt_required_key_is_reported_as_misspelt_not_as_missing(scale_fi
             {"evaluation.pass_k": [1, 16]},
             "evaluation.pass_k: got 16, but evaluation.samples is 4; pass@k needs k <= samples",
         ),
+        ({"train.steps": 1000.0}, "train.steps: got 1000.0, expected integer >= 1"),
+        ({"train.steps": 10**30}, "train.steps: got 1000000000000000000000000000000, expected integer >= 1"),
+        ({"seeds": [1.0]}, "seeds.0: got 1.0, expected integer >= 0"),
+        ({"train.lr": float("inf")}, "train.lr: got inf, expected a finite number > 0"),
+        ({"train.lr": float("nan")}, "train.lr: got nan, expected a finite number > 0"),
+        ({"train.reward": [1, 1]}, "train.reward: got [1, 1], expected two different numbers"),
+        ({"train.overlong_buffer": 48}, "train.overlong_buffer is 48, expected less than max_response_tokens=48"),
+        ({"train.updates_per_batch": 3}, "train.prompts_per_step is 16, expected a multiple of updates_per_batch=3"),
+        ({"train.updates_per_batch": 2}, "methods.sdpg-ufkl: train.updates_per_batch is 2, but sdpg is on-policy"),
+        ({"model.warm_start.student_range": [0.5, 0.4]}, "got [0.5, 0.4], expected [low, high] with low < high"),
+        ({"model.warm_start.head_dim": 33}, "model.warm_start.head_dim: got 33, expected integer >= 2"),
+        ({"methods.sdpg-ufkl.beta_base": -1}, "methods.sdpg-ufkl.beta_base: got -1, expected number >= 0"),
+        ({"methods.grpo.clip_low": -3}, "methods.grpo.clip_low: got -3, expected number >= 0 and <= 1"),
+        ({"methods.grpo.clip_low": 2}, "methods.grpo.clip_low: got 2, expected number >= 0 and <= 1"),
+        ({"methods.grpo.tis_cap": -3}, "methods.grpo.tis_cap: got -3, expected number > 0 or null"),
+        ({"methods.sdpg-ufkl.T_warm": -1}, "methods.sdpg-ufkl.T_warm: got -1, expected integer >= 0"),
+        ({"methods.sdpg-ufkl.anchor": "xkl"}, "got 'xkl', expected one of ufkl, urkl, fkl, rkl"),
+        ({"methods.grpo.ratio": "seq"}, "methods.grpo.ratio: got 'seq', expected one of token, sequence"),
+        ({"methods.sdpo.ema_rate": 0}, "methods.sdpo.ema_rate: got 0, expected number > 0 and <= 1"),
+        ({"methods.grpo.train": {"lr": -1}}, "methods.grpo.train.lr: got -1, expected number > 0"),
         ({"methods.gropo": {}}, "methods.gropo: there is no config/methods/gropo.yaml; did you mean 'grpo'?"),
     ],
 )
@@ -237,10 +264,10 @@ def test_broken_files(scale_file, tmp_path):
 def test_run_config_holds_what_a_run_depends_on_and_nothing_else():
     config = resolve("cpu")
     run = run_config(config, "sdpg-urkl", 2)
-    assert set(run) == {"scale", "seed", "method", "algorithm", "model", "task", "data", "train"}
-    assert (run["scale"], run["seed"], run["method"]) == ("cpu", 2, "sdpg-urkl")
-    assert run["algorithm"]["algorithm"] == "sdpg"
-    assert run["algorithm"]["anchor"] == "urkl"
+    assert set(run.dump()) == {"scale", "seed", "method", "algorithm", "model", "task", "data", "train"}
+    assert (run.scale, run.seed, run.method) == ("cpu", 2, "sdpg-urkl")
+    assert run.algorithm["algorithm"] == "sdpg"
+    assert run.algorithm["anchor"] == "urkl"
     other = resolve(
         "cpu", {"seeds": [2, 9], "methods.grpo.kl_coef": 0.5, "evaluation.samples": 16, "resources.threads": 2}
     )
@@ -260,8 +287,8 @@ def test_evaluation_config_is_blind_to_methods_seeds_and_learning():
 def test_resolving_twice_gives_equal_and_separate_dicts():
     first, second = resolve("cpu"), resolve("cpu")
     before = copy.deepcopy(second)
-    first["train"]["betas"].append(0)
-    run_config(second, "grpo", 0)["train"]["betas"].append(0)
+    first.train.betas.append(0)
+    run_config(second, "grpo", 0).dump()["train"]["betas"].append(0)
     assert second == before == resolve("cpu")
 
 
@@ -269,9 +296,9 @@ def test_a_scale_file_may_extend_another_and_say_only_what_differs(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("extends: cpu\nname: mine\ntrain: {lr: 1e-3}\nmethods: {sdft: {}, rlsd: {lam: 0.3}}\n")
     ours, cpu = resolve(path), resolve("cpu")
-    assert ours["train"] == {**cpu["train"], "lr": 1e-3}
-    assert list(ours["methods"]) == [*cpu["methods"], "sdft"] and ours["methods"]["rlsd"] == {"lam": 0.3}
-    assert ours["model"] == cpu["model"] and ours["name"] == "mine"
+    assert ours.train.dump() == cpu.train.dump() | {"lr": 1e-3}
+    assert list(ours.methods) == [*cpu.methods, "sdft"] and ours.methods["rlsd"] == {"lam": 0.3}
+    assert ours.model == cpu.model and ours.name == "mine"
 
 
 def test_scale_files_that_extend_each_other_in_a_circle_are_refused(tmp_path):
@@ -291,7 +318,7 @@ def test_an_unknown_forgetting_task_names_the_nearest():
 
 def test_seeds_take_the_base_models_in_turn():
     config = resolve("cpu", {"model.warm_start.seeds": [3, 8]})
-    models = [run_config(config, "grpo", seed)["model"]["warm_start"] for seed in (0, 1, 2)]
+    models = [run_config(config, "grpo", seed).model["warm_start"] for seed in (0, 1, 2)]
     assert [model["seed"] for model in models] == [3, 8, 3]
     assert not any("seeds" in model for model in models)
     assert base_config(config, 1)["model"]["warm_start"] == models[1]
@@ -318,15 +345,15 @@ def test_tuned_values_lie_beneath_the_methods_file_and_the_scale(tuned_file):
         "cpu", {"tuned": "mine", "methods": {"rpg": {"train": {"warmup_steps": 3}}, "grpo": {"kl_coef": 0.1}}}
     )
     run = run_config(config, "rpg", 0)
-    assert run["algorithm"] == {
+    assert run.algorithm == {
         "algorithm": "sdpg",
         "anchor": "urkl",
         "beta_base": 0.0,
         "alpha": 0.5,
     }  # its file: beta 0
-    assert (run["train"]["lr"], run["train"]["warmup_steps"]) == (1e-4, 3)
-    assert run_config(config, "grpo", 0)["algorithm"]["kl_coef"] == 0.1
-    assert run_config(resolve("cpu", {"tuned": None}), "rpg", 0)["train"]["lr"] == config["train"]["lr"]
+    assert (run.train.lr, run.train.warmup_steps) == (1e-4, 3)
+    assert run_config(config, "grpo", 0).algorithm["kl_coef"] == 0.1
+    assert run_config(resolve("cpu", {"tuned": None}), "rpg", 0).train.lr == config.train.lr
 
 
 def test_an_override_that_tuned_values_would_hide_is_refused(tuned_file):
@@ -345,7 +372,7 @@ def test_a_tuned_value_that_does_not_fit_its_method_is_an_error(tuned_file):
 def test_a_method_may_run_under_another_name(scale_file):
     path = scale_file("{grpo: }", "{grpo: , hot: {like: grpo, train: {lr: 0.5}, kl_coef: 0.0}}")
     run = run_config(resolve(path), "hot", 0)
-    assert (run["algorithm"], run["train"]["lr"]) == ({"algorithm": "grpo", "kl_coef": 0.0}, 0.5)
+    assert (run.algorithm, run.train.lr) == ({"algorithm": "grpo", "kl_coef": 0.0}, 0.5)
     assert "methods.hot.like: there is no config/methods/grop.yaml; did you mean 'grpo'" in message(
         scale_file("{grpo: }", "{hot: {like: grop}}")
     )
@@ -354,8 +381,8 @@ def test_a_method_may_run_under_another_name(scale_file):
 def test_a_list_of_methods_may_carry_settings(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("extends: cpu\nname: mine\nmethods: [grpo, sdpg-ufkl: {gate: false}]\n")
-    cpu = resolve("cpu")["methods"]
-    assert resolve(path)["methods"] == {"grpo": {}, "sdpg-ufkl": {**cpu["sdpg-ufkl"], "gate": False}}
+    cpu = resolve("cpu").methods
+    assert resolve(path).methods == {"grpo": {}, "sdpg-ufkl": {**cpu["sdpg-ufkl"], "gate": False}}
 
 
 SWEEP = """
@@ -369,10 +396,10 @@ sweep:
 
 def test_a_sweep_is_one_method_for_each_trial(scale_file):
     config = resolve(scale_file("{grpo: }\n", "{grpo: {clip_low: 0.1}}\n" + SWEEP))
-    assert list(config["methods"]) == ["grpo.0", "grpo.1", "opcd.0", "opcd.1"]
+    assert list(config.methods) == ["grpo.0", "grpo.1", "opcd.0", "opcd.1"]
     run = run_config(config, "grpo.1", 0)
-    assert run["algorithm"] == {"algorithm": "grpo", "clip_low": 0.1, "kl_coef": 0.1}  # on top of the scale's own
-    assert run["train"]["lr"] == 2e-4
+    assert run.algorithm == {"algorithm": "grpo", "clip_low": 0.1, "kl_coef": 0.1}  # on top of the scale's own
+    assert run.train.lr == 2e-4
 
 
 @pytest.mark.parametrize(
@@ -401,30 +428,30 @@ def test_a_wrong_sweep_says_what_is_wrong(scale_file, old, new, expected):
 
 def test_the_sweep_of_cpu_gives_every_method_the_same_budget_and_no_evaluation_problem():
     sweep, cpu = resolve("cpu-sweep"), resolve("cpu")
-    trials = sweep["sweep"]["trials"]
+    trials = sweep.sweep.trials
     assert {len(several) for several in trials.values()} == {6}
-    assert set(trials) | set(sweep["sweep"]["inherit"]) == set(cpu["methods"])
-    assert not set(sweep["seeds"]) & set(cpu["seeds"])
-    assert sweep["data"] == cpu["data"]
-    assert sweep["train"] | {"checkpoint_every": 0} == cpu["train"] | {"checkpoint_every": 0}
+    assert set(trials) | set(sweep.sweep.inherit) == set(cpu.methods)
+    assert not set(sweep.seeds) & set(cpu.seeds)
+    assert sweep.data == cpu.data
+    assert sweep.train.dump() | {"checkpoint_every": 0} == cpu.train.dump() | {"checkpoint_every": 0}
 
 
 def test_what_cpu_runs_with_is_what_its_sweep_chose():
     """config/tuned/cpu.yaml is the outcome of config/tuned/cpu.csv: the settings of the trial with the best mean score."""
     sweep, cpu = resolve("cpu-sweep"), resolve("cpu")
     evidence = pd.read_csv(TUNED / "cpu.csv")
-    assert len(evidence) == 6 * 2 * len(sweep["sweep"]["trials"])
-    for method, several in sweep["sweep"]["trials"].items():
+    assert len(evidence) == 6 * 2 * len(sweep.sweep.trials)
+    for method, several in sweep.sweep.trials.items():
         means = evidence[evidence["method"] == method].groupby("trial")["score"].mean()
         best = several[int(means.idxmax())]
         run = run_config(cpu, method, 0)
-        assert run["train"]["lr"] == best["train"]["lr"]
-        assert {key: run["algorithm"][key] for key in best if key != "train"} == {
+        assert run.train.lr == best["train"]["lr"]
+        assert {key: run.algorithm[key] for key in best if key != "train"} == {
             k: v for k, v in best.items() if k != "train"
         }
-    for method, parent in sweep["sweep"]["inherit"].items():
-        assert run_config(cpu, method, 0)["train"]["lr"] == run_config(cpu, parent, 0)["train"]["lr"]
-    assert run_config(cpu, "rpg", 0)["algorithm"]["beta_base"] == 0
+    for method, parent in sweep.sweep.inherit.items():
+        assert run_config(cpu, method, 0).train.lr == run_config(cpu, parent, 0).train.lr
+    assert run_config(cpu, "rpg", 0).algorithm["beta_base"] == 0
 
 
 @pytest.mark.parametrize(
@@ -436,7 +463,45 @@ def test_what_cpu_runs_with_is_what_its_sweep_chose():
     ],
 )
 def test_a_cell_of_the_matrix_changes_what_it_says_alone(scale, changed):
-    rows = difference(resolve("cpu"), resolve(scale))
+    rows = difference(resolve("cpu").dump(), resolve(scale).dump(), ignore=("name", "matrix"))
     judged = {key for key, _, _ in rows if key.startswith("evaluation.")}  # in the training engine, without lm-eval
     assert {key for key, _, _ in rows} == changed | judged
-    assert resolve(scale)["evaluation"] == resolve("cpu")["evaluation"] | {"engine": "in-process", "lm_eval": None}
+    assert resolve(scale).evaluation.dump() == resolve("cpu").evaluation.dump() | {
+        "engine": "in-process",
+        "lm_eval": None,
+    }
+
+
+# --- where a value comes from -------------------------------------------------------------------------------------------
+
+
+def test_a_setting_is_explained_layer_by_layer():
+    layers = explain("train.lr", "cpu-stressed", {"train.lr_multiplier": 3.0}, method="sdpg-urkl")
+    assert [origin for origin, _ in layers] == ["default", "config/scales/cpu.yaml", "config/tuned/cpu.yaml"]
+    run = run_config(resolve("cpu-stressed"), "sdpg-urkl", 0)
+    assert layers[0][1] == 1e-6 and layers[1][1] == 3e-4 and layers[2][1] == run.train.lr
+    assert explain("train.lr_multiplier", "cpu-stressed")[-1] == ("config/scales/cpu-stressed.yaml", 2.0)
+    assert explain("train.steps", "cpu", {"train": {"steps": 7}})[-1] == ("override train", 7)
+    assert explain("data.train.chain.count", "cpu")[-1] == ("config/scales/cpu.yaml", 8192)
+    assert explain("model.warm_start.jump_hinted", "cpu-clean")[-1] == ("config/scales/cpu-clean.yaml", 0.06)
+
+
+@pytest.mark.parametrize("key", ["beta_base", "T", "T_warm", "anchor", "alpha", "gate"])
+@pytest.mark.parametrize("scale", ["cpu", "paper-qwen3-4b"])
+def test_a_hyper_parameter_is_explained_and_the_last_layer_is_what_runs(key, scale):
+    config = resolve(scale)
+    layers = explain(key, scale, method="sdpg-urkl")
+    assert layers[0][0].startswith("default")
+    assert layers[-1][1] == method_config(config, "sdpg-urkl")[key]
+
+
+def test_an_explanation_says_the_meaning_the_range_and_what_is_in_force():
+    text = render("train.lr", "cpu-stressed", method="sdpg-urkl")
+    assert text.startswith("train.lr = 0.0005 of sdpg-urkl at scale cpu-stressed\n")
+    assert "Learning rate after warm-up." in text and "Takes: number > 0" in text
+    assert text.count("<- in force") == 1 and "train.lr_multiplier = 2: 0.001" in text
+    assert "a field of 'sdpg'" in render("beta_base", "cpu", method="sdpg-urkl")
+    with pytest.raises(ConfigError, match="config key 'train.lrr' is unknown; nearest valid key: 'train.lr'"):
+        explain("train.lrr", "cpu")
+    with pytest.raises(ConfigError, match="a method's own setting goes with --method"):
+        explain("beta_base", "cpu")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # a config is read without loading torch
+    from torch import Tensor
 
 EPS_STD = 1e-6  # section 4.1
 
@@ -22,3 +25,8 @@ def group_normalised(R_NG: Tensor, *, eps: float = EPS_STD) -> Tensor:
     if R_NG.ndim != 2 or R_NG.shape[1] < 2:
         raise ValueError(f"rewards must be (N, G) with G >= 2 to be normalised in the group, got {tuple(R_NG.shape)}")
     return group_centred(R_NG) / (R_NG.std(1, keepdim=True) + eps)
+
+
+def no_advantage(R_NG: Tensor) -> Tensor:
+    """Return zeros (N, G): for methods that do not use rewards."""
+    return R_NG.new_zeros(R_NG.shape)

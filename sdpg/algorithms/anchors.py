@@ -6,9 +6,10 @@ divergence. Their values are not estimates of it. All: (B, T) -> (B, T).
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from torch import Tensor
+if TYPE_CHECKING:  # a config is read without loading torch
+    from torch import Tensor
 
 Anchor = Literal["ufkl", "urkl", "fkl", "rkl"]
 

@@ -8,11 +8,12 @@ advantages, and turns signals into a loss per token. The core computes the signa
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from sdpg.algorithms.divergences import Divergence
+
+if TYPE_CHECKING:  # a config is read without loading torch
+    from torch import Tensor
 
 TeacherKind = Literal["live", "frozen", "ema"]  # the policy now, at the start, averaged over time; none has a gradient
 Gate = Literal["all", "positive", "nonzero"]

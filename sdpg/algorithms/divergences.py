@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # a config is read without loading torch
+    from torch import Tensor
 
 TINY = 1e-12  # least probability of the tail bucket
 
@@ -27,7 +27,7 @@ def forward_kl(logp: Tensor, logq: Tensor) -> Tensor:
 
 def gjsd(logp: Tensor, logq: Tensor, b: float) -> Tensor:
     """Generalised Jensen-Shannon divergence by entry: log-probs (..., V) -> nats (..., V)."""
-    logm = torch.logaddexp(logp + math.log1p(-b), logq + math.log(b))
+    logm = (logp + math.log1p(-b)).logaddexp(logq + math.log(b))
     return b * forward_kl(logm, logq) + (1 - b) * forward_kl(logm, logp)
 
 
@@ -54,7 +54,7 @@ class Divergence:
     def __call__(self, logp: Tensor, logq: Tensor) -> Tensor:
         """The divergence, differentiable in logp."""
         if self.temperature != 1.0:
-            logp, logq = (torch.log_softmax(x / self.temperature, -1) for x in (logp, logq))
+            logp, logq = ((x / self.temperature).log_softmax(-1) for x in (logp, logq))
         if self.top_k is not None and self.top_k < logp.shape[-1]:
             logp, logq = _restrict(logp, logq, self.top_k, self.tail)
         if self.kind == "gjsd":
@@ -98,11 +98,13 @@ class Divergence:
     def _entries_and_slopes(self, p, logp, q, logq) -> tuple[Tensor, Tensor]:
         """Entries of the sum, and their derivatives in their own log p."""
         if self.kind == "reverse_kl":
+            import torch  # here: a config is read without loading it
+
             entries = torch.sub(logp, logq, out=logq).mul_(p)
             return entries, entries if self.clamp is None else entries + p  # the multiple of p cancels unless clamped
         if self.kind == "forward_kl":
             return logq.sub_(logp).mul_(q), -q
-        logm = torch.logaddexp(logp + math.log1p(-self.b), logq + math.log(self.b))
+        logm = (logp + math.log1p(-self.b)).logaddexp(logq + math.log(self.b))
         w = (logp - logm).mul_(p).mul_(1 - self.b)  # what m's own derivative adds cancels
         return logq.sub_(logm).mul_(q).mul_(self.b).add_(w), w
 
@@ -112,6 +114,8 @@ def _restrict(logp: Tensor, logq: Tensor, k: int, tail: bool) -> tuple[Tensor, T
     top = logp.detach().topk(k, -1).indices
     parts = [x.gather(-1, top) for x in (logp, logq)]
     if tail:
+        import torch  # here: a config is read without loading it
+
         rest = [(1 - x.exp().sum(-1, keepdim=True)).clamp(min=TINY).log() for x in parts]
         parts = [torch.cat([x, r], -1) for x, r in zip(parts, rest, strict=True)]
     return parts[0], parts[1]

@@ -10,31 +10,28 @@ from sdpg.algorithms.base import Needs
 from sdpg.algorithms.divergences import Divergence
 from sdpg.algorithms.schedules import trapezoid
 from sdpg.algorithms.surrogates import clipped
+from sdpg.types import ClipDual, Count, CountOrNone, Fraction, NonNegative, Positive
 
 
 @dataclass(frozen=True, kw_only=True)
 class SDPG:
     """Defaults are section 4.1's, for T = 400 steps."""
 
-    T: int = 400  # training steps
-    beta_base: float = 1e-3  # peak weight of the distillation term
-    T_warm: int = 50  # beta rises over the first T_warm steps,
-    T_decay: int = 350  # and falls to 0 over the last T_decay
-    alpha: float = 1e-3  # weight of the reference anchor
+    T: Count = 400  # training steps
+    beta_base: NonNegative = 1e-3  # peak weight of the distillation term
+    T_warm: CountOrNone = 50  # beta rises over the first T_warm steps,
+    T_decay: CountOrNone = 350  # and falls to 0 over the last T_decay
+    alpha: NonNegative = 1e-3  # weight of the reference anchor
     anchor: Anchor = "ufkl"  # ufkl | urkl | fkl | rkl
     gate: bool = True  # distil only responses with A > 0, Eq. (3.5)
     off_policy: bool = False  # A.3: clipped ratio, for several updates per rollout batch
     sg_rho: bool = True  # off-policy: the distillation and anchor terms carry SG[rho]; the released code leaves it out
-    clip_low: float = 0.2
-    clip_high: float = 0.28
-    clip_dual: float = 10.0
-    tis_cap: float | None = None  # truncated importance sampling against the rollout engine's probabilities
+    clip_low: Fraction = 0.2
+    clip_high: NonNegative = 0.28
+    clip_dual: ClipDual = 10.0
+    tis_cap: Positive | None = None  # truncated importance sampling against the rollout engine's probabilities
     exclude_stop: bool = False  # no distillation at the stop token
-    div_clamp: float | None = None  # most that one token's divergence counts (released code: 20); None: exact
-
-    def __post_init__(self):
-        if self.anchor not in ANCHORS:
-            raise ValueError(f"anchor: got {self.anchor!r}, expected one of {', '.join(ANCHORS)}")
+    div_clamp: Positive | None = None  # most that one token's divergence counts (released code: 20); None: exact
 
     def beta(self, k: int) -> float:
         """Weight of the distillation term at step k (section 3.5.2)."""

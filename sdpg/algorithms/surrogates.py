@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # a config is read without loading torch
+    from torch import Tensor
 
 
 def clipped(rho: Tensor, A: Tensor, *, low: float, high: float, dual: float | None = None) -> Tensor:
     """max(-A rho, -A clip(rho, 1 - low, 1 + high)), and for A < 0 at most -A * dual (A.3): (B, T), (B, 1) -> (B, T)."""
-    loss = torch.maximum(-A * rho, -A * rho.clamp(1 - low, 1 + high))
+    loss = (-A * rho).maximum(-A * rho.clamp(1 - low, 1 + high))
     if dual is None:
         return loss
-    return torch.where(A < 0, torch.minimum(loss, -A * dual), loss)
+    return loss.minimum(-A * dual).where(A < 0, loss)
 
 
 def sequence_ratio(s) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from sdpg.config import base_index
+from sdpg.config import Config
 from sdpg.io import read_json
 
 SCORE_COLUMNS = ["method", "seed", "task", "step", "metric", "value"]
@@ -49,23 +49,23 @@ class Results:
         return self.scale or self.root.name
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], root: str | Path | None = None) -> Results:
+    def from_config(cls, config: Config, root: str | Path | None = None) -> Results:
         """config: a resolved config (`sdpg.config.resolve`); root: results/<name> unless given."""
-        root = Path(root) if root else Path("results") / config["name"]
-        evaluation = config["evaluation"]
+        root = Path(root) if root else Path("results") / config.name
+        evaluation = config.evaluation
         return cls(
             root=root,
-            methods=tuple(config["methods"]),
-            seeds=tuple(config["seeds"]),
-            tasks=tuple(config["data"]["evaluation"]),
-            samples=evaluation["samples"],
-            pass_k=tuple(evaluation.get("pass_k") or ()),
-            bases=tuple(sorted({base_index(config, seed) for seed in config["seeds"]})),
-            steps=config["train"]["steps"],
-            lm_eval=evaluation.get("lm_eval"),
-            engine=evaluation.get("engine", "vllm"),
-            family=config["family"],
-            scale=config["name"],
+            methods=tuple(config.methods),
+            seeds=tuple(config.seeds),
+            tasks=tuple(config.data.evaluation),
+            samples=evaluation.samples,
+            pass_k=tuple(evaluation.pass_k),
+            bases=tuple(config.bases),
+            steps=config.train.steps,
+            lm_eval=evaluation.lm_eval.dump() if evaluation.lm_eval else None,
+            engine=evaluation.engine,
+            family=config.family,
+            scale=config.name,
         )
 
     @property

@@ -83,7 +83,7 @@ class Files:
     @property
     def bases(self) -> list[int]:
         """Numbers of the base models that the runs start from."""
-        return analysis_config(self.config)["bases"]
+        return self.config.bases
 
     @property
     def data_report(self) -> str:

@@ -1,11 +1,13 @@
-"""The Snakemake command that stands for a scale and its overrides (`from_snakemake` reads it back)."""
+"""Overrides as text, on a command line or in `snakemake --config`, and the command that stands for them."""
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from sdpg.config.files import ConfigError, parse_value
 
 
 def snakemake_command(scale: str, overrides: Mapping[str, Any]) -> str:
@@ -14,3 +16,38 @@ def snakemake_command(scale: str, overrides: Mapping[str, Any]) -> str:
     words += [f"{key}={json.dumps(value)}" for key, value in overrides.items() if "." not in key]
     dotted = [f"{key}={json.dumps(value)}" for key, value in overrides.items() if "." in key]
     return shlex.join(words + ([f"set={shlex.join(dotted)}"] if dotted else []))
+
+
+def parse_overrides(items: Iterable[str]) -> dict[str, Any]:
+    """Return ["train.steps=20", "seeds=[0, 1]"] as {"train.steps": 20, "seeds": [0, 1]}; values are YAML."""
+    result = {}
+    for item in items:
+        key, equals, text = item.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"override {item!r}: expected key=value, for example train.steps=20")
+        result[key.strip()] = parse_value(text, f"override {item!r}")
+    return result
+
+
+def from_snakemake(options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return (scale, overrides) of `--config scale=NAME|FILE train='{steps: 20}' seeds=[0,1] set="train.lr=1e-4 a.b=c"`.
+
+    Snakemake hands over some values as text; they are read as YAML, as everywhere. Raises ConfigError.
+    """
+    scale, overrides = str(options.get("scale", "cpu")), {}
+    for key, value in options.items():
+        if key == "set":
+            overrides |= parse_overrides(shlex.split(str(value)))
+        elif key != "scale":
+            overrides[key] = _reread(value, f"--config {key}")
+    return scale, overrides
+
+
+def _reread(value: Any, where: str) -> Any:
+    if isinstance(value, str):
+        return parse_value(value, where)
+    if isinstance(value, list):
+        return [_reread(item, where) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _reread(inner, f"{where}.{key}") for key, inner in value.items()}
+    return value

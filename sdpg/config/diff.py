@@ -1,7 +1,4 @@
-"""What differs between two resolved configs: rows of (dotted key, one value, the other), complete with every default.
-
-Nothing here imports torch: the defaults of a method are read from its source file.
-"""
+"""What differs between two resolved configs: rows of (dotted key, one value, the other), complete with every default."""
 
 from __future__ import annotations
 
@@ -10,7 +7,11 @@ from typing import Any
 
 import yaml
 
-from sdpg.config import method_config, run_config
+from sdpg.config.command import parse_overrides
+from sdpg.config.layers import resolve
+from sdpg.config.methods import method_config
+from sdpg.config.parts import run_config
+from sdpg.config.settings import Config
 
 Row = tuple[str, Any, Any]
 LABELS = ("name", "scale", "method", "seed", "seeds")  # what a config is called, not what it does
@@ -26,14 +27,14 @@ class _Absent:
 ABSENT = _Absent()
 
 
-def complete(config: Mapping[str, Any], method: str | None = None) -> dict[str, Any]:
+def complete(config: Config, method: str | None = None) -> dict[str, Any]:
     """A resolved config with the fields of every method, defaults included; with `method`, what one run of it depends on.
 
     Raises ConfigError for a method that the config does not list.
     """
     if method is None:
-        return {**config, "methods": {name: method_config(config, name) for name in config["methods"]}}
-    run = run_config(config, method, seed=0)
+        return config.dump() | {"methods": {name: method_config(config, name) for name in config.methods}}
+    run = run_config(config, method, seed=0).dump()
     block = method_config(config, method)
     block.pop("train", None)  # in the run's train block already
     return {**run, "algorithm": block}
@@ -71,6 +72,30 @@ def markdown(rows: list[Row], a: str, b: str) -> str:
         return f"{a} and {b} do not differ.\n"
     lines = [("key", a, b), ("---", "---", "---"), *((f"`{key}`", text(x), text(y)) for key, x, y in rows)]
     return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def compare(a: str, b: str | None, method_a: str | None, method_b: str | None, overrides: list[str]) -> str:
+    """Return what differs between two scales, or two methods' runs under them, as Markdown; `overrides` on top of the second.
+
+    Raises ConfigError (ValueError) for names that are unknown, and where there is nothing to compare.
+    """
+    if (method_a is None) != (method_b is None):
+        raise ValueError("--method-a and --method-b go together; --method sets both")
+    if b is None and method_a == method_b and not overrides:
+        raise ValueError("nothing to compare: give a second config, --method-a and --method-b, or --set")
+    name_b = b or a
+    one, other = resolve(a), resolve(name_b, parse_overrides(overrides))
+    labels = [a, name_b + (" with --set" if overrides else "")]
+    if method_a and method_b:
+        labels = [f"{label}: {method}" for label, method in zip(labels, (method_a, method_b), strict=True)]
+        return markdown(difference(complete(one, method_a), complete(other, method_b)), *labels)
+    alone = ""  # a method that only one of them lists is one line, not its every field
+    for label, x, y in ((labels[0], one, other), (labels[1], other, one)):
+        if names := [name for name in x.methods if name not in y.methods]:
+            alone += f"Only in {label}: {', '.join(names)}.\n\n"
+    both = {name: name for name in one.methods if name in other.methods}
+    shared = [x | {"methods": {name: x["methods"][name] for name in both}} for x in (complete(one), complete(other))]
+    return alone + markdown(difference(*shared), *labels)
 
 
 def _same(x: Any, y: Any) -> bool:

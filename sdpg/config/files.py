@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import re
 from collections.abc import Iterable, Mapping
@@ -10,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from sdpg.provenance import ROOT
+from sdpg.io import ROOT
 
 SCALES = ROOT / "config" / "scales"
 PRESETS = ROOT / "config" / "presets"
@@ -64,17 +65,24 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return value
 
 
-def read_scale(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """A scale file on top of the one that its key `extends` names, if it has one; mappings are merged key by key."""
+def scale_layers(path: Path, below: tuple[Path, ...] = ()) -> list[tuple[str, dict[str, Any]]]:
+    """Return (file, its keys) of a scale file and those that it extends, the lowest first. `matrix` is not inherited."""
     own = read_mapping(path)
     if "extends" not in own:
-        return own
+        return [(shown(path), own)]
     parent = scale_path(own.pop("extends"))
     if parent in (*below, path):
         raise ConfigError(f"{shown(path)}: extends {shown(parent)}, which extends this file in turn")
-    config = read_scale(parent, (*below, path))
-    for key, value in own.items():
-        override(config, str(key), value)
+    inherited = scale_layers(parent, (*below, path))
+    return [*((file, {k: v for k, v in keys.items() if k != "matrix"}) for file, keys in inherited), (shown(path), own)]
+
+
+def merged(layers: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Return the layers merged key by key, a higher one over those below."""
+    config: dict[str, Any] = {}
+    for _, keys in layers:
+        for key, value in keys.items():
+            override(config, str(key), copy.deepcopy(value))
     return config
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sdpg.config.settings import Train
 from sdpg.core.batch import Sample
 from sdpg.core.flops import Work, rollout_work
 from sdpg.rollout.engine import Engine, derive_seed
@@ -42,20 +43,6 @@ class Batch:
     work: Work  # of sampling them
 
 
-@dataclass(frozen=True, kw_only=True)
-class CollectorConfig:
-    """What a step samples and how it is rewarded: these keys of the config's block `train`."""
-
-    prompts_per_step: int
-    group_size: int
-    temperature: float
-    max_prompt_tokens: int
-    max_response_tokens: int
-    reward: Sequence[float]  # of a wrong and a right response
-    overlong_buffer: int  # DAPO's soft penalty: up to -1 over the last so many tokens before the limit; 0: none
-    dynamic_sampling: int  # DAPO's: at most so many more batches in search of informative groups; 0: none
-
-
 class Collector:
     """Samples and judges. Everything random is derived from (seed, step, place), so a resumed run sees the same."""
 
@@ -64,7 +51,7 @@ class Collector:
         problems: Sequence[Problem],
         task,
         engine: Engine,
-        config: CollectorConfig,
+        config: Train,
         *,
         seed: int,
         max_positions: int,
@@ -74,11 +61,6 @@ class Collector:
         """max_positions: the model's context length, which the teacher's prompt plus a response must fit as well."""
         if not problems:
             raise ValueError("the training set is empty; check data.train in the config and rerun the rule data")
-        if not 0 <= config.overlong_buffer < config.max_response_tokens:
-            raise ValueError(
-                f"train.overlong_buffer={config.overlong_buffer} must be less than train.max_response_tokens="
-                f"{config.max_response_tokens}"
-            )
         self.problems, self.task, self.engine, self.config = problems, task, engine, config
         self.seed, self.rank, self.world = seed, rank, world
         self.P, self.G = config.prompts_per_step, config.group_size

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from sdpg.algorithms.base import Algorithm, Needs, Signals
 from sdpg.algorithms.reduce import micro_batch_weight, token_weights
+from sdpg.config.settings import Train
 from sdpg.core import checkpoint, distributed, metrics
 from sdpg.core.batch import Sample, locate, micro_batches, per_token
 from sdpg.core.collector import Batch, Collector
@@ -40,7 +41,7 @@ from sdpg.core.signals import (
     run_passes,
     signals,
 )
-from sdpg.core.train_config import TrainConfig, check
+from sdpg.rollout.engine import Engine
 from sdpg.types import Problem
 
 GAP_LIMIT = {"fp32": 0.01, "bf16": 0.25}  # nats per token; rounding gives about 1e-6 and 1e-2
@@ -55,24 +56,39 @@ class Trainer:
 
     def __init__(
         self,
-        config: TrainConfig,
+        config: Train,
         algorithm: Algorithm,
         *,
         base: Path,
         tokenizer,
-        make_collector: Callable[[int, int, int], Collector],
+        task,
+        engine: Engine,
+        problems: Sequence[Problem],
+        seed: int,
         validation: dict[str, Sequence[Problem]],
         work: Path,
         identity: dict,
         title: str,
     ):
-        """base: HF checkpoint to start from. make_collector(max_positions, rank, world) -> Collector. validation: problems by
-        set name, for the accuracy that is watched during training. work: folder of the unfinished run. identity: what
-        decides the run's outcome (JSON); a state saved under another one is not resumed.
+        """Load the models and encode the prompts. Raises ValueError for settings that the number of processes does not fit.
+
+        base: HF checkpoint to start from. task: prompts and verifier (`sdpg.tasks.task.Task`). problems: to train on; seed
+        decides their order and every sample. validation: problems by set name, for the accuracy that is watched during
+        training. work: folder of the unfinished run. identity: what decides the run's outcome (JSON); a state saved under
+        another one is not resumed.
         """
         self.rank, self.world = distributed.start()
         c = self.config = config
-        check(c, algorithm, self.world)
+        if (c.prompts_per_step // c.updates_per_batch) % self.world:
+            raise ValueError(
+                f"train.prompts_per_step={c.prompts_per_step} must be a multiple of train.updates_per_batch="
+                f"{c.updates_per_batch} x {self.world} processes"
+            )
+        if c.updates_per_batch > 1 and not algorithm.off_policy:
+            raise ValueError(
+                f"train.updates_per_batch={c.updates_per_batch}, but {type(algorithm).__name__} is on-policy as configured; "
+                "set it to 1, or `off_policy: true` where the method has that field"
+            )
         self.algorithm, self.tokenizer, self.validation = algorithm, tokenizer, validation
         self.work, self.identity, self.title = work, identity, title
         self.device = _device()
@@ -95,7 +111,9 @@ class Trainer:
             warmup_steps=c.warmup_steps,
             clip_norm=c.clip_grad_norm,
         )
-        self.collector: Collector = make_collector(policy.config.max_position_embeddings, self.rank, self.world)
+        positions = policy.config.max_position_embeddings
+        share = {"max_positions": positions, "rank": self.rank, "world": self.world}
+        self.collector = Collector(problems, task, engine, c, seed=seed, **share)
         self._stop = False
         self._elementwise = False  # not yet known: see _check_elementwise
 

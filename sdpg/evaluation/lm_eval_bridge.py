@@ -14,6 +14,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
+from sdpg.config.settings import Config
 from sdpg.evaluation.lm_eval_task import bundled_names, bundled_task, prompt_texts, sampled_task
 from sdpg.evaluation.sampling import EvaluationSet, evaluation_set
 from sdpg.evaluation.setup import load_sets, start_engine
@@ -25,7 +26,7 @@ SEED = 1234
 
 def lm_evaluate(
     model_dir: str | Path,
-    config: dict[str, Any],
+    config: Config,
     *,
     seed: int,
     data_dir: str | Path,
@@ -33,7 +34,7 @@ def lm_evaluate(
     threads: int = 1,
 ) -> Path:
     """Run lm-eval on an HF checkpoint in an engine of its own and write out_dir/lm_eval.json. Errors: as evaluate_run."""
-    if config["evaluation"]["lm_eval"] is None:
+    if config.evaluation.lm_eval is None:
         raise ValueError("evaluation.lm_eval is null in this scale; set evaluation.lm_eval.repeats to run lm-eval")
     if not (Path(model_dir) / "config.json").is_file():
         raise ValueError(f"no model in {model_dir}: config.json is missing; run the rule that makes it first")
@@ -48,17 +49,17 @@ def lm_evaluate(
     return write_results(out_dir, results)
 
 
-def forgetting_set(config: dict[str, Any], task, data_dir: str | Path) -> EvaluationSet | str | None:
+def forgetting_set(config: Config, task, data_dir: str | Path) -> EvaluationSet | str | None:
     """What evaluation.lm_eval.forgetting names: None, a bundled multiple-choice task (its name), or problems of
     data_dir/forgetting/<name>.parquet. Raises ValueError if there is neither."""
-    name = config["evaluation"]["lm_eval"].get("forgetting")
+    name = config.evaluation.lm_eval.forgetting
     if name is None or name in bundled_names():
         return name
-    if name in config["data"]["evaluation"]:
+    if name in config.data.evaluation:
         raise ValueError(
             f"evaluation.lm_eval.forgetting is {name!r}, which is an evaluation set already; leave it null"
         )
-    from sdpg.tasks import load_problems
+    from sdpg.tasks.data import load_problems
 
     path = Path(data_dir) / "forgetting" / f"{name}.parquet"
     if not path.is_file():
@@ -66,27 +67,27 @@ def forgetting_set(config: dict[str, Any], task, data_dir: str | Path) -> Evalua
             f"evaluation.lm_eval.forgetting is {name!r}: it must be {' or '.join(bundled_names())}, or a data set, but {path} "
             "is missing; run the data rule of this scale"
         )
-    return evaluation_set(name, load_problems(path), task, config["train"]["max_prompt_tokens"])
+    return evaluation_set(name, load_problems(path), task, config.train.max_prompt_tokens)
 
 
 def lm_evaluate_engine(
-    engine, config: dict[str, Any], task, sets: Sequence[EvaluationSet], forgetting, *, seed: int = 0
+    engine, config: Config, task, sets: Sequence[EvaluationSet], forgetting, *, seed: int = 0
 ) -> dict[str, Any]:
     """Run lm-eval on the weights that a running VLLMEngine holds -> lm-eval's results as plain JSON values.
 
-    config["evaluation"]: temperature and lm_eval {repeats, limit}; limit: the first so many problems of every task.
+    Of the config: evaluation.temperature, evaluation.lm_eval.repeats and .limit; the first so many problems of every task.
     """
     from sdpg.rollout.vllm_environment import vllm_version_shim
 
-    options, evaluation = config["evaluation"]["lm_eval"], config["evaluation"]
+    options, evaluation = config.evaluation.lm_eval, config.evaluation
     sampled = [*sets, forgetting] if isinstance(forgetting, EvaluationSet) else list(sets)
     configs = [
         sampled_task(
             s,
             task,
-            repeats=options["repeats"],
-            temperature=evaluation["temperature"],
-            max_tokens=config["train"]["max_response_tokens"],
+            repeats=options.repeats,
+            temperature=evaluation.temperature,
+            max_tokens=config.train.max_response_tokens,
         )
         for s in sampled
     ]
@@ -98,7 +99,7 @@ def lm_evaluate_engine(
     with vllm_version_shim():
         from sdpg.evaluation.lm_eval_model import EngineLM
 
-        return _evaluate(EngineLM(engine, prompts), configs, options.get("limit"), SEED + seed)
+        return _evaluate(EngineLM(engine, prompts), configs, options.limit, SEED + seed)
 
 
 def _evaluate(lm, configs: list[dict[str, Any]], limit: int | None, seed: int) -> dict[str, Any]:

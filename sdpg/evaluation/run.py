@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
+from sdpg.config.settings import Config
 from sdpg.evaluation.checkpoints import load_checkpoints
 from sdpg.evaluation.estimators import check_pass_k
 from sdpg.evaluation.lm_eval_bridge import forgetting_set, lm_evaluate_engine, write_results
 from sdpg.evaluation.sampling import sweep, write_frame
 from sdpg.evaluation.setup import load_sets, make_sampling, start_engine
+from sdpg.rollout.engines import engine_module
 
 
 def evaluate_run(
     run_dir: str | Path,
-    config: dict[str, Any],
+    config: Config,
     *,
     seed: int,
     data_dir: str | Path,
@@ -30,14 +31,14 @@ def evaluate_run(
     ValueError: k > n, a missing or corrupt checkpoint (which file), a missing data set, a prompt too long (which problem), an
     engine that did not take the weights (EngineMismatch). -> the paths written
     """
-    evaluation, out_dir = config["evaluation"], Path(out_dir)
-    check_pass_k(evaluation["samples"], evaluation["pass_k"])
-    if lm_eval and evaluation["lm_eval"] is None:
+    evaluation, out_dir = config.evaluation, Path(out_dir)
+    check_pass_k(evaluation.samples, evaluation.pass_k)
+    if lm_eval and evaluation.lm_eval is None:
         raise ValueError("lm-eval was asked for, but evaluation.lm_eval is null in this scale; leave out --lm-eval")
     checkpoints = load_checkpoints(run_dir)
     task, sets = load_sets(config, checkpoints[0].path, data_dir)
     forgetting = forgetting_set(config, task, data_dir) if lm_eval else None
-    engine = start_engine(evaluation["engine"], checkpoints[0].path, config, threads, seed)
+    engine = start_engine(evaluation.engine, checkpoints[0].path, config, threads, seed)
     try:
         frames = sweep(
             engine,
@@ -45,12 +46,12 @@ def evaluate_run(
             sets,
             task,
             sampling=make_sampling(config, task),
-            samples=evaluation["samples"],
+            samples=evaluation.samples,
             seed=seed,
-            dtype=evaluation["dtype"],
+            dtype=evaluation.dtype,
             title=title,
         )
-        if lm_eval and evaluation["engine"] != "vllm":  # lm-eval's wrapper speaks to vLLM only
+        if lm_eval and not getattr(engine_module(evaluation.engine), "LM_EVAL", False):
             engine.close()
             engine = start_engine("vllm", checkpoints[-1].path, config, threads, seed)
         results = lm_evaluate_engine(engine, config, task, sets, forgetting, seed=seed) if lm_eval else None

@@ -5,37 +5,35 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from sdpg.config.settings import Config
 from sdpg.evaluation.sampling import EvaluationSet, evaluation_set
 from sdpg.types import Sampling
 
 
-def load_sets(config: dict[str, Any], model_dir: str | Path, data_dir: str | Path) -> tuple[Any, list[EvaluationSet]]:
+def load_sets(config: Config, model_dir: str | Path, data_dir: str | Path) -> tuple[Any, list[EvaluationSet]]:
     """The task, for the tokenizer in model_dir, and every evaluation set of the config with its prompts."""
     from transformers import AutoTokenizer
 
-    from sdpg.tasks import load_problems, make_task
+    from sdpg.tasks.data import load_problems
+    from sdpg.tasks.task import make_task
 
-    task = make_task(config["task"], AutoTokenizer.from_pretrained(model_dir))
-    limit = config["train"]["max_prompt_tokens"]
+    task = make_task(config.task, AutoTokenizer.from_pretrained(model_dir))
+    limit = config.train.max_prompt_tokens
     sets = [
         evaluation_set(name, load_problems(Path(data_dir) / "eval" / f"{name}.parquet"), task, limit)
-        for name in config["data"]["evaluation"]
+        for name in config.data.evaluation
     ]
     return task, sets
 
 
-def make_sampling(config: dict[str, Any], task) -> Sampling:
+def make_sampling(config: Config, task) -> Sampling:
     """How evaluation samples: its own temperature, training's response limit, the task's stop tokens."""
-    return Sampling(
-        config["evaluation"]["temperature"], config["train"]["max_response_tokens"], tuple(task.stop_token_ids)
-    )
+    return Sampling(config.evaluation.temperature, config.train.max_response_tokens, tuple(task.stop_token_ids))
 
 
-def start_engine(name: str, model_dir: str | Path, config: dict[str, Any], threads: int, seed: int):
+def start_engine(name: str, model_dir: str | Path, config: Config, threads: int, seed: int):
     """An engine with room for the longest prompt and response of the config."""
-    from sdpg.rollout import make_engine
+    from sdpg.rollout.engines import make_engine
 
-    max_len = config["train"]["max_prompt_tokens"] + config["train"]["max_response_tokens"]
-    return make_engine(
-        name, model_dir, dtype=config["evaluation"]["dtype"], max_len=max_len, threads=threads, seed=seed
-    )
+    max_len = config.train.max_prompt_tokens + config.train.max_response_tokens
+    return make_engine(name, model_dir, dtype=config.evaluation.dtype, max_len=max_len, threads=threads, seed=seed)

@@ -19,9 +19,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, Qwen3Config, Qwen3ForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
-from sdpg.experiment.warm_start import Demonstrator, WarmStart, train
+from sdpg.config import Config, base_config, base_seeds
+from sdpg.config.settings import WarmStart
+from sdpg.experiment.warm_start import Demonstrator, train
 from sdpg.io import write_json
-from sdpg.rollout import make_engine
+from sdpg.rollout.engines import make_engine
 from sdpg.tasks.chain import chain_problems, reverse_problems
 from sdpg.tasks.sources import build_source
 from sdpg.tasks.task import Task, make_task
@@ -33,10 +35,8 @@ PROBLEMS, SAMPLES = 64, 8  # measured per number of operations, and per problem
 MEASURE_SEED = 90_001
 
 
-def make_base_model(config: dict[str, Any], folder: str | Path, *, index: int = 0, threads: int = 1) -> dict[str, Any]:
-    """Make the model of `config["model"]` in `folder`/base<index> with `folder`/base<index>.json; returns what that holds.
-
-    config: of this one base model (`sdpg.config.base_config`).
+def make_base_model(config: Config, folder: str | Path, *, index: int = 0, threads: int = 1) -> dict[str, Any]:
+    """Make base model `index` of a config in `folder`/base<index> with `folder`/base<index>.json; returns what that holds.
 
     A warm start is deterministic by its seed on one machine. Raises ValueError if a source cannot be loaded, or if the
     warm start's measured accuracies are not what the config asks for.
@@ -46,15 +46,14 @@ def make_base_model(config: dict[str, Any], folder: str | Path, *, index: int = 
     folder = Path(folder)
     start = time.perf_counter()
     with _directory(folder / f"base{index}") as target:
-        kind, value = next(iter(config["model"].items()))
-        if kind == "warm_start":
-            report = _warm_start(config, value, target)
-        elif kind == "pretrained":
-            report = _pretrained(value, target)
-        elif kind == "package":
-            report = _package(value["module"], value["gguf"], target)
+        model = config.model
+        if model.warm_start:
+            report = _warm_start(config, base_seeds(config)[index], target)
+        elif model.pretrained:
+            report = _pretrained(model.pretrained, target)
         else:
-            raise ValueError(f"model: got {kind!r}, expected one of warm_start, pretrained, package")
+            report = _package(model.package.module, model.package.gguf, target)
+    kind, value = next(iter(base_config(config, index)["model"].items()))
     report = {"source": kind, "config": value, "seconds": round(time.perf_counter() - start, 1), **report}
     write_json(folder / f"base{index}.json", report)
     return report
@@ -136,11 +135,11 @@ def _package(module: str, gguf: str, target: Path) -> dict[str, Any]:
     return _save(model, tokenizer, target)
 
 
-def _warm_start(config: dict[str, Any], settings: dict[str, Any], target: Path) -> dict[str, Any]:
+def _warm_start(config: Config, seed: int, target: Path) -> dict[str, Any]:
     """Train the tiny model, save it, measure it by sampling, and refuse it if it is not what was asked for."""
-    settings = WarmStart(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
+    settings = config.model.warm_start
     tokenizer = character_tokenizer(max_length=POSITIONS)
-    task = make_task(config["task"], tokenizer)
+    task = make_task(config.task, tokenizer)
     held_out = set(_held_out_questions(config))
     problems = {
         k: chain_problems([k], PROBLEMS, MEASURE_SEED, exclude=held_out) for k in _measured_lengths(config, settings)
@@ -156,16 +155,16 @@ def _warm_start(config: dict[str, Any], settings: dict[str, Any], target: Path) 
             task.template.teacher_text(question, answer, solution) if hinted else task.template.student_text(question)
         )
 
-    model = new_model(settings, tokenizer)
-    loss = train(model, tokenizer, Demonstrator(settings, prompt, held_out), settings)
+    model = new_model(settings, seed, tokenizer)
+    loss = train(model, tokenizer, Demonstrator(settings, seed, prompt, held_out), settings)
     report = {**_save(model, tokenizer, target), "loss": round(loss, 4), **measure(target, task, problems)}
     _check(report, settings)
     return report
 
 
-def new_model(settings: WarmStart, tokenizer) -> Qwen3ForCausalLM:
-    """A freshly initialised Qwen3 model (tied embeddings, fp32) of the configured size, by the configured seed."""
-    torch.manual_seed(settings.seed)
+def new_model(settings: WarmStart, seed: int, tokenizer) -> Qwen3ForCausalLM:
+    """A freshly initialised Qwen3 model (tied embeddings, fp32) of the configured size, drawn by `seed`."""
+    torch.manual_seed(seed)
     config = Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=settings.hidden_size,
@@ -224,15 +223,15 @@ def _mean(values: Iterable[float]) -> float:
     return round(sum(values) / len(values), 4)
 
 
-def _measured_lengths(config: dict[str, Any], settings: WarmStart) -> list[int]:
+def _measured_lengths(config: Config, settings: WarmStart) -> list[int]:
     """The chain lengths that training uses, else those of the demonstrations."""
-    return sorted(set(config["data"]["train"].get("chain", {}).get("operations", settings.operations)))
+    return sorted(set(config.data.train.chain.operations if config.data.train.chain else settings.operations))
 
 
-def _held_out_questions(config: dict[str, Any]) -> Iterator[str]:
-    for part in ("evaluation", "validation"):
-        for name, source in config["data"].get(part, {}).items():
-            if "chain" in source:
+def _held_out_questions(config: Config) -> Iterator[str]:
+    for part, sets in (("evaluation", config.data.evaluation), ("validation", config.data.validation)):
+        for name, source in sets.items():
+            if source.chain:
                 yield from (p.question for p in build_source(source, f"{part}.{name}"))
 
 

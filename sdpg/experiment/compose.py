@@ -1,34 +1,34 @@
 """The composition root of training: the only place where methods, core, engines and tasks meet."""
 
+from __future__ import annotations
+
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
 from transformers import AutoTokenizer
 
 import baselines
-from sdpg.config import base_index, run_config
+from sdpg.config import Config, base_index, method_config, run_config
 from sdpg.core.checkpoint import publish
-from sdpg.core.collector import Collector
 from sdpg.core.record import run_record
-from sdpg.core.train_config import TrainConfig
 from sdpg.core.trainer import Trainer
 from sdpg.experiment.workflow import training_sources
 from sdpg.io import sha256, write_json
 from sdpg.provenance.sources import fingerprints
-from sdpg.rollout import make_engine
-from sdpg.tasks import load_problems, make_task
+from sdpg.rollout.engines import make_engine
+from sdpg.tasks.data import load_problems
+from sdpg.tasks.task import make_task
 
 
-def train_run(config: dict, method: str, seed: int, *, threads: int, results: Path = Path("results")) -> Path:
-    """Train `method` with `seed` under a resolved config -> the folder of the finished run. Errors: ValueError, OSError."""
+def train_run(config: Config, method: str, seed: int, *, threads: int, results: Path = Path("results")) -> Path:
+    """Train `method` with `seed` under a resolved config -> the folder of the finished run. Raises ValueError, OSError."""
     torch.set_num_threads(threads)
     transformers.logging.disable_progress_bar()  # of loading and saving: the run has its own
-    root = results / config["name"]
-    resolved = run_config(config, method, seed)
-    train = TrainConfig(**resolved["train"])
-    algorithm = make_algorithm(resolved["algorithm"], train.steps)
+    root = results / config.name
+    run = run_config(config, method, seed)
     base = root / "model" / f"base{base_index(config, seed)}"
     if not (base / "config.json").is_file():
         raise ValueError(
@@ -36,27 +36,22 @@ def train_run(config: dict, method: str, seed: int, *, threads: int, results: Pa
             "`sdpg base-model`"
         )
     tokenizer = AutoTokenizer.from_pretrained(base)
-    task = make_task(resolved["task"], tokenizer)
-    problems = load_problems(root / "data" / "train.parquet")
-    validation = {
-        name: load_problems(root / "data" / "validation" / f"{name}.parquet") for name in resolved["data"]["validation"]
-    }
-    max_len = train.max_prompt_tokens + train.max_response_tokens
-    engine = make_engine(train.engine, base, dtype=train.dtype, max_len=max_len, threads=threads, seed=seed)
-
-    def make_collector(max_positions: int, rank: int, world: int) -> Collector:
-        return Collector(
-            problems, task, engine, train.collector(), seed=seed, max_positions=max_positions, rank=rank, world=world
-        )
-
-    identity = run_identity(config, resolved, [*sorted(base.glob("*.safetensors")), root / "data" / "train.parquet"])
+    train_file = root / "data" / "train.parquet"
+    validation = {name: load_problems(root / "data" / "validation" / f"{name}.parquet") for name in run.data.validation}
+    max_len = run.train.max_prompt_tokens + run.train.max_response_tokens
+    engine = make_engine(run.train.engine, base, dtype=run.train.dtype, max_len=max_len, threads=threads, seed=seed)
+    algorithm = make_algorithm(config, method)
+    identity = run_identity(config, run.dump(), [*sorted(base.glob("*.safetensors")), train_file])
     work = root / ".work" / method / f"seed{seed}"
     trainer = Trainer(
-        train,
+        run.train,
         algorithm,
         base=base,
         tokenizer=tokenizer,
-        make_collector=make_collector,
+        task=make_task(run.task, tokenizer),
+        engine=engine,
+        problems=load_problems(train_file),
+        seed=seed,
         validation=validation,
         work=work,
         identity=identity,
@@ -64,25 +59,22 @@ def train_run(config: dict, method: str, seed: int, *, threads: int, results: Pa
     )
     trainer.run()
     engine.close()
-    run = root / "runs" / method / f"seed{seed}"
+    finished = root / "runs" / method / f"seed{seed}"
     if trainer.rank == 0:
         fields = dataclasses.asdict(algorithm)
         write_json(work / "run.json", run_record(identity, algorithm=fields, threads=threads, processes=trainer.world))
-        publish(work, run)
-    return run
+        publish(work, finished)
+    return finished
 
 
-def run_identity(config, resolved: dict, inputs: list[Path]) -> dict:
+def run_identity(config: Config, resolved: dict[str, Any], inputs: list[Path]) -> dict[str, Any]:
     """Return what decides a run's outcome: its config, the hashes of the code that it uses, and of the files that it reads."""
     shared, own = training_sources(config, resolved["algorithm"]["algorithm"])
     hashes = {path.name: sha256(path) for path in inputs}
     return {"config": resolved, "code": fingerprints([*shared, *own]), "inputs": hashes}
 
 
-def make_algorithm(block: dict, steps: int):
-    """Build the method of a config's `algorithm` block; a schedule's T is the number of training steps unless it is given."""
-    fields = {key: value for key, value in block.items() if key != "algorithm"}
-    cls = baselines.REGISTRY.get(block["algorithm"])
-    if cls is not None and "T" in {f.name for f in dataclasses.fields(cls)}:
-        fields.setdefault("T", steps)
-    return baselines.make(block["algorithm"], **fields)
+def make_algorithm(config: Config, method: str):
+    """Build a method under a config, with every hyper-parameter that its layers give it."""
+    fields = method_config(config, method)
+    return baselines.make(fields.pop("algorithm"), **{key: value for key, value in fields.items() if key != "train"})

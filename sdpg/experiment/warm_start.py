@@ -15,45 +15,13 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from sdpg.config.settings import WarmStart
 from sdpg.progress import Progress
 from sdpg.tasks.chain import ANSWER_MARK, DIGITS, MODULUS, OPERATORS, apply, draw_question, parse_question, work
 
 GROUPS = (
     2  # a batch is run in this many parts of similar length, so that short demonstrations are not padded to long ones
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class WarmStart:
-    """Settings of `model.warm_start`; the meaning of each, with the defaults in the config's JSON schema."""
-
-    hidden_size: int  # width
-    layers: int
-    heads: int
-    head_dim: int  # vLLM's CPU attention takes 32, 64, 80, 96, 112, 128 ... and nothing smaller
-    intermediate_size: int
-    steps: int  # supervised steps
-    batch_size: int  # demonstrations a step
-    lr: float  # peak of a cosine schedule with a linear warm-up over the first 5% of the steps
-    hinted: float  # share of the chain demonstrations whose prompt carries the hint
-    operations: tuple[int, ...]  # chain lengths of the demonstrations
-    error_rate: float  # mean over facts of the chance that a plain demonstration gets the fact wrong
-    jump_plain: float  # chance before each step to skip to the answer, plain demonstrations
-    jump_hinted: float  # the same, hinted demonstrations
-    reverse: float  # share of demonstrations that teach `reverse` instead of the chain
-    seed: int
-    student_range: tuple[float, float]  # where the student's measured accuracy must lie
-    teacher_min: float  # the least measured accuracy of the hinted teacher
-
-    def __post_init__(self):
-        if self.head_dim < 2 or self.head_dim % 2:
-            raise ValueError(f"model.warm_start.head_dim must be even (rotary embedding), got {self.head_dim}")
-        for name in ("hinted", "error_rate", "jump_plain", "jump_hinted", "reverse", "teacher_min"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"model.warm_start.{name} must lie in [0, 1], got {getattr(self, name)}")
-        low, high = self.student_range
-        if not 0 <= low < high <= 1:
-            raise ValueError(f"model.warm_start.student_range must be [low, high] within [0, 1], got {[low, high]}")
 
 
 @dataclass(frozen=True)
@@ -70,10 +38,16 @@ class Demonstrator:
     prompts: (question, answer, solution, hinted) -> prompt text; questions in `exclude` (the evaluation sets) never occur.
     """
 
-    def __init__(self, config: WarmStart, prompts: Callable[[str, str, str, bool], str], exclude: Collection[str] = ()):
+    def __init__(
+        self,
+        config: WarmStart,
+        seed: int,
+        prompts: Callable[[str, str, str, bool], str],
+        exclude: Collection[str] = (),
+    ):
         self.config, self.prompts, self.exclude = config, prompts, frozenset(exclude)
-        self.rng = random.Random(f"demonstrations/{config.seed}")
-        self.error_rate = fact_error_rates(config.error_rate, config.seed)
+        self.rng = random.Random(f"demonstrations/{seed}")
+        self.error_rate = fact_error_rates(config.error_rate, seed)
 
     def draw(self) -> Demonstration:
         """One demonstration: `reverse`, a hinted chain or a plain chain, by the configured shares."""

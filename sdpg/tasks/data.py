@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import astuple, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -14,6 +14,9 @@ from sdpg.io import write_atomic, write_json
 from sdpg.tasks.prompts import load_template
 from sdpg.tasks.sources import build_source
 from sdpg.types import Problem
+
+if TYPE_CHECKING:
+    from sdpg.config.settings import Config
 
 # What evaluation.lm_eval.forgetting may name, besides lm-eval's own tasks: skills that training does not touch.
 FORGETTING = {"reverse": {"reverse": {"count": 128, "seed": 4}}}
@@ -50,28 +53,28 @@ def save_problems(path: str | Path, problems: list[Problem]) -> None:
         frame.to_parquet(file, index=False)
 
 
-def build_data(config: dict[str, Any], folder: str | Path) -> dict[str, Any]:
-    """Build the sets of `config["data"]` and write train.parquet, validation/<name>.parquet, eval/<name>.parquet and
+def build_data(config: Config, folder: str | Path) -> dict[str, Any]:
+    """Build the sets of `config.data` and write train.parquet, validation/<name>.parquet, eval/<name>.parquet and
     disjoint.json into `folder`, and forgetting/<name>.parquet if `evaluation.lm_eval.forgetting` names one of FORGETTING.
 
     A problem that occurs twice in a set is kept once. The validation sets lose every problem that is also in an evaluation
     set, the training set every problem of either; all sets lose the questions that the template's worked examples answer.
     Nothing is written before every set is built. Returns what disjoint.json holds.
     """
-    data = config["data"]
-    shots = {content_key(q) for q in load_template(config["task"]["template"]).shot_questions()}
+    data = config.data
+    shots = {content_key(q) for q in load_template(config.task.template).shot_questions()}
     reports: dict[str, dict[str, Any]] = {"evaluation": {}, "validation": {}}
     evaluation, validation = {}, {}
-    for name, source in data["evaluation"].items():
+    for name, source in data.evaluation.items():
         evaluation[name], reports["evaluation"][name] = _clean(
             build_source(source, f"evaluation.{name}"), shots, "shown_in_prompt"
         )
     held_out = _keys(evaluation.values())
-    for name, source in data.get("validation", {}).items():
+    for name, source in data.validation.items():
         problems = build_source(source, f"validation.{name}")
         validation[name], reports["validation"][name] = _disjoint(problems, shots, held_out)
     held_out |= _keys(validation.values())
-    train, train_report = _disjoint(build_source(data["train"], "train"), shots, held_out)
+    train, train_report = _disjoint(build_source(data.train, "train"), shots, held_out)
     sets = {"train": train} | {f"validation.{k}": v for k, v in validation.items()}
     for name, problems in (sets | {f"evaluation.{k}": v for k, v in evaluation.items()}).items():
         if not problems:
@@ -83,7 +86,7 @@ def build_data(config: dict[str, Any], folder: str | Path) -> dict[str, Any]:
     assert report["overlap_remaining"] == 0
     folder = Path(folder)
     save_problems(folder / "train.parquet", train)
-    forgetting = (config.get("evaluation", {}).get("lm_eval") or {}).get("forgetting")
+    forgetting = config.evaluation.lm_eval.forgetting if config.evaluation.lm_eval else None
     if forgetting in FORGETTING:
         save_problems(folder / "forgetting" / f"{forgetting}.parquet", build_source(FORGETTING[forgetting], forgetting))
     for part, several in (("eval", evaluation), ("validation", validation)):

@@ -18,8 +18,6 @@ import time
 import weakref
 from pathlib import Path
 
-from sdpg.tasks import judge_worker
-
 START_SECONDS = 120.0  # imports of sympy and reasoning-gym on a cold, busy machine
 JUDGE_SECONDS = 5.0  # per response; math-verify's own default
 
@@ -31,7 +29,7 @@ class JudgeError(RuntimeError):
 class Judge:
     """One child process, started at the first request. Safe to use from several threads; a fork starts its own child.
 
-    kind: "math-verify" or "reasoning-gym". seconds: the time limit of one request.
+    kind: the verifier's name. seconds: the time limit of one request.
     """
 
     def __init__(self, kind: str, seconds: float = JUDGE_SECONDS):
@@ -42,7 +40,7 @@ class Judge:
         self._finalizer = None
 
     def ask(self, **fields: str) -> bool:
-        """The verdict on one response; the fields are the arguments of the judge in `judge_worker`. Raises JudgeError."""
+        """The verdict on one response; the fields are the arguments of the verifier's `judge`. Raises JudgeError."""
         request = json.dumps(fields).encode() + b"\n"
         with self._lock:
             if self._owner != os.getpid():  # a fork shares the parent's pipe: leave that child to the parent
@@ -71,7 +69,7 @@ class Judge:
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         quiet = {"PYTHONPATH": path, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         self._child = subprocess.Popen(
-            [sys.executable, "-c", f"from {judge_worker.__name__} import main; main({self.kind!r})"],
+            [sys.executable, "-c", f"from sdpg.tasks.judge_worker import main; main({self.kind!r})"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

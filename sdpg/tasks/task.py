@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from sdpg.tasks.prompts import Template, load_template
 from sdpg.tasks.verifiers import make_verifier
-from sdpg.types import Problem, Score
+from sdpg.types import Problem, Score, Settings
 
 OWN_VERIFIER = {"reverse": "reverse"}  # problems from these sources are judged by their own rule whatever the task's is
 
 
-def make_task(config: dict[str, Any], tokenizer) -> Task:
-    """The task of `config["task"]` = {template, verifier, stop, chat_template} for a checkpoint's tokenizer.
+def make_task(settings: Settings, tokenizer) -> Task:
+    """Return the task of a config's block `task` (template, verifier, stop, chat_template) for a checkpoint's tokenizer.
 
     Raises ValueError for an unknown template or verifier, a stop string of more than one character, a tokenizer without
     end-of-sequence token, or `chat_template: true` with a tokenizer that has none.
     """
     return Task(
-        load_template(config["template"]),
-        config["verifier"],
+        load_template(settings.template),
+        settings.verifier,
         tokenizer,
-        stop=tuple(config.get("stop", ())),
-        chat_template=config.get("chat_template", False),
+        stop=tuple(settings.stop),
+        chat_template=settings.chat_template,
     )
 
 

@@ -9,8 +9,7 @@ import torch
 import transformers
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from sdpg.core.collector import Collector
-from sdpg.core.train_config import TrainConfig
+from sdpg.config.settings import Train
 from sdpg.core.trainer import Trainer
 from sdpg.rollout.engines.in_process import HFEngine
 from sdpg.types import Problem, Score
@@ -75,58 +74,35 @@ def tiny(tmp_path_factory):
     return folder
 
 
-def train_config(**changes) -> TrainConfig:
+def train_config(**changes) -> Train:
     fields = {
-        "engine": "in-process",
         "steps": 6,
         "prompts_per_step": 4,
         "group_size": 4,
-        "temperature": 1.0,
         "max_prompt_tokens": 16,
         "max_response_tokens": 10,
         "lr": 1e-3,
-        "lr_multiplier": 1.0,
-        "betas": (0.9, 0.999),
-        "weight_decay": 0.1,
         "warmup_steps": 2,
-        "clip_grad_norm": 1.0,
-        "reduction": "group",
-        "updates_per_batch": 1,
         "micro_batch_tokens": 4096,
-        "packed": True,
-        "precision": "fp32",
-        "gradient_checkpointing": False,
         "checkpoint_every": 2,
         "validate_every": 3,
-        "reward": (0.0, 1.0),
-        "overlong_buffer": 0,
-        "dynamic_sampling": 0,
     }
-    return TrainConfig(**fields | changes)
+    return Train(**fields | changes)
 
 
 def make_trainer(tiny, work, algorithm, config=None, *, seed=0, data=None, task=None):
     config = config or train_config()
     engine = HFEngine(tiny, dtype=config.dtype, max_len=config.max_prompt_tokens + config.max_response_tokens)
 
-    def make_collector(max_positions, rank, world):
-        return Collector(
-            problems() if data is None else data,
-            task or TokenTask(),
-            engine,
-            config.collector(),
-            seed=seed,
-            max_positions=max_positions,
-            rank=rank,
-            world=world,
-        )
-
     return Trainer(
         config,
         algorithm,
         base=tiny,
         tokenizer=Tokenizer(),
-        make_collector=make_collector,
+        task=task or TokenTask(),
+        engine=engine,
+        problems=problems() if data is None else data,
+        seed=seed,
         validation={"test": problems(4)},
         work=work,
         identity={"seed": seed, "algorithm": repr(algorithm)},

@@ -99,7 +99,7 @@ def test_without_successful_siblings_sdpo_learns_nothing_and_pays_for_no_teacher
 
 def test_reward_convention_changes_no_normalised_advantage(tiny, tmp_path):
     rows = []
-    for name, reward in (("a", (0.0, 1.0)), ("b", (-1.0, 1.0))):
+    for name, reward in (("a", [0.0, 1.0]), ("b", [-1.0, 1.0])):
         trainer = make_trainer(tiny, tmp_path / name, baselines.make("grpo"), train_config(reward=reward), task=Easy())
         rows.append(trainer.step(1))
     assert rows[0]["accuracy"] == rows[1]["accuracy"] and rows[1]["reward"] == 2 * rows[0]["reward"] - 1
@@ -111,7 +111,7 @@ def test_soft_overlong_penalty_is_dapos(tiny, tmp_path):
     collector = make_trainer(tiny, tmp_path / "w", baselines.make("grpo"), config, task=Never()).collector
     rewards = [collector._reward(Score(correct=True), length) for length in (1, 6, 7, 8, 10)]
     assert rewards == [1.0, 1.0, 0.75, 0.5, 0.0]
-    with pytest.raises(ValueError, match="overlong_buffer=10 must be less than"):
+    with pytest.raises(ValueError, match="overlong_buffer is 10, expected less than max_response_tokens=10"):
         make_trainer(tiny, tmp_path / "x", baselines.make("grpo"), train_config(overlong_buffer=10))
 
 

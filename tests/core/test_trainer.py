@@ -170,7 +170,7 @@ def test_several_updates_per_batch(tiny, tmp_path):
     assert trainer.optimizer.updates == 2 and row["logprob_gap_max"] < 1e-4
     with pytest.raises(ValueError, match="updates_per_batch=2, but SDPG is on-policy"):
         make_trainer(tiny, tmp_path / "x", baselines.make("sdpg", **SDPG), config)
-    with pytest.raises(ValueError, match="must be a multiple"):
+    with pytest.raises(ValueError, match="expected a multiple of updates_per_batch=3"):
         make_trainer(tiny, tmp_path / "x", baselines.make("grpo"), train_config(updates_per_batch=3))
 
 
@@ -275,7 +275,10 @@ def test_bad_input_is_refused_before_anything_is_written(tiny, tmp_path):
             algorithm,
             base=tmp_path / "missing",
             tokenizer=None,
-            make_collector=None,
+            task=None,
+            engine=None,
+            problems=[],
+            seed=0,
             validation={},
             work=tmp_path / "w",
             identity={},

@@ -11,7 +11,7 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from sdpg.core.checkpoint import save_policy
-from sdpg.tasks import save_problems
+from sdpg.tasks.data import save_problems
 from sdpg.tasks.chain import chain_problems, reverse_problems
 from sdpg.tasks.tokenizer import character_tokenizer
 

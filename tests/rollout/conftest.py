@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from sdpg.rollout import make_engine
+from sdpg.rollout.engines import make_engine
 from sdpg.tasks.tokenizer import character_tokenizer
 
 MAX_LEN = 64

@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from sdpg.rollout import make_engine
+from sdpg.rollout.engines import make_engine
 from sdpg.types import Sampling
 from tests.rollout.conftest import MAX_LEN, weights
 

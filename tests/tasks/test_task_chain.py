@@ -5,7 +5,7 @@ import time
 import pytest
 from transformers import AutoTokenizer
 
-from sdpg.tasks import make_task
+from sdpg.tasks.task import make_task
 from sdpg.tasks.chain import chain_problems, parse_question, reverse_problems, verify_chain, work
 from sdpg.tasks.tokenizer import CHARACTERS, character_tokenizer
 from sdpg.types import Problem, Score

@@ -5,7 +5,8 @@ import json
 import pandas as pd
 import pytest
 
-from sdpg.tasks import build_data, build_source, load_problems, save_problems
+from sdpg.tasks.data import build_data, load_problems, save_problems
+from sdpg.tasks.sources import build_source
 from sdpg.tasks.chain import chain_problems, work
 from sdpg.tasks.data import content_key
 

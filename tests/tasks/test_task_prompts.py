@@ -6,7 +6,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from sdpg.tasks import make_task
+from sdpg.tasks.task import make_task
 from sdpg.tasks.chain import chain_problems
 from sdpg.tasks.prompts import Template, fill, load_template, template_names
 from sdpg.tasks.tokenizer import character_tokenizer

@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from sdpg.tasks import build_source, make_verifier
+from sdpg.tasks.sources import build_source
+from sdpg.tasks.verifiers import make_verifier
 from sdpg.tasks.gym import regenerate
 from sdpg.tasks.verifiers import MAX_TEXT, find_answer, find_box, normalise
 from sdpg.types import Problem, Score

@@ -25,9 +25,20 @@ class HFEngine:
     """Engine (see `sdpg.rollout.engine`) that owns a copy of the model in `dtype` on the best device of this process."""
 
     def __init__(
-        self, model_dir: str | Path, *, dtype: str, max_len: int, device: str | None = None, max_rows: int = 1024
+        self,
+        model_dir: str | Path,
+        *,
+        dtype: str,
+        max_len: int,
+        threads: int = 1,
+        seed: int = 0,
+        device: str | None = None,
+        max_rows: int = 1024,
     ):
-        """max_len: prompt plus response tokens. max_rows: most responses decoded side by side (bounds the KV cache)."""
+        """max_len: prompt plus response tokens. max_rows: most responses decoded side by side (bounds the KV cache).
+
+        threads, seed: not used; the process decides the threads, and every call of `generate` brings its seeds.
+        """
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=getattr(torch, dtype))
         self.model = model.to(self.device).eval().requires_grad_(False)
@@ -147,3 +158,6 @@ def _inverse_cdf(p: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
     total = cdf[:, -1]
     target = torch.minimum(u * total, torch.nextafter(total, torch.zeros_like(total)))  # < total, so p[index] > 0
     return torch.searchsorted(cdf, target[:, None], right=True)[:, 0]
+
+
+ENGINE = HFEngine

@@ -255,3 +255,6 @@ def _parameter_names(model_dir: Path, config) -> set[str]:
         with safe_open(path, framework="pt") as file:
             names.update(file.keys())
     return names - {"lm_head.weight"} if getattr(config, "tie_word_embeddings", False) else names
+
+
+ENGINE, LABEL, LM_EVAL = VLLMEngine, "vLLM", True

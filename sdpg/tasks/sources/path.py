@@ -1,62 +1,55 @@
-"""Where problems come from: one function per kind of source in a scale file's `data` block.
-
-{chain: {operations: [4, 5, 6], count: 128, seed: 1}}         generated chain arithmetic
-{reverse: {digits: [4, 5, 6], count: 128, seed: 1}}           generated, digits backwards
-{reasoning-gym: {mix: {...}, count: 128, seed: 1}}            see `sdpg.tasks.gym`
-{path: x.jsonl | x.parquet | hub/id, split: train, subset: ..., revision: <commit>,
- columns: {question: ..., answer: ..., solution: ..., id: ...}, limit: N}
-"""
+"""Problems from a .jsonl or .parquet file, or from a data set of the hub at a pinned commit."""
 
 from __future__ import annotations
 
 import json
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
-from sdpg.tasks.chain import chain_problems, reverse_problems
-from sdpg.types import Problem
+from sdpg.types import Count, Problem, Settings, Text
 
-KINDS = ("chain", "reverse", "reasoning-gym", "path")
 FIELDS = ("id", "question", "answer", "solution")
 _FILES = (".jsonl", ".parquet")
 
 
-def build_source(source: dict[str, Any], name: str) -> list[Problem]:
-    """The problems of one `data` entry; `name` (such as "train" or "evaluation.chain") is named in errors.
+class Columns(Settings):
+    """Names of the columns."""
 
-    Generated ids begin with the last part of the name. Raises ValueError for an unknown kind, a missing file or column,
-    an empty set, or a row without question or answer.
-    """
-    kinds = [kind for kind in KINDS if kind in source]
-    if len(kinds) != 1:
-        got = ", ".join(map(str, source)) or "nothing"
-        raise ValueError(f"data.{name}: got {got}; expected exactly one of {', '.join(KINDS)}")
-    kind, prefix = kinds[0], name.rpartition(".")[2]
-    try:
-        if kind == "chain":
-            return chain_problems(**source["chain"], prefix=prefix)
-        if kind == "reverse":
-            return reverse_problems(**source["reverse"], prefix=prefix)
-        if kind == "reasoning-gym":
-            from sdpg.tasks.gym import gym_problems  # takes seconds to import
-
-            return gym_problems(**source["reasoning-gym"], prefix=prefix)
-        return _table_problems(source, prefix)
-    except TypeError as error:  # an option that the generator does not have
-        raise ValueError(f"data.{name}: {kind}: {error}") from error
-    except ValueError as error:
-        raise ValueError(f"data.{name}: {error}") from error
+    question: str = "question"
+    """Column of the question."""
+    answer: str = "answer"
+    """Column of the reference answer."""
+    solution: str = "solution"
+    """Column of the worked solution."""
+    id: str | None = None
+    """Column of the problem's id; without it a column `id` is used where there is one, else the row's number."""
 
 
-def _table_problems(source: dict[str, Any], prefix: str) -> list[Problem]:
-    rows, where = _rows(source)
-    limit = source.get("limit")
-    rows = rows[:limit] if limit else rows
+class Options(Settings):
+    """Rows of a table."""
+
+    path: Text
+    """A .jsonl or .parquet file, or a hub id."""
+    subset: Text | None = None
+    """Subset (configuration) of a hub data set."""
+    split: Text = "train"
+    """Split of a hub data set."""
+    revision: Text | None = None
+    """Commit, tag or branch of a hub data set; pin it for a reproducible run."""
+    columns: Columns = Columns()
+    """Names of the columns."""
+    limit: Count | None = None
+    """Use only the first so many problems."""
+
+
+def problems(options: Options, prefix: str) -> list[Problem]:
+    """Read the problems. Raises ValueError naming the file, row or column that is missing, empty or of another type."""
+    rows, where = _rows(options)
+    rows = rows[: options.limit]
     if not rows:
         raise ValueError(f"{where} is empty: got 0 rows, expected at least 1")
-    columns = _columns(source.get("columns") or {}, list(rows[0]), where)
-    problems = []
+    columns = _columns(options.columns, list(rows[0]), where)
+    found = []
     for i, row in enumerate(rows):
         values = {}
         for field in FIELDS:
@@ -71,15 +64,15 @@ def _table_problems(source: dict[str, Any], prefix: str) -> list[Problem]:
                 )
             values[field] = text
         values["id"] = values["id"] or f"{prefix}-{i:06d}"
-        problems.append(Problem(**values, source=where))
-    return problems
+        found.append(Problem(**values, source=where))
+    return found
 
 
-def _columns(mapping: dict[str, str], present: list[str], where: str) -> dict[str, str]:
-    """Field -> column. `solution` and `id` may be missing, unless the mapping names a column of another name for them."""
+def _columns(mapping: Columns, present: list[str], where: str) -> dict[str, str]:
+    """Return field -> column. `solution` and `id` may be missing, unless the mapping gives them a column of another name."""
     columns = {}
     for field in FIELDS:
-        column = mapping.get(field) or field
+        column = getattr(mapping, field) or field
         if column in present:
             columns[field] = column
         elif field in ("question", "answer") or column != field:
@@ -92,14 +85,14 @@ def _columns(mapping: dict[str, str], present: list[str], where: str) -> dict[st
     return columns
 
 
-def _rows(source: dict[str, Any]) -> tuple[list[dict], str]:
-    """All rows as dicts, and what to call the source in messages."""
-    text = str(source["path"])
+def _rows(options: Options) -> tuple[list[dict], str]:
+    """Return all rows as dicts, and what to call the source in messages."""
+    text = options.path
     path = Path(text).expanduser()
     if path.suffix not in _FILES:
         if path.exists() or text.startswith((".", "/", "~")):
             raise ValueError(f"data file {text} must end in {' or '.join(_FILES)}; a hub id looks like 'owner/name'")
-        return _hub_rows(source)
+        return _hub_rows(options)
     if not path.is_file():
         raise ValueError(f"data file {text} does not exist (looked in {path.absolute().parent})")
     if path.suffix == ".jsonl":
@@ -130,8 +123,8 @@ def _jsonl_rows(path: Path) -> list[dict]:
     return [{key: row.get(key) for key in columns} for row in rows]
 
 
-def _hub_rows(source: dict[str, Any]) -> tuple[list[dict], str]:
-    name, revision = str(source["path"]), source.get("revision")
+def _hub_rows(options: Options) -> tuple[list[dict], str]:
+    name, revision = options.path, options.revision
     if not revision:
         raise ValueError(
             f"data set {name!r} is neither a .jsonl nor a .parquet file, so it is taken for a hub id, and that needs "
@@ -140,9 +133,9 @@ def _hub_rows(source: dict[str, Any]) -> tuple[list[dict], str]:
     from datasets import load_dataset
 
     try:
-        data = load_dataset(name, source.get("subset"), split=source.get("split", "train"), revision=str(revision))
+        data = load_dataset(name, options.subset, split=options.split, revision=revision)
     except Exception as error:  # the hub's client raises many kinds: no network, no such id, no such split ...
         raise ValueError(
             f"data set {name!r} at {revision} could not be loaded: {type(error).__name__}: {error}"
         ) from error
-    return data.to_list(), f"{name}@{str(revision)[:12]}"
+    return data.to_list(), f"{name}@{revision[:12]}"

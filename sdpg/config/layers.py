@@ -1,0 +1,148 @@
+"""From a scale's layers to one typed config, and which layer each value comes from.
+
+Lowest first: the default, the scale files that are extended, the scale file, overrides; for a method's own settings then its
+tuned values, its file in config/methods, and its block in the scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from baselines import hyperparameters
+from sdpg.config.checks import check_across, dotted_keys, expected, rule_at, validated
+from sdpg.config.files import (
+    ConfigError,
+    closest,
+    expand_shorthands,
+    merged,
+    nearest,
+    override,
+    scale_layers,
+    scale_path,
+    show,
+    shown,
+)
+from sdpg.config.methods import expand_sweep, method_block, method_config, method_layers, tuned
+from sdpg.config.settings import Config
+
+OVERRIDE = "override"
+MISSING = object()
+
+
+def resolve(scale: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Return the complete config of a scale: its file, the overrides on top, and the defaults beneath.
+
+    scale: a name in config/scales or config/presets, or the path of a YAML file; a file may say `extends: NAME` and give only
+    what differs. overrides: dotted key -> value; a mapping is merged, any other value replaces what was there; a list of
+    names under `methods` selects methods. Raises ConfigError.
+    """
+    path = scale_path(scale)
+    where = f"in {shown(path)}"
+    config = merged(scale_layers(path))
+    expand_sweep(config, where)
+    for key, value in (overrides or {}).items():
+        override(config, key, value)
+    if overrides:
+        where += " or an override"
+    expand_shorthands(config)
+    found = validated(Config, config, where)
+    check_across(found, where)
+    _check_shadowed(found, overrides or {})
+    return found
+
+
+def _check_shadowed(config: Config, overrides: Mapping[str, Any]) -> None:
+    """Refuse an override of a training setting that the tuned values give each method: it would do nothing."""
+    asked = {key.removeprefix("train.") for key in overrides if key.startswith("train.")}
+    asked |= set(overrides["train"]) if isinstance(overrides.get("train"), Mapping) else set()
+    for method, block in tuned(config).items():
+        if taken := sorted(asked & set(block.get("train", {}))):
+            raise ConfigError(
+                f"override train.{taken[0]}: {show(config.tuned)} (config/tuned) gives {method} and other methods their "
+                f"own; override methods.{method}.train.{taken[0]}, or add tuned=null to use none of it"
+            )
+
+
+def explain(
+    key: str, scale: str | Path, overrides: Mapping[str, Any] | None = None, *, method: str | None = None
+) -> list[tuple[str, Any]]:
+    """Return (origin, value) of each layer that sets a key, lowest first: the last one is in force.
+
+    key: a setting (train.lr, data.train.chain.count) or, with `method`, one of its hyper-parameters (beta_base). Raises
+    ConfigError for a key that is neither, naming the nearest.
+    """
+    config = resolve(scale, overrides)
+    if method is not None and method not in config.methods:
+        raise ConfigError(f"method {method!r} is not in this config; {nearest(method, config.methods)}")
+    if method is not None and key in hyperparameters(method_block(method, config)["algorithm"]).model_fields:
+        return _of_method(key, method, config)
+    rule = rule_at(Config, key.split("."))
+    if not rule and _get(config.dump(), key) is MISSING:
+        known = dotted_keys(Config)
+        hint = "" if method else "; a method's own setting goes with --method"
+        raise ConfigError(f"config key {key!r} is unknown; nearest valid key: {closest(key, known)!r}{hint}")
+    files = scale_layers(scale_path(scale))
+    layers = [
+        *files,
+        *((f"{OVERRIDE} {name}", merged([("", {name: value})])) for name, value in (overrides or {}).items()),
+    ]
+    found = [("default", rule["default"])] if "default" in rule else []
+    for origin, keys in layers:
+        expand_shorthands(keys)
+        if (value := _get(keys, key)) is not MISSING:
+            found.append((origin, value))
+    if method is not None and key.startswith("train."):
+        found += [(origin, block["train"]) for origin, block in method_layers(method, config) if "train" in block]
+        found = [(o, v if not isinstance(v, dict) else _get({"train": v}, key)) for o, v in found]
+        found = [(origin, value) for origin, value in found if value is not MISSING]
+    return found
+
+
+def _of_method(key: str, method: str, config: Config) -> list[tuple[str, Any]]:
+    origin = "default: the number of training steps" if key == "T" else "default"
+    plain = method_config(config.model_copy(update={"methods": {method: {}}, "tuned": None}), method)[key]
+    algorithm = method_block(method, config)["algorithm"]
+    default = plain if key == "T" else hyperparameters(algorithm).model_fields[key].default
+    layers = [(name, block[key]) for name, block in method_layers(method, config) if key in block]
+    return [(origin, default), *layers]
+
+
+def render(
+    key: str, scale: str | Path, overrides: Mapping[str, Any] | None = None, *, method: str | None = None
+) -> str:
+    """Return `explain` as text: the value, what the setting means and may be, and the layers with the one in force marked."""
+    layers = explain(key, scale, overrides, method=method)
+    config = resolve(scale, overrides)
+    of = f" of {method}" if method else ""
+    algorithm = method_block(method, config)["algorithm"] if method else None
+    own = method is not None and key in hyperparameters(algorithm).model_fields
+    rule = rule_at(hyperparameters(algorithm), [key]) if own else rule_at(Config, key.split("."))
+    lines = [f"{key} = {show(layers[-1][1]) if layers else 'not set'}{of} at scale {config.name}", ""]
+    if meaning := rule.get("description"):
+        lines += [f"  {' '.join(meaning.split())}"]
+    lines += [f"  Takes: {expected(rule)}" + (f"; a field of {algorithm!r}" if own else ""), ""]
+    width = max((len(origin) for origin, _ in layers), default=0)
+    for i, (origin, value) in enumerate(layers):
+        mark = "  <- in force" if i + 1 == len(layers) else ""
+        lines.append(f"  {origin:{width}}  {show(value)}{mark}")
+    multiplier = config.train.lr_multiplier
+    if key == "train.lr" and multiplier != 1:
+        lines += [
+            "",
+            f"  Training multiplies it by train.lr_multiplier = {multiplier:g}: {layers[-1][1] * multiplier:g}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _get(keys: Any, dotted: str) -> Any:
+    """Return the value at a dotted key of nested mappings, MISSING without one; keys with dots in them are found too."""
+    if not isinstance(keys, Mapping):
+        return MISSING
+    if dotted in keys:
+        return keys[dotted]
+    for key in keys:
+        if dotted.startswith(f"{key}."):
+            return _get(keys[key], dotted.removeprefix(f"{key}."))
+    return MISSING

@@ -1,0 +1,82 @@
+"""The parts of a config that the stages depend on: what is not in a stage's part cannot change its result."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from sdpg.config.files import ConfigError, nearest
+from sdpg.config.methods import method_block
+from sdpg.config.settings import Config, Data, Task, Train
+from sdpg.types import Settings
+
+
+class Run(Settings):
+    """All that one training run depends on: no other method, no list of seeds, no evaluation block."""
+
+    scale: str
+    seed: int
+    method: str
+    algorithm: dict[str, Any]
+    model: dict[str, Any]
+    task: Task
+    data: Data
+    train: Train
+
+
+def run_config(config: Config, method: str, seed: int) -> Run:
+    """Return the part of a training run. Raises ConfigError for a method that the config does not have."""
+    if method not in config.methods:
+        raise ConfigError(f"method {method!r} is not in this config; {nearest(method, config.methods)}")
+    block = method_block(method, config)
+    train = Train.model_validate(config.train.dump() | block.pop("train", {}))
+    model = base_config(config, base_index(config, seed))["model"]
+    run = {"scale": config.name, "seed": seed, "method": method, "algorithm": block, "model": model}
+    return Run.model_validate(run | {"task": config.task, "data": config.data, "train": train})
+
+
+def base_seeds(config: Config) -> list[int]:
+    """Return the seeds of the base models: one for each; a model that is loaded is one, with number 0."""
+    return config.model.warm_start.seeds if config.model.warm_start else [0]
+
+
+def base_index(config: Config, seed: int) -> int:
+    """Return which base model (0, 1, ...) a run with this seed starts from: they take turns."""
+    return seed % len(base_seeds(config))
+
+
+def base_config(config: Config, index: int) -> dict[str, Any]:
+    """Return all that base model `index` depends on; a warm start's list of seeds becomes its own seed."""
+    model = config.model.dump()
+    if "warm_start" in model:
+        del model["warm_start"]["seeds"]
+        model["warm_start"]["seed"] = base_seeds(config)[index]
+    return {"model": model, "task": config.task.dump(), "data": config.data.dump()}
+
+
+def evaluation_config(config: Config) -> dict[str, Any]:
+    """Return all that the evaluation of a run depends on, beside the run's checkpoints."""
+    limits = {
+        "max_prompt_tokens": config.train.max_prompt_tokens,
+        "max_response_tokens": config.train.max_response_tokens,
+    }
+    data = {"evaluation": config.data.dump()["evaluation"]}
+    parts = {"task": config.task.dump(), "evaluation": config.evaluation.dump()}
+    return {"scale": config.name, "train": limits, "data": data, **parts}
+
+
+def analysis_config(config: Config) -> dict[str, Any]:
+    """Return what analysis and figures take from the config."""
+    return {
+        "methods": list(config.methods),
+        "seeds": copy.copy(config.seeds),
+        "tasks": list(config.data.evaluation),
+        "evaluation": config.evaluation.dump(),
+        "bases": config.bases,
+    }
+
+
+def data_config(config: Config) -> dict[str, Any]:
+    """Return all that the problems depend on; `forgetting`: the task that training leaves alone, or None."""
+    forgetting = config.evaluation.lm_eval.forgetting if config.evaluation.lm_eval else None
+    return {"data": config.data.dump(), "task": config.task.dump(), "forgetting": forgetting}

@@ -1,0 +1,401 @@
+"""Every setting of a scale file, once: its type, range and default, and below it its meaning.
+
+Defaults are the paper's where it gives one. `config/schema.json` is generated from here (`sdpg docs`). Quick to import, so that
+`snakemake -n` is: nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, create_model, field_validator, model_serializer, model_validator
+from pydantic_core import PydanticCustomError
+
+from sdpg.io import ROOT
+from sdpg.rollout import engines
+from sdpg.tasks import verifiers
+from sdpg.tasks.sources import KINDS, is_flat
+from sdpg.types import Count, CountOrNone, Fraction, NonNegative, Positive, Seed, Settings, Text
+
+SCHEMA = ROOT / "config" / "schema.json"
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
+Engine = Annotated[str, Field(json_schema_extra={"enum": list(engines.names())})]
+UNIQUE = {"uniqueItems": True}
+Seeds = Annotated[list[Seed], Field(min_length=1, json_schema_extra=UNIQUE)]
+Pair = Annotated[list[Fraction], Field(min_length=2, max_length=2)]
+
+
+def _one_of(names, value: str) -> str:
+    if value not in names:
+        raise ValueError(f"expected one of {', '.join(names)}")
+    return value
+
+
+def _none_twice(values: list) -> list:
+    if len(set(values)) < len(values):
+        raise ValueError("none twice")
+    return values
+
+
+class WarmStart(Settings):
+    """A tiny Qwen3-architecture model, trained inside the DAG on demonstrations of the chain task."""
+
+    hidden_size: Annotated[int, Field(ge=8, le=65536)] = 64
+    """Width of the model."""
+    layers: Annotated[int, Field(ge=1, le=1000)] = 2
+    """Transformer blocks."""
+    heads: Annotated[int, Field(ge=1, le=1000)] = 4
+    """Attention heads."""
+    head_dim: Annotated[int, Field(ge=2, le=4096, multiple_of=2)] = 32
+    """Size of one head, even; vLLM's CPU attention takes 32, 64, 80, 96, 112, 128 and larger, nothing smaller."""
+    intermediate_size: Annotated[int, Field(ge=8, le=65536)] = 160
+    """Width of the feed-forward layer."""
+    steps: Count = 1200
+    """Supervised steps."""
+    batch_size: Count = 128
+    """Demonstrations a step."""
+    lr: Positive = 0.003
+    """Peak learning rate of the cosine schedule."""
+    hinted: Fraction = 0.3
+    """Share of demonstrations whose prompt carries the hint."""
+    operations: Annotated[list[Count], Field(min_length=1)] = [2, 3, 4, 5, 6]
+    """Chain lengths of the demonstrations."""
+    error_rate: Fraction = 0.35
+    """Mean chance, over facts, that a plain demonstration gets the fact wrong."""
+    jump_plain: Fraction = 0.06
+    """Chance before each step that a plain demonstration skips to the answer."""
+    jump_hinted: Fraction = 0.2
+    """The same chance for hinted demonstrations: the teacher's shortcut bias."""
+    reverse: Fraction = 0.1
+    """Share of demonstrations of `reverse`, the task that training does not touch."""
+    seeds: Seeds = [0]
+    """Seeds of weights and demonstrations: one base model each. A run with seed s starts from number s modulo their count."""
+    student_range: Pair = [0.15, 0.4]
+    """The rule fails unless the student's accuracy lies in [low, high]."""
+    teacher_min: Fraction = 0.9
+    """The rule fails unless the hinted teacher's accuracy is at least this."""
+
+    _unique = field_validator("seeds")(_none_twice)
+
+    @field_validator("student_range")
+    @classmethod
+    def _ordered(cls, value: list[float]) -> list[float]:
+        if value[0] >= value[1]:
+            raise PydanticCustomError("expected", "expected [low, high] with low < high")
+        return value
+
+
+class Package(Settings):
+    """Weights from an installed Python package."""
+
+    module: Text
+    """Importable module of an installed package that carries the weights."""
+    gguf: Text
+    """File name of the GGUF inside the package."""
+
+
+class Alternatives(Settings):
+    """A block of which exactly one key is given; it is dumped without the others."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _exactly_one(cls, value: Any) -> Any:
+        keys = cls.alternatives()
+        if not isinstance(value, dict) or set(value) - set(_aliases(cls)):
+            return value  # no block, or one with unknown keys, which are refused as such
+        given = [key for key in keys if key in value]
+        for option in value:
+            if option not in keys and cls.kind_of(option) not in given:
+                needed = {"option": option, "kind": cls.kind_of(option)}
+                raise PydanticCustomError("goes_with", "{option} goes with {kind}, which is missing", needed)
+        if len(given) != 1:
+            words = {"got": ", ".join(value) or "nothing", "keys": ", ".join(keys)}
+            raise PydanticCustomError("exactly_one", "got {got}, expected exactly one of {keys}", words)
+        return value
+
+    @classmethod
+    def alternatives(cls) -> list[str]:
+        """The keys of which one is given."""
+        return _aliases(cls)
+
+    @property
+    def kind(self) -> str:
+        """The key that is given."""
+        return next(key for key in self.alternatives() if getattr(self, key.replace("-", "_")) is not None)
+
+    @model_serializer(mode="wrap")
+    def _without_others(self, handler) -> dict[str, Any]:
+        return {key: value for key, value in handler(self).items() if value is not None}
+
+
+def _aliases(model: type[Settings]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+class Model(Alternatives):
+    """Where the base model comes from: exactly one of the keys; `model: DIR` is short for `model: {pretrained: DIR}`."""
+
+    warm_start: WarmStart | None = None
+    """A tiny Qwen3-architecture model, trained inside the DAG on demonstrations of the chain task."""
+    pretrained: Text | None = None
+    """A directory with a Hugging Face checkpoint, or a hub id."""
+    package: Package | None = None
+    """Weights from an installed Python package."""
+
+
+class _Source(Alternatives):
+    """One source of problems: exactly one kind, with its options (sdpg/tasks/sources)."""
+
+    @classmethod
+    def alternatives(cls) -> list[str]:
+        """The kinds of sources."""
+        return list(KINDS)
+
+    @classmethod
+    def kind_of(cls, option: str) -> str:
+        """The kind that an option beside its key belongs to."""
+        return next(kind for kind in KINDS if is_flat(kind) and option in KINDS[kind].model_fields)
+
+    @model_serializer(mode="wrap")
+    def _of_its_kind(self, handler) -> dict[str, Any]:
+        given = {key: value for key, value in handler(self).items() if value is not None}
+        if not is_flat(self.kind):
+            return given
+        return KINDS[self.kind].model_validate(given).model_dump(by_alias=True, exclude_none=True)
+
+
+def _source_fields() -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for kind, options in KINDS.items():
+        if is_flat(kind):
+            for name, field in options.model_fields.items():
+                kept = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+                fields[name] = (kept | None, Field(None, description=field.description))
+        else:
+            fields[kind.replace("-", "_")] = (options | None, Field(None, alias=kind, description=options.__doc__))
+    return fields
+
+
+Source = create_model("Source", __base__=_Source, **_source_fields())
+
+
+class Task(Settings):
+    """Prompts and verifier."""
+
+    template: Text = "chain"
+    """Prompt template of student and teacher: a name in sdpg/tasks/templates, or a YAML file."""
+    verifier: Annotated[str, Field(json_schema_extra={"enum": list(verifiers.names())})] = "chain"
+    """How a response is judged (sdpg/tasks/verifiers)."""
+    stop: list[Annotated[str, Field(min_length=1, max_length=1)]] = []
+    """One-character strings; a token that contains one ends the response, as EOS does."""
+    chat_template: bool = False
+    """Wrap prompts in the tokenizer's chat template."""
+
+    @field_validator("verifier")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        return _one_of(verifiers.names(), value)
+
+
+class Data(Settings):
+    """Problems to train and to evaluate on."""
+
+    train: Source
+    """Problems to train on."""
+    evaluation: Annotated[dict[Name, Source], Field(min_length=1)]
+    """Evaluation set name (as in every artefact) -> its source."""
+    validation: dict[Name, Source] = {}
+    """Validation set name -> its source: watched during training, and what a sweep chooses by. Shares no problem with training
+    or evaluation."""
+
+
+class Train(Settings):
+    """Training, the same for every method."""
+
+    engine: Engine = "in-process"
+    """Rollout engine (sdpg/rollout/engines)."""
+    steps: Count
+    """Training steps (rollout batches)."""
+    prompts_per_step: Count = 128
+    """Prompts in a rollout batch, N."""
+    group_size: Annotated[int, Field(ge=2, le=1_000_000)] = 8
+    """Responses per prompt, G."""
+    temperature: Positive = 1.0
+    """Sampling temperature of the rollouts."""
+    max_prompt_tokens: Count
+    """The longest prompt, the teacher's included; a longer one is an error."""
+    max_response_tokens: Count
+    """The longest response; a longer one is cut and judged wrong."""
+    lr: Positive = 1e-6
+    """Learning rate after warm-up."""
+    lr_multiplier: Positive = 1.0
+    """Multiplies every method's learning rate: the stress test of a whole scale."""
+    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [0.9, 0.999]
+    """AdamW's betas."""
+    weight_decay: NonNegative = 0.1
+    """AdamW's weight decay."""
+    warmup_steps: CountOrNone = 10
+    """Steps over which the learning rate rises linearly."""
+    clip_grad_norm: Positive = 1.0
+    """Largest global gradient norm."""
+    reduction: Literal["group", "batch", "sequence", "constant", "micro-batch"] = "group"
+    """Per-token losses to one number: token mean per group, then over prompts (`group`, the paper's); token mean over the batch
+    (`batch`, DAPO's); mean over responses of token means (`sequence`, GSPO's); sum over prompts x responses x
+    max_response_tokens (`constant`, Dr. GRPO's); token mean per micro-batch weighted by responses (`micro-batch`, the released
+    code's, which depends on the split)."""
+    updates_per_batch: Count = 1
+    """Optimizer steps per rollout batch; 1 is on-policy."""
+    micro_batch_tokens: Count = 8192
+    """Tokens per forward pass; changes memory and speed, never the result."""
+    packed: bool = True
+    """Lay a micro-batch's tokens in one sequence, with the prompt of a group once, instead of one padded row per response: the
+    same result, faster. Models whose attention cannot be replaced are padded in any case."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """fp32, or bf16 compute with fp32 master weights."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass to save memory."""
+    checkpoint_every: Count = 20
+    """Steps between checkpoints; the first and the last state are always kept."""
+    validate_every: Count = 20
+    """Steps between two looks at the validation sets, and after the last step: one response per problem."""
+    reward: Annotated[list[float], Field(min_length=2, max_length=2)] = [0.0, 1.0]
+    """Reward of a wrong and of a right response; the released code takes [-1, 1]."""
+    overlong_buffer: CountOrNone = 0
+    """DAPO's soft penalty: a response's reward falls by up to 1 over the last so many tokens before max_response_tokens; 0:
+    none."""
+    dynamic_sampling: Annotated[int, Field(ge=0, le=1000)] = 0
+    """DAPO's dynamic sampling: at most so many more batches a step in search of groups whose rewards are not all equal; 0:
+    none."""
+
+    @field_validator("engine")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        return _one_of(engines.names(), value)
+
+    @field_validator("reward")
+    @classmethod
+    def _different(cls, value: list[float]) -> list[float]:
+        if value[0] == value[1]:
+            raise PydanticCustomError("expected", "expected two different numbers")
+        return value
+
+    @model_validator(mode="after")
+    def _fits(self) -> Train:
+        both = self.model_dump()
+        if self.overlong_buffer >= self.max_response_tokens:
+            text = "overlong_buffer is {overlong_buffer}, expected less than max_response_tokens={max_response_tokens}"
+            raise PydanticCustomError("together", text, both)
+        if self.prompts_per_step % self.updates_per_batch:
+            text = (
+                "prompts_per_step is {prompts_per_step}, expected a multiple of updates_per_batch={updates_per_batch}"
+            )
+            raise PydanticCustomError("together", text, both)
+        return self
+
+    @property
+    def dtype(self) -> str:
+        """torch's name of the compute precision."""
+        return {"fp32": "float32", "bf16": "bfloat16"}[self.precision]
+
+
+class LmEval(Settings):
+    """lm-eval on the last checkpoint."""
+
+    repeats: Count = 4
+    """Samples per problem."""
+    limit: Count = 64
+    """Problems per task."""
+    forgetting: Text | None = None
+    """A task that training does not touch, to see what was forgotten; null for none."""
+
+
+class Evaluation(Settings):
+    """Evaluation of the checkpoints."""
+
+    engine: Engine = "vllm"
+    """Engine of the checkpoint sweep."""
+    samples: Count = 8
+    """Responses per problem, the n of mean@n."""
+    pass_k: Annotated[list[Count], Field(json_schema_extra=UNIQUE)] = [1, 4, 8]
+    """The k of pass@k; none may exceed samples."""
+    temperature: Positive = 1.0
+    """Sampling temperature."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Weights and compute of the engine."""
+    lm_eval: LmEval | None = LmEval()
+    """lm-eval on the last checkpoint; null to leave it out."""
+
+    _unique = field_validator("pass_k")(_none_twice)
+
+    @field_validator("engine")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        return _one_of(engines.names(), value)
+
+
+class Resources(Settings):
+    """What one model job takes (training, evaluation, base model)."""
+
+    threads: Annotated[int, Field(ge=1, le=10_000)] = 1
+    """CPU threads per job."""
+    mem_mb: Count = 4000
+    """Memory per job, in MB."""
+    gpu: Annotated[int, Field(ge=0, le=1000)] = 0
+    """GPUs per job."""
+
+
+class Sweep(Settings):
+    """Takes the place of `methods`: one run for each method, trial and seed, scored on the validation sets."""
+
+    trials: Annotated[dict[str, Annotated[list[dict[str, Any]], Field(min_length=1)]], Field(min_length=1)]
+    """Method -> list of settings to try; every list is equally long."""
+    inherit: dict[str, str] = {}
+    """Method that is not tuned -> the method whose choice it takes, as an ablation or a control of it."""
+
+
+class Config(Settings):
+    """A scale of the benchmark (config/scales/*.yaml): everything that it decides."""
+
+    name: Name
+    """Results go to results/<name>/."""
+    family: Literal["matched", "published"] = "matched"
+    """Family of experiment, which decides the claims that the results speak to: matched (the methods differ in their loss, and
+    in what their sweeps chose), or published (each has its published or released settings)."""
+    seeds: Seeds = [0]
+    """One training run per method and seed."""
+    model: Model
+    """Where the base model comes from: exactly one of the keys; `model: DIR` is short for `model: {pretrained: DIR}`."""
+    task: Task = Task()
+    """Prompts and verifier."""
+    data: Data
+    """Problems to train and to evaluate on."""
+    train: Train
+    """Training, the same for every method."""
+    evaluation: Evaluation = Evaluation()
+    """Evaluation of the checkpoints."""
+    methods: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
+    """Methods to run -> this scale's overrides of config/methods/<method>.yaml, checked against the method's fields; a list of
+    names overrides nothing. `like: NAME` runs another method file under this name."""
+    resources: Resources = Resources()
+    """What one model job takes (training, evaluation, base model)."""
+    tuned: str | None = None
+    """Name of a file in config/tuned: what a sweep chose for each method, beneath its file in config/methods."""
+    sweep: Sweep | None = None
+    """Takes the place of `methods`: one run for each method, trial and seed, scored on the validation sets."""
+    matrix: list[Text] = []
+    """Scales that `snakemake matrix` sets side by side, this one among them. Not inherited by `extends`."""
+
+    _unique = field_validator("seeds")(_none_twice)
+
+    @cached_property
+    def bases(self) -> list[int]:
+        """Numbers of the base models that the runs start from."""
+        count = len(self.model.warm_start.seeds) if self.model.warm_start else 1
+        return sorted({seed % count for seed in self.seeds})
+
+
+def schema_text() -> str:
+    """Return the JSON schema of a scale file as it lies in config/schema.json."""
+    return json.dumps(Config.model_json_schema(by_alias=True), indent=1, ensure_ascii=False) + "\n"

@@ -1,0 +1,67 @@
+"""Verifiers: how a response is judged, a file for each.
+
+The file's name is the verifier's (`math_verify.py`: math-verify). Its docstring says what counts as correct, and it has
+
+    verify(problem, text, *, answer_after, ask) -> Score      answer_after: the template's marker of the answer, or None
+
+Where judging takes a library that can hang or crash on hostile text, the file also has `judge(**fields) -> bool`, which runs in
+a child process with limits of time and memory, reached by `ask(**fields)`, and `LIBRARY`, the module that this process imports
+before it answers. A judge that raises or runs out of time means "wrong", and is counted in `Verifier.failures`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import threading
+from collections import Counter
+from difflib import get_close_matches
+from types import ModuleType
+
+from sdpg.tasks.judge import JUDGE_SECONDS, Judge, JudgeError
+from sdpg.types import Problem, Score
+
+
+def names() -> tuple[str, ...]:
+    """Return the verifiers' names."""
+    return tuple(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
+
+
+def verifier_module(name: str) -> ModuleType:
+    """Import a verifier's file."""
+    return importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
+
+
+class Verifier:
+    """Calls one file's `verify` on (problem, text); counts in `failures` what could not be judged."""
+
+    def __init__(self, name: str, answer_after: str | None = None, seconds: float = JUDGE_SECONDS):
+        """seconds: the time limit of one request to the judging process."""
+        module = verifier_module(name)
+        self.name, self.answer_after, self.verify = name, answer_after, module.verify
+        self.judge = Judge(name, seconds) if hasattr(module, "judge") else None
+        self.failures: Counter[str] = Counter()  # message -> how often
+        self._lock = threading.Lock()
+
+    def __call__(self, problem: Problem, text: str) -> Score:
+        """Return the score of one response's text, without its stop token."""
+        try:
+            return self.verify(problem, text, answer_after=self.answer_after, ask=self.judge and self.judge.ask)
+        except JudgeError as error:
+            with self._lock:
+                self.failures[str(error)[:200]] += 1
+            return Score(False)
+
+    def close(self) -> None:
+        """End the judging process, if there is one."""
+        if self.judge is not None:
+            self.judge.close()
+
+
+def make_verifier(name: str, answer_after: str | None = None, seconds: float = JUDGE_SECONDS) -> Verifier:
+    """Return a verifier by name. Raises ValueError with the nearest name."""
+    if name not in names():
+        near = get_close_matches(name, names(), n=1)
+        hint = f"; nearest: {near[0]!r}" if near else ""
+        raise ValueError(f"unknown verifier {name!r}{hint}; known: {', '.join(names())}")
+    return Verifier(name, answer_after, seconds)
