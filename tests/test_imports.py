@@ -1,4 +1,4 @@
-"""Imports point one way; an arrow the wrong way fails here. `workflows/scripts` alone may see everything."""
+"""Imports point one way; an arrow the wrong way fails here. `sdpg/experiment` and the command line alone see everything."""
 
 import ast
 import subprocess
@@ -9,29 +9,27 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LEAVES = {"sdpg.types", "sdpg.io", "sdpg.progress", "sdpg.startup"}
+SETTINGS = "sdpg.config.settings"  # typed values; the rest of sdpg.config also knows the methods
 # package -> the project's modules that it may import (a prefix allows what is below it)
 ALLOWED = {
     "sdpg/algorithms": {"sdpg.algorithms", *LEAVES},
-    "baselines": {"baselines", "sdpg.algorithms"},
+    "baselines": {"baselines", "sdpg.algorithms", *LEAVES},
     "sdpg/rollout": {"sdpg.rollout", *LEAVES},
-    "sdpg/tasks": {"sdpg.tasks", *LEAVES},
-    "sdpg/core": {"sdpg.core", "sdpg.algorithms", "sdpg.rollout.engine", "sdpg.provenance", *LEAVES},
-    "sdpg/evaluation": {"sdpg.evaluation", "sdpg.tasks", "sdpg.rollout", *LEAVES},
-    "sdpg/analysis": {
+    "sdpg/tasks": {"sdpg.tasks", SETTINGS, *LEAVES},
+    "sdpg/config": {"sdpg.config", "baselines", "sdpg.tasks.sources", "sdpg.tasks.verifiers", "sdpg.rollout.engines", *LEAVES},
+    "sdpg/core": {"sdpg.core", "sdpg.algorithms", "sdpg.rollout.engine", "sdpg.provenance.git", SETTINGS, *LEAVES},
+    "sdpg/evaluation": {"sdpg.evaluation", "sdpg.tasks", "sdpg.rollout", SETTINGS, *LEAVES},
+    "sdpg/analysis": {"sdpg.analysis", "sdpg.evaluation.estimators", "sdpg.config", *LEAVES},
+    "sdpg/artefacts": {
+        "sdpg.artefacts",
         "sdpg.analysis",
-        "sdpg.evaluation.estimators",
         "sdpg.config",
-        "sdpg.config.diff",
-        "sdpg.artefacts.manifest",
-        *LEAVES,
-    },
-    "sdpg/artefacts/figures": {
-        "sdpg.artefacts.figures",
-        "sdpg.analysis",
         "sdpg.algorithms.schedules",
-        "sdpg.config",
+        "sdpg.evaluation.estimators",
+        "sdpg.provenance",
         *LEAVES,
     },
+    "sdpg/provenance": {"sdpg.provenance", "sdpg.config", "sdpg.artefacts", *LEAVES},
 }
 
 

@@ -39,7 +39,7 @@ def test_the_example_scale_file_is_valid(tmp_path):
 
     (text,) = (b for b in blocks("yaml") if "name: mine" in b)
     (tmp_path / "mine.yaml").write_text(text)
-    assert list(resolve(tmp_path / "mine.yaml")["methods"]) == list(yaml.safe_load(text)["methods"])
+    assert list(resolve(tmp_path / "mine.yaml").methods) == list(yaml.safe_load(text)["methods"])
 
 
 def test_the_two_commands_are_near_the_top_and_exist():

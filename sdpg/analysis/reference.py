@@ -24,10 +24,10 @@ from scipy import stats
 from sdpg.analysis.comparisons import holm
 from sdpg.analysis.evaluations import task_scores
 from sdpg.analysis.results import Results, read_csv, require
-from sdpg.artefacts.manifest import NAME as MANIFEST
 from sdpg.io import read_json, write_atomic, write_json
 
 FOLDER = Path("results/reference")
+MANIFEST = "manifest.json"
 LARGEST = 3_000_000  # bytes of one reference
 COPIED = ("*.csv", "claims.json", "claims.md", MANIFEST, "tables/*", "figures/*.png")  # the small outcome
 PROBLEMS, IDENTITY = "problems.csv", "reference.json"

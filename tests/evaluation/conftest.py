@@ -11,13 +11,14 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from sdpg.core.checkpoint import save_policy
-from sdpg.tasks.data import save_problems
 from sdpg.tasks.chain import chain_problems, reverse_problems
+from sdpg.tasks.data import save_problems
 from sdpg.tasks.tokenizer import character_tokenizer
+from tests.scale import CHAIN, config_of
 
 CONFIG = {  # all that evaluation reads of a resolved config
     "task": {"template": "chain", "verifier": "chain", "stop": [], "chat_template": False},
-    "data": {"evaluation": {"chain": {}, "chain-2": {}}},
+    "data": {"evaluation": {"chain": CHAIN, "chain-2": CHAIN}},
     "train": {"max_prompt_tokens": 16, "max_response_tokens": 24},
     "evaluation": {
         "engine": "in-process",
@@ -38,6 +39,11 @@ class FinishedRun:
     run_dir: Path
     data_dir: Path
     config: dict
+
+    @property
+    def settings(self):
+        """Return the config as evaluation takes it."""
+        return config_of(**self.config)
 
 
 def train_tiny(model, tokenizer, steps: int) -> None:

@@ -14,6 +14,7 @@ from sdpg.evaluation.lm_eval_task import bundled_names, bundled_task, sampled_ta
 from sdpg.evaluation.run import evaluate_run
 from sdpg.evaluation.setup import load_sets
 from tests.evaluation.conftest import STEPS
+from tests.scale import config_of
 
 
 def test_common_knowledge_is_well_formed():
@@ -29,7 +30,7 @@ def test_common_knowledge_is_well_formed():
 
 
 def test_sampled_task_is_judged_by_the_projects_verifier(run):
-    task, sets = load_sets(run.config, load_checkpoints(run.run_dir)[0].path, run.data_dir)
+    task, sets = load_sets(run.settings, load_checkpoints(run.run_dir)[0].path, run.data_dir)
     config = sampled_task(sets[0], task, repeats=4, temperature=1.0, max_tokens=24)
     doc = config["custom_dataset"]()["test"][0]
     right, wrong = doc["solution"], doc["solution"][:-1] + ("0" if doc["answer"] != "0" else "1")
@@ -46,7 +47,7 @@ def evaluated(finished, tmp_path_factory):
         folders[engine] = tmp_path_factory.mktemp(engine)
         evaluate_run(
             finished.run_dir,
-            config,
+            config_of(**config),
             seed=0,
             data_dir=finished.data_dir,
             out_dir=folders[engine],
@@ -109,18 +110,18 @@ def test_lm_eval_sends_the_student_prompts_ids(run):
     from sdpg.rollout.engines.vllm import VLLMEngine
 
     checkpoint = load_checkpoints(run.run_dir)[1].path
-    task, sets = load_sets(run.config, checkpoint, run.data_dir)
+    task, sets = load_sets(run.settings, checkpoint, run.data_dir)
     run.config["evaluation"]["lm_eval"] = {"repeats": 2, "limit": 5, "forgetting": "reverse"}
-    forgetting = forgetting_set(run.config, task, run.data_dir)
+    forgetting = forgetting_set(run.settings, task, run.data_dir)
     engine = VLLMEngine(checkpoint, dtype="float32", max_len=128)
     try:
         sent, generate = [], engine.llm.generate
         engine.llm.generate = lambda prompts, *a, **k: sent.extend(prompts) or generate(prompts, *a, **k)
-        first = lm_evaluate_engine(engine, run.config, task, sets, forgetting)
+        first = lm_evaluate_engine(engine, run.settings, task, sets, forgetting)
         expected = [ids for s in (*sets, forgetting) for ids in s.prompts[:5] for _ in range(2)]
         assert sorted(p["prompt_token_ids"] for p in sent) == sorted(expected)
-        assert first["results"] == lm_evaluate_engine(engine, run.config, task, sets, forgetting)["results"]
-        common = lm_evaluate_engine(engine, run.config, task, sets, "common-knowledge")
+        assert first["results"] == lm_evaluate_engine(engine, run.settings, task, sets, forgetting)["results"]
+        common = lm_evaluate_engine(engine, run.settings, task, sets, "common-knowledge")
     finally:
         engine.close()
     assert {"acc,none", "acc_norm,none"} <= set(common["results"]["common-knowledge"])

@@ -17,10 +17,11 @@ from sdpg.evaluation.setup import load_sets, make_sampling
 from sdpg.rollout.engines.in_process import HFEngine
 from sdpg.types import Problem, Rollout, Score
 from tests.evaluation.conftest import STEPS
+from tests.scale import CHAIN
 
 
 def evaluate(run, out, **options):
-    return evaluate_run(run.run_dir, run.config, seed=0, data_dir=run.data_dir, out_dir=out, **options)
+    return evaluate_run(run.run_dir, run.settings, seed=0, data_dir=run.data_dir, out_dir=out, **options)
 
 
 def test_every_checkpoint_problem_and_sample_has_one_row(run, tmp_path):
@@ -64,8 +65,8 @@ class Scripted:
 def test_seeds_depend_on_run_seed_set_problem_and_step_only(run, monkeypatch):
     monkeypatch.setattr("sdpg.evaluation.sampling.check_agreement", lambda *a, **k: 0.0)
     checkpoints = load_checkpoints(run.run_dir)
-    task, sets = load_sets(run.config, checkpoints[0].path, run.data_dir)
-    options = {"sampling": make_sampling(run.config, task), "samples": 1, "dtype": "float32"}
+    task, sets = load_sets(run.settings, checkpoints[0].path, run.data_dir)
+    options = {"sampling": make_sampling(run.settings, task), "samples": 1, "dtype": "float32"}
     seeds = []
     for seed in (0, 0, 1):
         engine = Scripted()
@@ -103,11 +104,11 @@ def test_process_without_values_is_written_as_null(tmp_path):
 
 def test_agreement_passes_for_the_right_weights_only(run):
     checkpoints = load_checkpoints(run.run_dir)
-    task, sets = load_sets(run.config, checkpoints[0].path, run.data_dir)
+    task, sets = load_sets(run.settings, checkpoints[0].path, run.data_dir)
     engine = HFEngine(checkpoints[0].path, dtype="float32", max_len=40)
     engine.load_weights(named_tensors(checkpoints[1].path), STEPS)
     prompts = sets[0].prompts[:4]
-    rollouts = [g[0] for g in engine.generate(prompts, 1, make_sampling(run.config, task), seed=0)]
+    rollouts = [g[0] for g in engine.generate(prompts, 1, make_sampling(run.settings, task), seed=0)]
     assert check_agreement(checkpoints[1].path, prompts, rollouts, temperature=1.0, dtype="float32") < 1e-4
     with pytest.raises(EngineMismatch, match=r"step000000.*nats, tolerance for float32 is 0\.001"):
         check_agreement(checkpoints[0].path, prompts, rollouts, temperature=1.0, dtype="float32")
@@ -146,10 +147,10 @@ def test_a_corrupt_checkpoint_is_named(broken, tmp_path):
 
 
 def test_mistakes_are_found_before_an_engine_starts(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("sdpg.rollout.make_engine", lambda *a, **k: pytest.fail("an engine was started"))
+    monkeypatch.setattr("sdpg.rollout.engines.make_engine", lambda *a, **k: pytest.fail("an engine was started"))
     out = tmp_path / "eval"
     with pytest.raises(ValueError, match="train this run first"):
-        evaluate_run(tmp_path / "no", run.config, seed=0, data_dir=run.data_dir, out_dir=out)
+        evaluate_run(tmp_path / "no", run.settings, seed=0, data_dir=run.data_dir, out_dir=out)
     run.config["evaluation"]["pass_k"] = [1, 9]
     with pytest.raises(ValueError, match="k = 9"):
         evaluate(run, out)
@@ -167,7 +168,7 @@ def test_mistakes_are_found_before_an_engine_starts(run, tmp_path, monkeypatch):
     run.config["evaluation"]["lm_eval"] = None
     with pytest.raises(ValueError, match="--lm-eval"):
         evaluate(run, out, lm_eval=True)
-    run.config["data"]["evaluation"] = {"missing": {}}
+    run.config["data"]["evaluation"] = {"missing": CHAIN}
     with pytest.raises(ValueError, match=r"missing\.parquet"):
         evaluate(run, out)
 

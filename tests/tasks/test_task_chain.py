@@ -5,8 +5,9 @@ import time
 import pytest
 from transformers import AutoTokenizer
 
-from sdpg.tasks.task import make_task
+from sdpg.config.settings import Task
 from sdpg.tasks.chain import chain_problems, parse_question, reverse_problems, verify_chain, work
+from sdpg.tasks.task import make_task
 from sdpg.tasks.tokenizer import CHARACTERS, character_tokenizer
 from sdpg.types import Problem, Score
 
@@ -96,7 +97,7 @@ def test_tokenizer_round_trip_also_after_saving(tmp_path):
 
 def test_task_scores_token_ids():
     tokenizer = character_tokenizer()
-    task = make_task({"template": "chain", "verifier": "chain"}, tokenizer)
+    task = make_task(Task(**{"template": "chain", "verifier": "chain"}), tokenizer)
     ids = [*tokenizer.encode(PROBLEM.solution), tokenizer.eos_token_id]
     assert task.text(ids) == PROBLEM.solution
     assert task.score(PROBLEM, ids, "stop") == Score(True, 1.0)
@@ -106,7 +107,7 @@ def test_task_scores_token_ids():
 
 def test_reverse_is_judged_by_its_own_rule_in_a_chain_task():
     tokenizer = character_tokenizer()
-    task = make_task({"template": "chain", "verifier": "chain"}, tokenizer)
+    task = make_task(Task(**{"template": "chain", "verifier": "chain"}), tokenizer)
     for problem in reverse_problems(20, seed=1):
         assert problem.question[1:-1] == problem.answer[::-1]
         ids = [*tokenizer.encode(problem.answer), tokenizer.eos_token_id]

@@ -5,10 +5,10 @@ import json
 import pandas as pd
 import pytest
 
-from sdpg.tasks.data import build_data, load_problems, save_problems
-from sdpg.tasks.sources import build_source
 from sdpg.tasks.chain import chain_problems, work
-from sdpg.tasks.data import content_key
+from sdpg.tasks.data import build_data, content_key, load_problems, save_problems
+from sdpg.tasks.sources import build_source
+from tests.scale import CHAIN, config_of
 
 QUESTION = "6-2*9+5?"
 
@@ -18,8 +18,9 @@ def jsonl(path, rows):
     return str(path)
 
 
-def config(train, template="chain", **evaluation):
-    return {"task": {"template": template}, "data": {"train": train, "evaluation": evaluation}}
+def config(train, template="chain", validation=None, lm_eval=None, **evaluation):
+    data = {"train": train, "evaluation": evaluation or {"chain": CHAIN}, "validation": validation or {}}
+    return config_of(task={"template": template}, data=data, evaluation={"lm_eval": lm_eval})
 
 
 def test_training_loses_what_evaluation_has(tmp_path):
@@ -44,8 +45,8 @@ def test_training_loses_what_evaluation_has(tmp_path):
 
 def test_validation_shares_no_problem_with_training_or_evaluation(tmp_path):
     source = {"chain": {"operations": [2], "count": 60, "seed": 1}}
-    several = config({"chain": {"operations": [2], "count": 150, "seed": 1}}, chain=source)
-    several["data"]["validation"] = {"watched": {"chain": {"operations": [2], "count": 100, "seed": 1}}}
+    watched = {"watched": {"chain": {"operations": [2], "count": 100, "seed": 1}}}
+    several = config({"chain": {"operations": [2], "count": 150, "seed": 1}}, validation=watched, chain=source)
     report = build_data(several, tmp_path)
     assert report["validation"]["watched"]["overlap_removed"] == 60  # the same seed draws the same problems first
     files = ("train.parquet", "validation/watched.parquet", "eval/chain.parquet")
@@ -156,9 +157,9 @@ def test_ids_must_differ(tmp_path):
 
 def test_the_untouched_skill_is_written_for_the_forgetting_measure(tmp_path):
     source = {"chain": {"operations": [2], "count": 3, "seed": 1}}
-    full = config({"chain": {"operations": [3], "count": 3, "seed": 1}}, chain=source)
-    build_data({**full, "evaluation": {"lm_eval": {"forgetting": "reverse"}}}, tmp_path / "a")
+    train = {"chain": {"operations": [3], "count": 3, "seed": 1}}
+    build_data(config(train, lm_eval={"forgetting": "reverse"}, chain=source), tmp_path / "a")
     assert all(p.source == "reverse" for p in load_problems(tmp_path / "a" / "forgetting" / "reverse.parquet"))
     for lm_eval in (None, {"forgetting": None}, {"forgetting": "common_knowledge"}):
-        build_data({**full, "evaluation": {"lm_eval": lm_eval}}, tmp_path / "b")
+        build_data(config(train, lm_eval=lm_eval, chain=source), tmp_path / "b")
         assert not (tmp_path / "b" / "forgetting").exists()

@@ -6,9 +6,10 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from sdpg.tasks.task import make_task
+from sdpg.config.settings import Task
 from sdpg.tasks.chain import chain_problems
 from sdpg.tasks.prompts import Template, fill, load_template, template_names
+from sdpg.tasks.task import make_task
 from sdpg.tasks.tokenizer import character_tokenizer
 from sdpg.types import Problem
 
@@ -43,7 +44,7 @@ def test_fill_replaces_in_one_pass_and_leaves_other_braces():
 
 @pytest.mark.parametrize("name", template_names())
 def test_no_template_shows_the_privileged_context_to_the_student(name, bpe):
-    task = make_task({"template": name, "verifier": "exact", "stop": [], "chat_template": False}, bpe)
+    task = make_task(Task(**{"template": name, "verifier": "exact", "stop": [], "chat_template": False}), bpe)
     student, teacher = task.student_prompt(BRACES), task.teacher_prompt(BRACES)
     assert "SECRET-7" in bpe.decode(teacher)
     for secret in ("SECRET-7", BRACES.solution):
@@ -58,7 +59,7 @@ def test_no_template_shows_the_privileged_context_to_the_student(name, bpe):
 
 def test_solution_and_hint_are_no_part_of_a_chain_prompt_as_token_ids():
     tokenizer = character_tokenizer()
-    task = make_task({"template": "chain", "verifier": "chain"}, tokenizer)
+    task = make_task(Task(**{"template": "chain", "verifier": "chain"}), tokenizer)
     for problem in chain_problems([4, 5, 6], 50, seed=0):
         student, teacher = task.student_prompt(problem), task.teacher_prompt(problem)
         solution, hint = tokenizer.encode(problem.solution), tokenizer.encode(f"[{problem.answer}|")
@@ -110,10 +111,10 @@ def test_bad_templates_are_refused(tmp_path):
 
 def test_chat_template_is_a_switch(bpe):
     with pytest.raises(ValueError, match="has no chat template"):
-        make_task({"template": "plain", "verifier": "exact", "stop": [], "chat_template": True}, bpe)
+        make_task(Task(**{"template": "plain", "verifier": "exact", "stop": [], "chat_template": True}), bpe)
     bpe.chat_template = CHAT
     try:
-        task = make_task({"template": "plain", "verifier": "exact", "stop": [], "chat_template": True}, bpe)
+        task = make_task(Task(**{"template": "plain", "verifier": "exact", "stop": [], "chat_template": True}), bpe)
         text = bpe.decode(task.student_prompt(BRACES), skip_special_tokens=False)
         assert text.startswith("<|user|>Is {answer} in") and text.endswith("<|bot|>")
     finally:
@@ -121,7 +122,7 @@ def test_chat_template_is_a_switch(bpe):
 
 
 def test_stop_tokens_are_all_tokens_with_the_character(bpe):
-    task = make_task({"template": "plain", "verifier": "exact", "stop": ["\n"], "chat_template": False}, bpe)
+    task = make_task(Task(**{"template": "plain", "verifier": "exact", "stop": ["\n"], "chat_template": False}), bpe)
     texts = {i: bpe.decode([i]) for i in range(len(bpe))}
     special = set(bpe.all_special_ids)
     expected = {i for i, text in texts.items() if "\n" in text and i not in special} | {bpe.eos_token_id}
@@ -133,8 +134,8 @@ def test_stop_tokens_are_all_tokens_with_the_character(bpe):
 
 @pytest.mark.parametrize("stop", ["\n\n", "Q:", "", "é"])
 def test_longer_stop_strings_are_refused(stop, bpe):
-    with pytest.raises(ValueError, match="expected one ASCII character"):
-        make_task({"template": "plain", "verifier": "exact", "stop": [stop], "chat_template": False}, bpe)
+    with pytest.raises(ValueError, match="expected one ASCII character|at (least|most) 1 character"):
+        make_task(Task(**{"template": "plain", "verifier": "exact", "stop": [stop], "chat_template": False}), bpe)
 
 
 def test_end_tokens_of_the_generation_config_count(tmp_path):
@@ -142,12 +143,12 @@ def test_end_tokens_of_the_generation_config_count(tmp_path):
     tokenizer.save_pretrained(tmp_path)
     (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [1, 20]}))
     tokenizer = PreTrainedTokenizerFast.from_pretrained(tmp_path)
-    task = make_task({"template": "chain", "verifier": "chain"}, tokenizer)
+    task = make_task(Task(**{"template": "chain", "verifier": "chain"}), tokenizer)
     assert task.stop_token_ids == (1, 20)
     assert task.text([4, 5, 20]) == task.text([4, 5, 1]) == "12"
 
 
 def test_characters_that_the_tokenizer_lacks_are_an_error():
-    task = make_task({"template": "chain", "verifier": "exact"}, character_tokenizer())
+    task = make_task(Task(**{"template": "chain", "verifier": "exact"}), character_tokenizer())
     with pytest.raises(ValueError, match="problem 'b'.*does not know"):
         task.student_prompt(BRACES)

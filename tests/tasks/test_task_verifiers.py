@@ -5,10 +5,10 @@ import time
 
 import pytest
 
+from sdpg.tasks.answers import MAX_TEXT, find_answer, find_box, normalise
+from sdpg.tasks.gym import regenerate
 from sdpg.tasks.sources import build_source
 from sdpg.tasks.verifiers import make_verifier
-from sdpg.tasks.gym import regenerate
-from sdpg.tasks.verifiers import MAX_TEXT, find_answer, find_box, normalise
 from sdpg.types import Problem, Score
 
 SUMS = {
@@ -168,7 +168,7 @@ def test_reasoning_gym_mistakes_are_named():
         build({"chain_sum": {"max_term": 3}})
     with pytest.raises(ValueError, match=r"the entry has no {foo}; it has .*expression"):
         build({"chain_sum": {"question": "{foo}?"}})
-    with pytest.raises(ValueError, match="'mix' is empty"):
+    with pytest.raises(ValueError, match="reasoning-gym: mix: got {}"):
         build({})
     with pytest.raises(ValueError, match="weights"):
         build({"chain_sum": {"weight": 0}})

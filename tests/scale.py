@@ -1,0 +1,31 @@
+"""A resolved config for tests that need only some of its blocks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sdpg.config.settings import Config
+from sdpg.types import Settings
+
+CHAIN = {"chain": {"operations": [2], "count": 3, "seed": 0}}
+BLOCKS = {
+    "name": "test",
+    "model": {"pretrained": "some/dir"},
+    "data": {"train": CHAIN, "evaluation": {"chain": CHAIN}},
+    "train": {"steps": 5, "max_prompt_tokens": 32, "max_response_tokens": 16},
+    "methods": {"grpo": {}},
+}
+
+
+def config_of(**blocks: Any) -> Config:
+    """Return a config with these blocks, merged one level deep over BLOCKS."""
+    merged = BLOCKS | {
+        key: {**BLOCKS.get(key, {}), **value} if isinstance(value, dict) and key in ("data", "train") else value
+        for key, value in blocks.items()
+    }
+    return Config.model_validate(merged)
+
+
+def block(model: type[Settings], **values: Any) -> Settings:
+    """Return one block of settings."""
+    return model.model_validate(values)
