@@ -12,12 +12,9 @@ import pytest
 
 from sdpg.cli import snakemake_command
 from sdpg.config import from_snakemake
+from tests.analysis.fake_results import write_results
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "analysis"))
-
-from fake_results import write_results  # noqa: E402
-
 SCALE = """
 name: fake
 seeds: [0, 1]
