@@ -9,11 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from sdpg import artefacts
 from sdpg.analysis.results import Results
-from sdpg.artefacts import summaries
-from sdpg.artefacts.power import write_power
-from sdpg.artefacts.scores import write_scores
-from sdpg.config.decomposition import chain_methods
+from tests.making import job_of
 
 LEVELS = {"sdpg-ufkl": 0.65, "sdpg-urkl": 0.63, "grpo": 0.57, "opcd": 0.06}  # accuracy at the end; others lie between
 PHASES = ("rollout", "verify", "reference", "teacher", "train", "optimizer", "sync", "validation", "checkpoint")
@@ -24,7 +22,7 @@ def level(method: str, index: int) -> float:
 
 
 def write_evaluation(path: Path, steps, problems: int, samples: int, accuracy, rng, process: bool) -> None:
-    """One eval parquet file: accuracy(step) is the mean chance of a right answer; problems differ in difficulty."""
+    """Write one eval parquet file: accuracy(step) is the mean chance of a right answer; problems differ in difficulty."""
     difficulty = np.random.default_rng(1).normal(0, 1, problems)  # the same problems for every run
     rows = []
     for step in steps:
@@ -57,7 +55,7 @@ def write_evaluation(path: Path, steps, problems: int, samples: int, accuracy, r
 
 
 def write_run(folder: Path, method: str, seed: int, steps: int, end: float, rng, process: bool) -> None:
-    """run.json and metrics.jsonl of one run."""
+    """Write run.json and metrics.jsonl of one run."""
     algorithm = {"algorithm": method}
     if method == "grpo":
         algorithm["normalise_std"] = True
@@ -110,7 +108,7 @@ def write_run(folder: Path, method: str, seed: int, steps: int, end: float, rng,
 
 
 def write_lm_eval(path: Path, tasks, value: float) -> None:
-    """lm_eval.json of one run, in lm-eval's form."""
+    """Write lm_eval.json of one run, in lm-eval's form."""
     entry = {"alias": "x", "accuracy,mean@4": value, "accuracy_stderr,mean@4": 0.02, "process_accuracy,mean@4": 0.1}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"results": dict.fromkeys(tasks, entry), "n-shot": {}}))
@@ -129,7 +127,7 @@ def write_results(
     process=True,
     lm_eval=True,
 ) -> Results:
-    """The tree of `Results` with everything that comes before scores.csv."""
+    """Write the tree of `Results` with everything that comes before scores.csv."""
     for i, method in enumerate(methods):
         for seed in seeds:
             rng = np.random.default_rng([i, seed])
@@ -158,18 +156,16 @@ def write_results(
 
 
 def write_analysis(results: Results) -> None:
-    """The score files, and every summary that the tree's methods allow."""
-    results = replace(results)  # what it reads, it keeps: the caller may yet change the files
-    write_scores(results)
-    write_power(results)
-    for name in ("stability", "cost"):
-        summaries.make(name, results)
-    if len(set(chain_methods()) & set(results.methods)) > 1:
-        summaries.make("decomposition", results)
+    """Write the score files, and every summary that the tree's methods allow."""
+    job = job_of(replace(results))  # what it reads, it keeps: the caller may yet change the files
+    there = artefacts.planned(job.config)
+    for name in ("scores", "power", "stability", "cost", "decomposition"):
+        if name in there:
+            artefacts.make(name, job)
 
 
 def write_problems(results: Results) -> None:
-    """data/eval of a fake tree: the problems of its evaluation files."""
+    """Write data/eval of a fake tree: the problems of its evaluation files."""
     for task in results.tasks:
         evaluated = pd.read_parquet(results.eval_dir(results.methods[0], results.seeds[0]) / f"{task}.parquet")
         ids = sorted(evaluated["problem_id"].unique())
@@ -179,7 +175,7 @@ def write_problems(results: Results) -> None:
 
 
 def claim(name: str, **fields) -> dict:
-    """One entry of claims.json."""
+    """Return one entry of claims.json."""
     entry = {
         "id": name,
         "claim": "SDPG-UFKL ends above GRPO on chain",
@@ -202,7 +198,7 @@ def claim(name: str, **fields) -> dict:
 
 
 def write_claims(results: Results) -> list[dict]:
-    """claims.json with every kind of verdict."""
+    """Write claims.json with every kind of verdict."""
     none = {"effect": None, "low": None, "high": None, "p": None, "p_holm": None}
     claims = [
         claim("ends-above-grpo"),
@@ -227,7 +223,7 @@ def write_claims(results: Results) -> list[dict]:
 
 
 def write_extras(results: Results) -> None:
-    """What the workflow leaves beside the results that are analysed: benchmarks, a base model, checkpoints, a manifest."""
+    """Write what the workflow leaves beside the analysed results: benchmarks, a base model, checkpoints, a manifest."""
     columns = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
     folder = results.root / "benchmarks" / "train"
     folder.mkdir(parents=True)

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sdpg.artefacts import cost, summaries
+from sdpg.artefacts import cost
 from sdpg.artefacts.cost import COLUMNS, at_equal_budget, budgets, recorded
-from sdpg.artefacts.tables import build
+from sdpg.artefacts.tables.cost import build
+from tests.making import make
 
 
 def edit(results, method: str, seed: int, change) -> None:
@@ -25,7 +26,7 @@ def edit(results, method: str, seed: int, change) -> None:
 
 def fresh(results):
     copy = replace(results)
-    summaries.make("cost", copy)
+    make("cost", copy)
     return copy
 
 
@@ -55,7 +56,7 @@ def test_a_checkpoint_has_cost_what_the_steps_before_it_did(results):
 def test_flops_that_were_not_recorded_are_left_empty(results):
     frame = cost.read(results)
     assert frame["flops"].isna().all() and "flops" not in budgets(frame)
-    table = build("cost", results)
+    table = build(results)
     assert ("chain", "FLOPs (not recorded)") in table.columns
     assert {dict(table.rows)[method][2].text for method in results.methods} == {"–"}
     assert "FLOPs are not recorded for any run." in table.caption
@@ -63,7 +64,7 @@ def test_flops_that_were_not_recorded_are_left_empty(results):
     frame = cost.read(mixed)
     assert recorded(frame, "flops") == ["grpo"]  # one seed of the other has none
     assert frame.query("method == 'sdpg-ufkl' and seed == 0")["flops"].notna().all()
-    assert "FLOPs are not recorded for sdpg-ufkl." in build("cost", mixed).caption
+    assert "FLOPs are not recorded for sdpg-ufkl." in build(mixed).caption
 
 
 def test_a_hole_in_the_flops_makes_them_unrecorded(results):
@@ -98,7 +99,7 @@ def test_equal_budget_by_hand():
 
 
 def test_the_table_states_the_budgets_and_who_sets_them(full):
-    table = build("cost", full)
+    table = build(full)
     limits = budgets(cost.read(full))
     assert table.columns[0] == ("chain", "40 steps")
     tokens, method, seed = limits["tokens"]

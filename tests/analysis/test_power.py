@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from sdpg.analysis.comparisons import contrast
-from sdpg.artefacts.power import MOST, Spread, power, sampling_variance, seeds_needed, spread, write_power
+from sdpg.artefacts.power import MOST, Spread, power, sampling_variance, seeds_needed, spread
+from tests.making import make
 
 KNOWN = Spread(seeds=0.03**2, problems=0.1**2, rest=0.2**2, P=64)
 
@@ -81,5 +82,6 @@ def test_file(full):
 def test_one_seed_gives_no_rows(full, tmp_path):
     (tmp_path / "eval").symlink_to(full.root / "eval")
     one = replace(full, root=tmp_path, seeds=(0,))
-    assert write_power(one).read_text().count("\n") == 1
+    (path,) = make("power", one)
+    assert path.read_text().count("\n") == 1
     assert one.power.empty

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from fake_results import write_claims, write_problems, write_results
 from scipy import stats
 
 from sdpg.analysis import reference
 from sdpg.analysis.comparisons import holm
 from sdpg.analysis.reference import compare, make_reference, unpaired_difference
-from sdpg.artefacts.scores import write_scores
+from tests.analysis.fake_results import write_claims, write_problems, write_results
+from tests.making import make
 
 ROOT = Path(__file__).resolve().parents[2]
 LISTED = ("scores.csv", "intervals.csv", "comparisons.csv", "claims.json", "data/eval/chain.parquet")
@@ -32,7 +32,7 @@ def both(tmp_path_factory):
     first = write_results(folder / "first", seeds=(0, 1, 2, 3), **OPTIONS)
     second = write_results(folder / "second", seeds=(4, 5, 6), **OPTIONS)
     for results in (first, second):
-        write_scores(results)
+        make("scores", results)
         write_problems(results)
         write_claims(results)
     (first.root / "left_over.csv").touch()
@@ -167,7 +167,7 @@ def test_the_command_says_it_in_its_first_line(both, tmp_path):
         "data: {train: {path: x.jsonl}, evaluation: {chain: {path: x.jsonl}, chain-long: {path: x.jsonl}}}\n"
         "train: {steps: 4, max_prompt_tokens: 8, max_response_tokens: 8}\nevaluation: {samples: 8, pass_k: [1]}\n"
     )
-    command = [sys.executable, "workflows/scripts/compare.py", "--scale", str(scale), "--results", str(second.root)]
+    command = [sys.executable, "-m", "sdpg", "compare", "--scale", str(scale), "--results", str(second.root)]
     done = subprocess.run([*command, "--reference", str(folder)], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == "reproduced: 4 of 4 scores and 2 of 2 claims agree with the reference"

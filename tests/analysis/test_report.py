@@ -12,15 +12,15 @@ from urllib.parse import unquote
 
 import pandas as pd
 import pytest
-from fake_results import claim
 from PIL import Image
 
-from sdpg.artefacts import figures
-from sdpg.artefacts.report import benchmarks, context, make_report, render
+from sdpg.artefacts.report import benchmarks, context, render
 from sdpg.artefacts.report.configs import environment, flatten, preset_differences
 from sdpg.artefacts.report.cost import by_method, by_rule, energy, phase_times
 from sdpg.artefacts.report.verdicts import VERDICTS, effect_text, picture, read_claims, verdicts
 from sdpg.io import sha256
+from tests.analysis.fake_results import claim
+from tests.making import job_of, make
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
 
@@ -134,8 +134,8 @@ def test_page_shows_tables_configs_machine_cost_and_files(page, report):
 
 
 def test_what_is_not_there_is_said(results):
-    figures.make("beta_schedule", results)
-    page = make_report(results).read_text(encoding="utf-8")
+    make("figures/beta_schedule", results)
+    page = make("report", results)[0].read_text(encoding="utf-8")
     for text in ("No verdicts: these results have no", "Time by rule is not known", "Energy is not"):
         assert text in page
     assert 'id="reference"' not in page
@@ -143,16 +143,16 @@ def test_what_is_not_there_is_said(results):
 
 
 def test_values_are_escaped(report):
-    values = context(report[0], command="x", reference=report[0].root / "none")
+    values = context(job_of(report[0]), command="x", reference=report[0].root / "none")
     values["environment"] = [("<b>x</b>", "<script>alert(1)</script>")]
     text = render(values)
     assert "<script>" not in text
     assert "&lt;script&gt;" in text
 
 
-def test_page_is_reproducible(report, page):
-    folder = report[0].root.parent / "reference"
-    again = make_report(report[0], command="snakemake reproduce-all --config scale=fake", reference=folder)
+def test_page_is_reproducible(report, page, monkeypatch):
+    monkeypatch.setattr("sdpg.artefacts.report.FOLDER", report[2])
+    (again,) = make("report", report[0])
     assert (again.read_text(encoding="utf-8") == page) is True
 
 
@@ -232,11 +232,11 @@ def test_flatten():
 
 def test_missing_figures_are_named(results):
     with pytest.raises(ValueError, match="figures/final_accuracy.png is missing"):
-        make_report(results)
+        make("report", results)
     assert not (results.root / "report.html").exists()
 
 
 def test_figure_captions_come_from_the_picture(results):
-    figures.make("beta_schedule", results)
-    entry = context(results, command="x", reference=results.root / "none")["more_figures"][0]
+    make("figures/beta_schedule", results)
+    entry = context(job_of(results), command="x", reference=results.root / "none")["more_figures"][0]
     assert entry["caption"].startswith("Weight of the distillation term")

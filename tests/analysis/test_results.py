@@ -8,27 +8,30 @@ import pandas as pd
 import pytest
 
 from sdpg.analysis.results import Results, pivot_seeds, run_parameters
+from tests.making import resolve_text
 
-CONFIG = {
-    "name": "tiny",
-    "family": "published",
-    "seeds": [0, 1],
-    "model": {"warm_start": {"seeds": [0, 1]}},
-    "methods": {"grpo": {}, "opcd": {}},
-    "data": {"evaluation": {"a": {}, "b": {}}},
-    "train": {"steps": 7},
-    "evaluation": {"samples": 4, "pass_k": [1], "lm_eval": None},
-}
+SCALE = """
+name: tiny
+family: published
+seeds: [0, 1]
+model: {warm_start: {seeds: [0, 1]}}
+methods: [grpo, opcd]
+data: {train: {path: x.jsonl}, evaluation: {a: {path: x.jsonl}, b: {path: x.jsonl}}}
+train: {steps: 7, max_prompt_tokens: 8, max_response_tokens: 8}
+evaluation: {samples: 4, pass_k: [1], lm_eval: null}
+"""
 
 
 def test_from_config():
-    made = Results.from_config(CONFIG)
+    made = Results.from_config(resolve_text(SCALE))
     assert made.root.as_posix() == "results/tiny"
     assert made.published.as_posix() == "results/published"
     assert (made.methods, made.seeds, made.tasks) == (("grpo", "opcd"), (0, 1), ("a", "b"))
     assert made.bases == (0, 1)
-    assert Results.from_config(CONFIG | {"seeds": [1, 3]}).bases == (1,)
-    assert Results.from_config(CONFIG | {"model": {"pretrained": "x"}}).bases == (0,)
+    odd = SCALE.replace("\nseeds: [0, 1]", "\nseeds: [1, 3]")
+    assert Results.from_config(resolve_text(odd)).bases == (1,)
+    pretrained = SCALE.replace("{warm_start: {seeds: [0, 1]}}", "{pretrained: x}")
+    assert Results.from_config(resolve_text(pretrained)).bases == (0,)
     assert (made.accuracy, made.pass_k, made.steps, made.lm_eval) == ("mean@4", (1,), 7, None)
     assert made.family == "published"
 

@@ -11,8 +11,9 @@ import pytest
 
 from sdpg.analysis.comparisons import holm
 from sdpg.analysis.results import Results
-from sdpg.artefacts.scores import best_checkpoints, lm_eval_rows, make_scores, write_scores
+from sdpg.artefacts.scores import best_checkpoints, lm_eval_rows, make_scores
 from sdpg.io import sha256
+from tests.making import make
 
 # correct answers of two problems x four samples, per (seed, step)
 CORRECT = {
@@ -83,10 +84,10 @@ def test_best_is_a_trained_checkpoint_where_there_is_one():
 
 
 def test_files_are_what_make_scores_says_and_reproduce(hand):
-    paths = write_scores(hand)
+    paths = make("scores", hand)
     first = [sha256(path) for path in paths]
     assert [path.name for path in paths] == ["scores.csv", "intervals.csv", "comparisons.csv"]
-    assert [sha256(path) for path in write_scores(hand)] == first
+    assert [sha256(path) for path in make("scores", hand)] == first
     pd.testing.assert_frame_equal(pd.read_csv(paths[0]), make_scores(hand)[0], check_dtype=False)
 
 
@@ -213,7 +214,7 @@ def test_bad_evaluation_file(hand, name):
 def test_missing_file_names_it_and_nothing_is_written(hand):
     (hand.eval_dir("grpo", 1) / "chain.parquet").unlink()
     with pytest.raises(ValueError, match=r"eval/grpo/seed1/chain.parquet is missing; make it with `snakemake"):
-        write_scores(hand)
+        make("scores", hand)
     assert not list(hand.root.glob("*.csv"))
 
 

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from fake_results import write_analysis, write_results
 
-from sdpg.artefacts import matrix, stability, summaries
+from sdpg.artefacts import matrix, stability
 from sdpg.artefacts.stability import (
     ACCURACY,
     METRICS,
@@ -30,7 +29,9 @@ from sdpg.artefacts.stability import (
     training_metrics,
     worst,
 )
-from sdpg.artefacts.tables import build
+from sdpg.artefacts.tables.stability import build
+from tests.analysis.fake_results import write_analysis, write_results
+from tests.making import make
 
 METRICS_PAGE = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
 
@@ -142,14 +143,13 @@ def test_one_seed_and_two_checkpoints(tmp_path):
     null = frame[frame["value"].isna()].groupby("method")["metric"].agg(set)
     assert null["sdpg-ufkl"] == {"seed_spread", "gradient_spikes"}
     assert null["opcd"] == null["sdpg-ufkl"] | {"kl_ref_max", "kl_ref_last"}
-    cells = dict(
-        zip([name for _, name in build("stability", tree).columns], build("stability", tree).rows[1][1], strict=False)
-    )
+    table = build(tree)
+    cells = dict(zip([name for _, name in table.columns], table.rows[1][1], strict=False))
     assert cells["seed spread"].text == "–" and "(" not in cells["last − best"].text
 
 
 def test_the_table_shows_the_mean_and_the_worst_seed(full):
-    table = build("stability", full)
+    table = build(full)
     data = table.data.query("method == 'grpo' and task == 'chain'").set_index("metric")
     values = stability.read(full).query("method == 'grpo' and task == 'chain'").groupby("metric")["value"]
     assert data["mean"].to_dict() == pytest.approx(values.mean().to_dict())
@@ -182,7 +182,7 @@ def test_a_run_without_a_column_is_named(results):
     rows[2]["grad_norm"] = None
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(ValueError, match=r"grpo/seed1/metrics.jsonl has no value for grad_norm in some rows"):
-        summaries.make("stability", replace(results))
+        make("stability", replace(results))
 
 
 def test_a_table_of_another_config_is_refused(results):
@@ -191,12 +191,7 @@ def test_a_table_of_another_config_is_refused(results):
     with pytest.raises(
         ValueError, match="stability.csv has 1 rows for last_minus_best of sdpg-ufkl on chain, expected 2"
     ):
-        build("stability", results)
-
-
-def test_unknown_summary():
-    with pytest.raises(ValueError, match="unknown summary 'x'; choose one of stability, cost, decomposition"):
-        summaries.make("x", None)
+        build(results)
 
 
 def test_every_metric_is_defined_with_its_direction():

@@ -10,10 +10,14 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from sdpg.artefacts.tables import TABLES, build, make
+from sdpg.artefacts import declared
+from sdpg.artefacts.tables import lm_eval, main, power
 from sdpg.artefacts.tables.layout import Cell, Table, latex_escape, to_latex, to_markdown, write
 from sdpg.artefacts.tables.main import bold_methods
 from sdpg.io import sha256
+from tests.making import make
+
+TABLES = [name for name in declared() if name.startswith("tables/")]
 
 
 def rows_of(markdown: str) -> list[list[str]]:
@@ -27,14 +31,14 @@ def rows_of(markdown: str) -> list[list[str]]:
 @pytest.mark.parametrize("name", TABLES)
 def test_three_files(full, tmp_path, name):
     paths = make(name, full, tmp_path)
-    assert [path.name for path in paths] == [f"{name}.{kind}" for kind in ("md", "tex", "csv")]
+    assert [path.name for path in paths] == [f"{name.partition('/')[2]}.{kind}" for kind in ("md", "tex", "csv")]
     assert all(path.stat().st_size > 100 for path in paths)
     first = [sha256(path) for path in paths]
     assert [sha256(path) for path in make(name, full, tmp_path)] == first
 
 
 def test_main_has_the_layout_of_table_1(full, tmp_path):
-    make("main", full, tmp_path)
+    make("tables/main", full, tmp_path)
     header, *body = rows_of((tmp_path / "main.md").read_text())
     assert header == ["method", "chain: Last", "chain: Best", "chain-long: Last", "chain-long: Best"]
     assert [row[0] for row in body] == ["base model (step 0)", *full.methods]
@@ -48,7 +52,7 @@ def test_main_has_the_layout_of_table_1(full, tmp_path):
 
 def test_main_numbers_are_means_over_seeds_of_scores(full):
     scores = full.scores.query("metric == 'mean@8'")
-    data = build("main", full).data.set_index(["method", "task"])
+    data = main.build(full).data.set_index(["method", "task"])
     for (method, task), group in scores.groupby(["method", "task"]):
         by_step = group.pivot(index="step", columns="seed", values="value")
         assert data.loc[(method, task), "last"] == pytest.approx(by_step.iloc[-1].mean())
@@ -58,7 +62,7 @@ def test_main_numbers_are_means_over_seeds_of_scores(full):
 
 
 def test_main_caption_says_how(full):
-    caption = build("main", full).caption
+    caption = main.build(full).caption
     for words in ("mean@8", "3 seeds", "bootstrap over seeds and problems", "test set", "Bold", "Holm-adjusted"):
         assert words in caption
 
@@ -74,7 +78,7 @@ def test_bold_rule():
 def test_bold_follows_the_comparisons(results):
     for p_holm, told_apart in ((0.05, True), (0.051, False)):
         results.comparisons.assign(p=0.001, p_holm=p_holm).to_csv(results.root / "comparisons.csv", index=False)
-        cells = dict(build("main", replace(results)).rows)
+        cells = dict(main.build(replace(results)).rows)
         assert (cells["sdpg-ufkl"][0].bold != cells["grpo"][0].bold) == told_apart
     assert not any(cells[method][1].bold for method in results.methods)  # Best never is
 
@@ -84,11 +88,11 @@ def test_main_without_step_zero_has_no_base_row(results):
         path = results.root / f"{name}.csv"
         frame = pd.read_csv(path)
         frame[frame["step"] != 0].to_csv(path, index=False)
-    assert [label for label, _ in build("main", replace(results)).rows] == ["sdpg-ufkl", "grpo"]
+    assert [label for label, _ in main.build(replace(results)).rows] == ["sdpg-ufkl", "grpo"]
 
 
 def test_lm_eval_stands_beside_vllm(full):
-    table = build("lm_eval", full)
+    table = lm_eval.build(full)
     assert table.columns == [
         ("chain", "lm-eval accuracy"),
         ("chain", "vLLM mean@8"),
@@ -105,14 +109,14 @@ def test_lm_eval_stands_beside_vllm(full):
     assert (row["lm_eval"], row["stderr"], row["other"]) == pytest.approx((0.57, 0.02, vllm))
     assert "first 64 problems" in table.caption
     assert "no values of the base model" in table.caption
-    assert build("lm_eval", replace(full, engine="in-process")).columns[1] == ("chain", "in-process mean@8")
+    assert lm_eval.build(replace(full, engine="in-process")).columns[1] == ("chain", "in-process mean@8")
 
 
 def test_lm_eval_shows_forgetting_against_the_base_model(results):
     path = results.root / "eval" / "base0" / "lm_eval.json"
     path.parent.mkdir()
     path.write_text(json.dumps({"results": {"reverse": {"accuracy,none": 0.9}}}))
-    table = build("lm_eval", results)
+    table = lm_eval.build(results)
     assert table.columns[-3:] == [
         ("reverse (not trained on)", name) for name in ("lm-eval accuracy", "base model", "difference")
     ]
@@ -129,27 +133,22 @@ def test_missing_lm_eval_values_are_named(results):
     scores = results.scores
     scores[~scores["metric"].str.startswith("lm_eval")].to_csv(results.root / "scores.csv", index=False)
     with pytest.raises(ValueError, match="scores.csv has no lm-eval values"):
-        build("lm_eval", replace(results))
+        lm_eval.build(replace(results))
     scores[(scores["seed"] != 1) | (scores["method"] != "grpo")].to_csv(results.root / "scores.csv", index=False)
     with pytest.raises(
         ValueError, match=r"lm_eval_accuracy of grpo on chain is there for the seeds \[0\], expected \[0, 1\]"
     ):
-        build("lm_eval", replace(results))
+        lm_eval.build(replace(results))
 
 
 def test_missing_intervals_are_named(results):
     results.intervals.query("method != 'grpo'").to_csv(results.root / "intervals.csv", index=False)
     with pytest.raises(ValueError, match="intervals.csv has no mean@8 of grpo on chain"):
-        build("main", replace(results))
-
-
-def test_unknown_table():
-    with pytest.raises(ValueError, match="unknown table 'x'; choose one of main, stability, cost, power, lm_eval"):
-        build("x", None)
+        main.build(replace(results))
 
 
 def test_power_is_against_grpo_and_says_what_it_assumes(full):
-    table = build("power", full)
+    table = power.build(full)
     assert [label for label, _ in table.rows] == ["sdpg-ufkl", "sdpg-urkl", "opcd"]
     names = ["difference", "seeds for it", "for 0.02", "for 0.05"]
     assert table.columns == [(task, name) for task in full.tasks for name in names]
@@ -163,7 +162,7 @@ def test_power_is_against_grpo_and_says_what_it_assumes(full):
 
 def test_power_with_one_seed_says_so(results):
     results.power.iloc[:0].to_csv(results.root / "power.csv", index=False)
-    table = build("power", replace(results))
+    table = power.build(replace(results))
     assert table.rows == []
     assert "the spread between two seeds" in table.caption
 

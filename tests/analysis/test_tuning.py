@@ -10,8 +10,10 @@ import pytest
 import yaml
 
 from sdpg.analysis.results import Results
-from sdpg.artefacts.matrix import matrix, write_matrix
-from sdpg.artefacts.tuning import choose, read_trials, setting_columns, trials, write_tuning
+from sdpg.artefacts import make_across
+from sdpg.artefacts.matrix import matrix
+from sdpg.artefacts.tuning import choose, read_trials, setting_columns, trials
+from tests.making import make
 
 SWEEP = {
     "trials": {
@@ -69,7 +71,7 @@ def test_an_inheriting_method_takes_what_its_file_leaves_open(swept):
 
 
 def test_files(swept, tmp_path):
-    settings, evidence = write_tuning(swept, SWEEP, tmp_path / "out")
+    settings, evidence = make("tuning", swept, tmp_path / "out", sweep=SWEEP)
     assert yaml.safe_load(settings.read_text())["methods"] == choose(trials(swept, SWEEP), SWEEP)
     assert "*" not in settings.read_text()  # no aliases
     assert "mine-sweep: 2 trials of each method, seeds 5, 6" in settings.read_text()
@@ -88,7 +90,8 @@ def test_a_run_without_validation_and_a_missing_run_are_named(swept):
 
 def test_matrix_by_hand(full, tmp_path):
     (tmp_path / "other").symlink_to(full.root)
-    frame = matrix([full, replace(full, root=tmp_path / "other")])
+    cells = [full, replace(full, root=tmp_path / "other")]
+    frame = matrix(cells)
     assert len(frame) == 2 * len(full.tasks) * len(full.methods)
     scores = full.scores.query("metric == @full.accuracy and task == 'chain' and method == 'grpo'")
     table = scores.pivot(index="seed", columns="step", values="value")
@@ -96,16 +99,17 @@ def test_matrix_by_hand(full, tmp_path):
     assert row["mean"] == pytest.approx(table.iloc[:, -1].mean())
     assert row["collapsed"] == (table.iloc[:, -1] < table.iloc[:, 0]).sum()
     assert row["low"] <= row["mean"] <= row["high"]
-    paths = write_matrix(frame, tmp_path / "m")
-    text = paths[1].read_text()
+    paths = make_across("matrix", cells, tmp_path / "m")
+    assert [path.name for path in paths] == ["matrix.md", "matrix.csv", "matrix.pdf", "matrix.png"]
+    pd.testing.assert_frame_equal(pd.read_csv(paths[1]), frame, check_dtype=False)
+    text = paths[0].read_text()
     assert text.count("| method |") == len(full.tasks)
     assert f"| grpo | {row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" in text
 
 
-def test_matrix_names_a_method_without_scores(full):
-    scores = full.root / "scores.csv"
+def test_matrix_names_a_method_without_scores(results):
+    scores = results.root / "scores.csv"
     frame = pd.read_csv(scores)
     frame[frame["method"] != "grpo"].to_csv(scores, index=False)
-    del full.__dict__["scores"]
     with pytest.raises(ValueError, match="scores.csv has no mean@.* of grpo on chain"):
-        matrix([full])
+        matrix([results])

@@ -1,24 +1,30 @@
-"""The fake results tree, for the figures."""
+"""The fake results trees that the figures are drawn from."""
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "analysis"))
-
-from fake_results import write_analysis, write_results  # noqa: E402
-
-from sdpg.artefacts.figures import SHOWN  # noqa: E402
+from sdpg.artefacts import declared
+from tests.analysis.fake_results import write_analysis, write_results
+from tests.artefacts.drawings import FIGURES, SHOWN
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
+TRIALS = [  # method, trial, train.lr, beta_base, chosen; two seeds each
+    ("sdpg-ufkl", 0, 3e-4, 1.0, 0),
+    ("sdpg-ufkl", 1, 5e-4, 1.0, 1),
+    ("sdpg-ufkl", 2, 5e-4, 0.3, 0),
+    ("sdpg-ufkl", 3, 8e-4, 0.0, 0),
+    ("grpo", 0, 3e-4, None, 1),
+    ("grpo", 1, 8e-4, None, 0),
+]
 
 
 def build(root: Path, **options):
-    """A tree with score files and summaries, and the project's published reference data."""
+    """Return a tree with score files and summaries, and the project's published reference data."""
     made = replace(write_results(root, **options), published=PUBLISHED)
     write_analysis(made)
     return made
@@ -50,3 +56,35 @@ def comparison(tmp_path_factory):
         problems=3,
         lm_eval=False,
     )
+
+
+def write_trials(root: Path) -> None:
+    """Write sweep/tuned.csv with TRIALS."""
+    rows = [
+        (*trial[:4], seed, 0.1 * i + 0.02 * seed, 0.5, trial[4]) for i, trial in enumerate(TRIALS) for seed in (0, 1)
+    ]
+    columns = ["method", "trial", "train.lr", "beta_base", "seed", "score", "last", "chosen"]
+    (root / "sweep").mkdir()
+    pd.DataFrame(rows, columns=columns).to_csv(root / "sweep" / "tuned.csv", index=False)
+
+
+@pytest.fixture
+def swept(tree, tmp_path):
+    """The trials of a sweep, for tests that change files."""
+    write_trials(tmp_path)
+    return replace(tree, root=tmp_path)
+
+
+@pytest.fixture(scope="session")
+def trees(tree, comparison, tmp_path_factory):
+    """Figure -> the tree that it is drawn from; read only."""
+    sweep = tmp_path_factory.mktemp("sweep")
+    write_trials(sweep)
+    found = dict.fromkeys(FIGURES, tree) | dict.fromkeys((*SHOWN, "figures/decomposition"), comparison)
+    return found | {"figures/sensitivity": replace(tree, root=sweep)}
+
+
+@pytest.fixture(scope="session")
+def drawn(trees):
+    """Figure -> what its module draws: the picture and the numbers in it."""
+    return {name: declared()[name].module.draw(trees[name]) for name in FIGURES}

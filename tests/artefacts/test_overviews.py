@@ -9,22 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sdpg.artefacts import summaries
 from sdpg.artefacts.cost import budgets
 from sdpg.artefacts.cost import read as read_cost
 from sdpg.artefacts.figures import cost, decomposition, stability
 from sdpg.artefacts.stability import ACCURACY, METRICS
 from sdpg.artefacts.stability import read as read_stability
-
-
-def lines(ax, label):
-    return [line for line in ax.get_lines() if line.get_label() == label]
-
-
-def titled(figure, title):
-    (ax,) = [ax for ax in figure.axes if ax.get_title(loc="left") == title]
-    return ax
-
+from tests.artefacts.drawings import lines, titled
+from tests.making import make
 
 # --- stability ---------------------------------------------------------------------------------------------------------
 
@@ -113,7 +104,7 @@ def test_flops_are_drawn_where_they_are_recorded(make_tree):
     path = tree.run_dir("grpo", 0) / "metrics.jsonl"
     rows = [json.loads(line) | {"flops": 2e12} for line in path.read_text().splitlines()]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    summaries.make("cost", replace(tree))
+    make("cost", replace(tree))
     figure, data = cost.draw(tree)
     ax = figure.axes[2]
     assert ax.get_xlabel() == "teraFLOPs"

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import ast
 from itertools import combinations
-from pathlib import Path
 
 import pytest
 from matplotlib.colors import to_rgb
 
-from sdpg.artefacts.figures import FIGURES, SHOWN
+from sdpg.artefacts import declared
 from sdpg.artefacts.figures.style import METHODS, method_styles
-from sdpg.artefacts.summaries import SUMMARIES
-from sdpg.provenance import stage_sources
+from sdpg.experiment.workflow import artefact_sources
+from sdpg.provenance.sources import stage_sources
+from tests.artefacts.drawings import FIGURES, SHOWN
 
 ALL = [*METHODS, "own-1", "own-2", "own-3", "own-4"]
-FOLDER = Path(__file__).resolve().parents[2] / "sdpg" / "artefacts" / "figures"
+CURVES = "sdpg/artefacts/figures/curves.py"
+SHARED = (  # what figures may depend on beside their own module, and the summary of the same name
+    "sdpg/artefacts/figures/style.py",
+    "sdpg/analysis/results.py",
+    "sdpg/analysis/intervals.py",
+)
 
 
 def lightness(color: str) -> float:
@@ -55,29 +59,35 @@ def test_more_names_than_styles_still_get_one():
     assert len(method_styles(f"own-{i}" for i in range(30))) == 30
 
 
+def sources(name):
+    return set(artefact_sources(declared()[name]))
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_shares_only_the_style_the_curves_and_the_readers(name):
-    imported = set()
-    for node in ast.walk(ast.parse((FOLDER / f"{name}.py").read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sdpg"):
-            imported |= {
-                f"{node.module}.{alias.name}" if node.module == "sdpg.artefacts.figures" else node.module
-                for alias in node.names
-            }
-    shared = {"sdpg.artefacts.figures.style", "sdpg.artefacts.figures.curves", "sdpg.artefacts.figures.SHOWN"}
-    own = {f"sdpg.artefacts.{name}"} if name in SUMMARIES else set()
-    assert imported <= shared | own | {"sdpg.analysis.results", "sdpg.analysis.intervals", "sdpg.artefacts.tuning"}
+    summary = "tuning" if name == "figures/sensitivity" else name.removeprefix("figures/")
+    allowed = [declared()[name].file, *SHARED, f"sdpg/artefacts/{summary}.py"]
+    allowed += [CURVES] * (name == "figures/training_curves" or name in SHOWN)
+    closed = {
+        declared()[name].file,
+        "sdpg/artefacts/figures/__init__.py",
+        *(file for start in allowed[1:] for file in stage_sources(start)),
+    }
+    assert sources(name) <= closed
 
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_depends_on_its_own_module_and_no_other_figures(name):
-    others = {f"sdpg/artefacts/figures/{other}.py" for other in FIGURES if other != name}
-    for start in (f"sdpg/artefacts/figures/{name}.py", "workflows/scripts/plot.py"):
-        assert not others & set(stage_sources(start))
-    drawn_over_steps = name in ("training_curves", *SHOWN)
-    assert (
-        "sdpg/artefacts/figures/curves.py" in stage_sources(f"sdpg/artefacts/figures/{name}.py")
-    ) == drawn_over_steps
-    assert "sdpg/artefacts/figures/curves.py" not in stage_sources(
-        "workflows/scripts/plot.py"
-    )  # or it would redraw every figure
+    assert declared()[name].file in sources(name)
+    assert not {declared()[other].file for other in FIGURES if other != name} & sources(name)
+
+
+def test_only_what_is_drawn_over_steps_depends_on_the_curves():
+    """Or an edit there would draw every figure again; the manifest is of all code."""
+    over_steps = {"figures/training_curves", *SHOWN}
+    assert {name for name in declared() if CURVES in sources(name)} - {"manifest"} == over_steps
+
+
+def test_no_summary_and_no_table_depends_on_how_figures_look():
+    drawn = {*FIGURES, "matrix", "manifest"}
+    assert {name for name in declared() if "sdpg/artefacts/figures/style.py" in sources(name)} == drawn

@@ -12,11 +12,9 @@ import pytest
 
 from sdpg.config import from_snakemake
 from sdpg.config.command import snakemake_command
+from tests.analysis.fake_results import write_results
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "analysis"))
-
-from fake_results import write_results  # noqa: E402
 
 SCALE = """
 name: fake

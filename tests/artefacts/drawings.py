@@ -1,0 +1,69 @@
+"""What the tests of figures share: the figures' names, and looking at what is drawn."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from sdpg.artefacts import declared
+
+FIGURES = [name for name in declared() if name.startswith("figures/")]
+SHOWN = {name: declared()[name].spec.methods for name in FIGURES if declared()[name].spec.methods}  # that they compare
+LONG = "a-method-of-a-user-with-a-rather-long-name"
+MANY = ("sdpg-ufkl", "sdpg-urkl", "grpo", "opcd", "rlsd", "opsd", "sdpo", "sdft", LONG, f"{LONG}-2", "x", "y")
+
+
+def lines(ax, label):
+    """Return the lines with this label."""
+    return [line for line in ax.get_lines() if line.get_label() == label]
+
+
+def titled(figure, title):
+    """Return the panel with this title."""
+    (ax,) = [ax for ax in figure.axes if ax.get_title(loc="left") == title]
+    return ax
+
+
+def texts_of(figure):
+    """Return the texts of all legends."""
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+def all_axes_are_labelled(figure):
+    """Assert that every panel has a title, and axes with units."""
+    for ax in figure.axes:
+        assert ax.get_title(loc="left")
+        assert ax.get_xlabel()
+        in_a_row = len(ax.get_shared_y_axes().get_siblings(ax)) > 1  # labelled on its left
+        assert ax.get_ylabel() or in_a_row or [label.get_text() for label in ax.get_yticklabels()]
+        if ax.get_ylabel():
+            assert "(" in ax.get_ylabel() or "per response" in ax.get_ylabel() or "fraction" in ax.get_ylabel()
+
+
+def visible_boxes(figure):
+    """Return (what, bounding box in pixels) of every axes with its labels, and of every legend."""
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    boxes = [(ax.get_title(loc="left"), ax.get_tightbbox(renderer)) for ax in figure.axes]
+    return boxes + [(f"legend {i}", legend.get_window_extent(renderer)) for i, legend in enumerate(figure.legends)]
+
+
+def nothing_overlaps(figure):
+    """Assert that no panel, legend or tick label is cut off or hides another."""
+    boxes = visible_boxes(figure)
+    for what, box in boxes:
+        assert box.x0 >= -1 and box.y0 >= -1, f"{what} is cut off"
+        assert box.x1 <= figure.bbox.width + 1 and box.y1 <= figure.bbox.height + 1, f"{what} is cut off"
+    for (one, a), (two, b) in combinations(boxes, 2):
+        shared = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
+        assert min(shared) <= 1, f"{one} and {two} overlap"
+    for ax in figure.axes:
+        renderer = figure.canvas.get_renderer()
+        for axis in (ax.xaxis, ax.yaxis):
+            ticks = [t.get_window_extent(renderer) for t in axis.get_ticklabels() if t.get_text()]
+            ticks = [t for t in ticks if t.width]
+            inside = [t for t in ticks if ax.bbox.padded(20).overlaps(t)]
+            assert all(not a.overlaps(b) for a, b in combinations(inside, 2)), (
+                f"tick labels of {ax.get_title(loc='left')}"
+            )

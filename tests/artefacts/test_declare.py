@@ -1,0 +1,228 @@
+"""The artefacts as they declare themselves: what may stand in a declaration, who has which, and that all inputs are made."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fnmatch import fnmatch
+from graphlib import TopologicalSorter
+
+import pytest
+
+from sdpg import artefacts
+from sdpg.artefacts import declared, files_of, planned
+from sdpg.artefacts.declare import AcrossSpec, FigureSpec
+from sdpg.config import resolve
+from sdpg.experiment.workflow import artefact_sources
+from sdpg.io import ROOT
+from tests.making import config_of, job_of, make
+
+SCALES = ("smoke", "cpu", "cpu-sweep", "cpu-decomposition", "cpu-published", "lm")
+HEAVY = (  # what the rules write that make data and models, train and evaluate
+    "data/disjoint.json",
+    "model/base?.json",
+    "runs/*/seed*/run.json",
+    "runs/*/seed*/metrics.jsonl",
+    "runs/*/seed*/checkpoints/checkpoints.json",
+    "eval/*/seed*/*.parquet",
+    "eval/*/seed*/lm_eval.json",
+    "eval/base?/lm_eval.json",
+)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """Declare an artefact with this text in a project that has no other -> what is found there."""
+    folder = tmp_path / "sdpg" / "artefacts" / "figures"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(artefacts, "ROOT", tmp_path)
+    monkeypatch.setattr(artefacts, "FOLDER", folder.parent)
+
+    def declare(text: str):
+        (folder / "mine.py").write_text(f'"""Mine.\n\nMore of it.\n"""\n\nNAME = "x.csv"\nARTEFACT = {text}\n')
+        return declared.__wrapped__()
+
+    return declare
+
+
+def test_a_declaration_is_read_without_importing_its_module(project):
+    found = project('FigureSpec(reads=lambda files: [path for path in files.made("scores")], place=3)')
+    assert list(found) == ["figures/mine"]
+    item = found["figures/mine"]
+    assert (item.file, item.about, item.spec.place) == ("sdpg/artefacts/figures/mine.py", "Mine.", 3)
+    assert item.outputs == ("figures/mine.pdf", "figures/mine.png", "figures/mine.csv")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "FigureSpec(reads=lambda files: [], files=(NAME,))",
+        "FigureSpec(reads=lambda files: [NAME])",  # seen now, not when the plan is made
+        "FigureSpec(reads=lambda files: [f'{NAME}/{part}' for part in files.records])",
+        "FigureSpec(reads=lambda files: [], planned=lambda config: NAME in config.methods)",
+    ],
+)
+def test_a_name_of_the_module_is_refused(project, text):
+    with pytest.raises(ValueError, match="sdpg/artefacts/figures/mine.py, ARTEFACT: .*'NAME'.* declare.py"):
+        project(text)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("FigureSpec(read=lambda files: [])", "mine.py, ARTEFACT: .* unexpected keyword argument 'read'"),
+        ("FigureSpec()", "mine.py, ARTEFACT: .*missing .*'reads'"),
+        ("('a', 'b')", "mine.py, ARTEFACT: got tuple, expected one of the kinds in declare.py"),
+    ],
+)
+def test_a_wrong_declaration_is_refused(project, text, message):
+    with pytest.raises(ValueError, match=message):
+        project(text)
+
+
+@pytest.mark.parametrize(
+    "name, nearest", [("figures/costs", "figures/cost"), ("tables/mian", "tables/main"), ("stabilty", "stability")]
+)
+def test_an_unknown_artefact_is_refused_with_the_nearest(tree, name, nearest):
+    with pytest.raises(ValueError, match=f"there is no artefact '{name}'; did you mean '{nearest}'"):
+        make(name, tree)
+
+
+@pytest.mark.parametrize("name", declared())
+def test_every_artefact_has_what_its_kind_needs(name):
+    item = declared()[name]
+    assert callable(getattr(item.module, item.spec.maker))
+    assert item.outputs and all(not output.startswith("/") for output in item.outputs)
+    assert 10 < len(item.about) < 140 and "\n" not in item.about
+    assert not item.spec.shown or [output for output in item.outputs if output.endswith(f".{item.spec.shown}")]
+    if isinstance(item.spec, FigureSpec):
+        assert len(item.spec.caption) > 60
+        assert item.spec.place > 0
+    for pattern in item.spec.files:
+        assert list(ROOT.glob(pattern)), f"{pattern} is no file of the project"
+
+
+@pytest.mark.parametrize("kind", ["figures/", "tables/"])
+def test_no_two_have_the_same_place_in_the_report(kind):
+    for scale in SCALES:
+        places = [item.spec.place for name, item in planned(resolve(scale)).items() if name.startswith(kind)]
+        assert len(places) == len(set(places))
+
+
+# --- which artefacts a scale has ---------------------------------------------------------------------------------------
+
+
+def test_what_is_planned_follows_the_methods(tree):
+    def have(*methods):
+        return set(planned(config_of(replace(tree, methods=methods))))
+
+    alone = have("grpo")
+    compare = {"figures/ablations", "figures/self_distillation", "figures/decomposition", "decomposition"}
+    assert not compare & alone
+    assert {"scores", "claims", "figures/final_accuracy", "tables/main", "report", "manifest"} <= alone
+    assert have("grpo", "dapo") == alone
+    assert have("grpo", "opcd") - alone == {"figures/self_distillation"}
+    assert have("sdpg-no-gate", "sdpg-urkl") - alone == {"figures/ablations"}
+    assert have("grpo", "sdpg-urkl") - alone == compare
+
+
+def test_what_is_planned_follows_lm_eval(tree):
+    with_it, without = (set(planned(config_of(replace(tree, lm_eval=block)))) for block in (tree.lm_eval, None))
+    assert with_it - without == {"tables/lm_eval"}
+    assert without < with_it
+
+
+def test_a_sweep_has_its_own_and_nothing_that_needs_evaluations(tree):
+    trials = {"grpo": [{"train": {"lr": 1e-4}}, {"train": {"lr": 2e-4}}]}
+    config = config_of(tree, sweep={"trials": trials, "inherit": {}})
+    assert set(planned(config)) == {"tuning", "figures/sensitivity", "manifest"}
+    assert not {"tuning", "figures/sensitivity"} & set(planned(config_of(tree)))
+
+
+def test_the_matrix_is_planned_where_the_scale_lists_its_cells(tree):
+    assert "matrix" in planned(resolve("cpu"))
+    assert "matrix" not in planned(config_of(tree))
+    assert "matrix" not in {*planned(resolve("smoke")), *planned(resolve("cpu-clean"))}
+
+
+@pytest.mark.parametrize("name", declared())
+def test_some_scale_has_every_artefact(name):
+    assert any(name in planned(resolve(scale)) for scale in SCALES)
+
+
+# --- what they read and write ------------------------------------------------------------------------------------------
+
+
+def within(scale: str):
+    """Return the artefacts of one scale, its files, and artefact -> the paths that it reads and writes."""
+    config = resolve(scale)
+    items = {name: item for name, item in planned(config).items() if not isinstance(item.spec, AcrossSpec)}
+    files = files_of(config)
+    reads = {name: list(item.spec.reads(files)) for name, item in items.items()}
+    return items, files, reads, {name: files.made(name) for name in items}
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_all_that_is_read_is_made_by_a_rule_or_committed(scale):
+    _, files, reads, writes = within(scale)
+    made = {path for paths in writes.values() for path in paths}
+    for name, paths in reads.items():
+        for path in set(paths) - made:
+            heavy = any(fnmatch(path, f"{files.root}/{pattern}") for pattern in HEAVY)
+            committed = path.startswith(("results/published/", "results/reference/")) and (ROOT / path).is_file()
+            assert heavy or committed, f"{name} reads {path}, which nothing makes"
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_no_artefact_reads_what_is_made_from_it(scale):
+    _, _, reads, writes = within(scale)
+    by_path = {path: name for name, paths in writes.items() for path in paths}
+    order = {name: {by_path[path] for path in paths if path in by_path} for name, paths in reads.items()}
+    assert list(TopologicalSorter(order).static_order())[-1] == "manifest"  # raises CycleError
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_no_two_artefacts_write_one_file(scale):
+    _, _, _, writes = within(scale)
+    paths = [path for several in writes.values() for path in several]
+    assert len(paths) == len(set(paths))
+
+
+def test_the_matrix_reads_what_each_of_its_cells_has():
+    config = resolve("cpu")
+    assert len(config.matrix) > 1
+    for cell in config.matrix:
+        files = files_of(resolve(cell))
+        reads = declared()["matrix"].spec.reads(files)
+        assert reads == [f"results/{cell}/scores.csv", f"results/{cell}/intervals.csv"]
+
+
+def test_files_lie_in_the_folder_that_is_asked_for(tree):
+    job = job_of(tree)
+    assert job.files.root == tree.root.as_posix()
+    assert job.files.made("tables/main") == [f"{tree.root}/tables/main.{kind}" for kind in ("md", "tex", "csv")]
+    assert job.files.made("tables/mian") == job.files.made("tuning") == []
+
+
+@pytest.mark.parametrize("name", declared())
+def test_an_artefact_depends_on_its_module_and_on_the_files_that_it_names(name):
+    item = declared()[name]
+    sources = artefact_sources(item)
+    assert sources[0] == item.file
+    named = {path.relative_to(ROOT).as_posix() for pattern in item.spec.files for path in ROOT.glob(pattern)}
+    plumbing = ("sdpg/__main__.py", "sdpg/cli.py", "sdpg/io.py", "sdpg/progress.py", "sdpg/startup.py")
+    folders = ("sdpg/config/", "sdpg/provenance/", "sdpg/artefacts/__init__.py", "sdpg/artefacts/declare.py")
+    left_out = {file for file in named if file.startswith((*plumbing, *folders, "sdpg/experiment/workflow.py"))}
+    assert named - left_out - {"baselines/__init__.py"} <= set(sources)
+
+
+def test_captions_of_tables_are_their_docstrings(tree):
+    for name in ("tables/main", "tables/cost"):
+        assert declared()[name].caption.startswith(declared()[name].about)
+
+
+def test_making_gives_the_files_that_are_declared(make_tree):
+    tree = make_tree(methods=("sdpg-ufkl", "grpo"), seeds=(0, 1), problems=3, steps=4, every=2)
+    for name, item in planned(config_of(tree)).items():
+        if name not in ("report", "manifest", "claims", "decomposition", "figures/decomposition"):
+            assert make(name, tree) == [tree.root / output for output in item.outputs]
+            assert all(path.stat().st_size > 40 for path in make(name, tree))
