@@ -62,7 +62,7 @@ def test_scores_a_figure_a_table_and_the_report_of_a_copied_folder(tmp_path):
 def test_a_folder_that_is_not_there_is_said():
     done = script("scores", "--results", "no/such/folder")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: Invalid value for '--results': Directory 'no/such/folder' does not exist")
+    assert done.stderr.startswith("error: Invalid value for '--results': dir 'no/such/folder' does not exist")
 
 
 @pytest.mark.parametrize(
