@@ -24,7 +24,8 @@ ARTEFACT = AcrossSpec(
     writes=("matrix.md", "matrix.csv", "matrix.pdf", "matrix.png"),
     caption=(
         "Accuracy of the last checkpoint of every method in every cell of the matrix, on the first set (large marker: mean; "
-        "bar: 95% interval, bootstrap over seeds and problems; open circles: single seeds; dotted line: where the runs started)."
+        "bar: 95% interval, bootstrap over seeds and problems; open circles: single seeds; dotted line: where the runs "
+        "started)."
     ),
     shown="png",
     category="Figures",

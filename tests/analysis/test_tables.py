@@ -124,7 +124,7 @@ def test_lm_eval_shows_forgetting_against_the_base_model(results):
 
 
 def test_lm_eval_left_out_gives_a_table_that_says_so(results, tmp_path):
-    paths = make("lm_eval", replace(results, lm_eval=None), tmp_path)
+    paths = make("tables/lm_eval", replace(results, lm_eval=None), tmp_path)
     assert "not run at this scale" in paths[0].read_text()
     assert "multicolumn" not in paths[1].read_text()
 
