@@ -7,6 +7,7 @@ this package: `cost`, `figures/cost`, `tables/cost`.
 from __future__ import annotations
 
 import ast
+import builtins
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -82,14 +83,28 @@ def declared() -> dict[str, Declared]:
 
 
 def _evaluate(expression: ast.expr, file: str) -> ArtefactSpec:
+    if unknown := _free_names(expression) - vars(declare).keys() - vars(builtins).keys():
+        names = ", ".join(map(repr, sorted(unknown)))
+        raise ValueError(f"{file}, ARTEFACT: {names} is unknown; it may use names of sdpg/artefacts/declare.py only")
     code = compile(ast.Expression(expression), file, "eval")
     try:
         spec = eval(code, vars(declare).copy())  # the project's own source, in the names of declare.py
-    except (NameError, TypeError) as error:
-        raise ValueError(f"{file}, ARTEFACT: {error}; it may use names of sdpg/artefacts/declare.py only") from error
+    except TypeError as error:
+        raise ValueError(f"{file}, ARTEFACT: {error}") from error
     if not isinstance(spec, ArtefactSpec):
         raise ValueError(f"{file}, ARTEFACT: got {type(spec).__name__}, expected one of the kinds in declare.py")
     return spec
+
+
+def _free_names(expression: ast.expr) -> set[str]:
+    """Return the names that an expression takes from outside, in its lambdas too, which run later."""
+    found = [node for node in ast.walk(expression) if isinstance(node, ast.Name | ast.arg)]
+    own = {node.arg if isinstance(node, ast.arg) else node.id for node in found if not _is_read(node)}
+    return {node.id for node in found if _is_read(node)} - own
+
+
+def _is_read(node: ast.Name | ast.arg) -> bool:
+    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
 
 
 def planned(config: Config) -> dict[str, Declared]:

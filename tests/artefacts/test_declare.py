@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from fnmatch import fnmatch
 from graphlib import TopologicalSorter
+from pathlib import Path
 
 import pytest
 
@@ -14,9 +15,11 @@ from sdpg.artefacts.declare import AcrossSpec, FigureSpec
 from sdpg.config import resolve
 from sdpg.experiment.workflow import artefact_sources
 from sdpg.io import ROOT
+from sdpg.provenance.sources import PLUMBING
 from tests.making import config_of, job_of, make
 
 SCALES = ("smoke", "cpu", "cpu-sweep", "cpu-decomposition", "cpu-published", "lm")
+SWEEP = {"sweep": {"trials": {"grpo": [{"train": {"lr": 1e-4}}, {"train": {"lr": 2e-4}}]}, "inherit": {}}}
 HEAVY = (  # what the rules write that make data and models, train and evaluate
     "data/disjoint.json",
     "model/base?.json",
@@ -62,7 +65,9 @@ def test_a_declaration_is_read_without_importing_its_module(project):
     ],
 )
 def test_a_name_of_the_module_is_refused(project, text):
-    with pytest.raises(ValueError, match="sdpg/artefacts/figures/mine.py, ARTEFACT: .*'NAME'.* declare.py"):
+    with pytest.raises(
+        ValueError, match="sdpg/artefacts/figures/mine.py, ARTEFACT: .*'NAME' is unknown; .*/declare.py"
+    ):
         project(text)
 
 
@@ -132,8 +137,7 @@ def test_what_is_planned_follows_lm_eval(tree):
 
 
 def test_a_sweep_has_its_own_and_nothing_that_needs_evaluations(tree):
-    trials = {"grpo": [{"train": {"lr": 1e-4}}, {"train": {"lr": 2e-4}}]}
-    config = config_of(tree, sweep={"trials": trials, "inherit": {}})
+    config = config_of(tree, **SWEEP)
     assert set(planned(config)) == {"tuning", "figures/sensitivity", "manifest"}
     assert not {"tuning", "figures/sensitivity"} & set(planned(config_of(tree)))
 
@@ -209,10 +213,7 @@ def test_an_artefact_depends_on_its_module_and_on_the_files_that_it_names(name):
     sources = artefact_sources(item)
     assert sources[0] == item.file
     named = {path.relative_to(ROOT).as_posix() for pattern in item.spec.files for path in ROOT.glob(pattern)}
-    plumbing = ("sdpg/__main__.py", "sdpg/cli.py", "sdpg/io.py", "sdpg/progress.py", "sdpg/startup.py")
-    folders = ("sdpg/config/", "sdpg/provenance/", "sdpg/artefacts/__init__.py", "sdpg/artefacts/declare.py")
-    left_out = {file for file in named if file.startswith((*plumbing, *folders, "sdpg/experiment/workflow.py"))}
-    assert named - left_out - {"baselines/__init__.py"} <= set(sources)
+    assert {file for file in named if not file.startswith(PLUMBING)} <= set(sources)
 
 
 def test_captions_of_tables_are_their_docstrings(tree):
@@ -220,9 +221,26 @@ def test_captions_of_tables_are_their_docstrings(tree):
         assert declared()[name].caption.startswith(declared()[name].about)
 
 
-def test_making_gives_the_files_that_are_declared(make_tree):
-    tree = make_tree(methods=("sdpg-ufkl", "grpo"), seeds=(0, 1), problems=3, steps=4, every=2)
-    for name, item in planned(config_of(tree)).items():
-        if name not in ("report", "manifest", "claims", "decomposition", "figures/decomposition"):
-            assert make(name, tree) == [tree.root / output for output in item.outputs]
-            assert all(path.stat().st_size > 40 for path in make(name, tree))
+# What tests/analysis makes: a sweep's choice, and what needs everything else.
+MADE_ELSEWHERE = ("tuning", "report", "manifest")
+
+
+@pytest.mark.parametrize("name", [name for name in declared() if name not in MADE_ELSEWHERE])
+def test_what_it_reads_is_all_that_it_needs(trees, tree, comparison, tmp_path, name):
+    """Made in a folder that holds nothing else, without the published data unless it reads them."""
+    item = declared()[name]
+    there = trees.get(name, comparison if name == "decomposition" else tree)
+    files = job_of(there, **SWEEP if name == "figures/sensitivity" else {}).files
+    reads = list(item.spec.reads(files))
+    for path in (Path(path) for path in reads if path.startswith(files.root)):
+        if path.is_file():  # the base models' lm-eval may be missing
+            copy = tmp_path / "fake" / path.relative_to(files.root)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.symlink_to(path)
+    published = there.published if any(path.startswith("results/published/") for path in reads) else tmp_path / "none"
+    results = replace(there, root=tmp_path / "fake", published=published)
+    across = isinstance(item.spec, AcrossSpec)
+    folder = tmp_path / "across" if across else results.root
+    paths = artefacts.make_across(name, [results], folder) if across else make(name, results)
+    assert paths == [folder / output for output in item.outputs]
+    assert all(path.stat().st_size > 40 for path in paths)
