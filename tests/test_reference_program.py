@@ -28,7 +28,7 @@ ANOTHER_LOSS, ANOTHER_UPDATE = (
 )  # a wrong loss differs by at least so much, wrong settings of the optimiser by this
 # beta is 1/2, 2/3, 1/3 of its peak at the three steps: the first lies on the way up, the others on the way down
 METHOD = {"beta_base": 1.0, "T_warm": 2, "T_decay": 3, "alpha": 0.5}
-OPTIMISER = {"lr": 2e-3, "warmup_steps": 2, "weight_decay": 0.1, "clip_grad_norm": 1.0, "betas": (0.9, 0.999)}
+OPTIMISER = {"lr": 2e-3, "warmup_steps": 2, "weight_decay": 0.1, "clip_grad_norm": 1.0, "betas": [0.9, 0.999]}
 
 
 class Mixed(TokenTask):
@@ -156,7 +156,7 @@ def test_a_teacher_without_the_privileged_context_is_told_apart(base, tmp_path):
 
 
 def test_its_defaults_are_those_of_the_method_and_of_the_papers_preset():
-    ours, preset = asdict(program.Settings()), resolve("paper-qwen3-4b")["train"]
+    ours, preset = asdict(program.Settings()), resolve("paper-qwen3-4b").train.dump()
     sdpg = asdict(SDPG())
     shared = ours.keys() & sdpg.keys()
     assert shared == {"beta_base", "T_warm", "T_decay", "alpha", "anchor", "gate"}
