@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 import baselines
-from sdpg.config.files import METHODS, ConfigError, closest, nearest, show, shown
+from sdpg.config.files import METHODS, ConfigError, closest, nearest, scale_path, show, shown
 from sdpg.config.methods import check_sweep, fields_of, method_block, method_file
 from sdpg.config.settings import Config, Train
 from sdpg.io import ROOT
@@ -57,7 +57,7 @@ def _described(model: type[Settings], error: Any, at: Loc) -> str:
             return f"{path}: got {show(got)}, expected letters, digits, '-', '_' and '.' only (it becomes a file name)"
         case "finite_number":
             return f"{path}: got {show(got)}, expected a finite {expected(rule_at(model, loc))}"
-    return f"{path}: got {show(got)}, expected {expected(rule_at(model, loc))}"
+    return f"{path}: got {show(got)}, expected {expected(rule_at(model, loc), got)}"
 
 
 @cache
@@ -91,14 +91,18 @@ def _solid(model: type[Settings], node: dict[str, Any]) -> dict[str, Any]:
     return node
 
 
-def expected(rule: Mapping[str, Any]) -> str:
-    """Return what a schema allows, in words: "integer >= 1", "one of group, batch", "list of number, exactly 2"."""
+def expected(rule: Mapping[str, Any], got: Any = None) -> str:
+    """Return what a schema allows, in words: "integer >= 1", "one of group, batch", "list of number, exactly 2".
+
+    A bound that only keeps out nonsense (10^9 and more) is named where `got` breaks it.
+    """
     if "enum" in rule:
         return "one of " + ", ".join(map(str, rule["enum"]))
     words = str(rule.get("type", "a value")).replace("object", "mapping of keys to values").replace("array", "list")
     if "items" in rule:
         words += f" of {expected(rule['items'])}"
-    bounds = [f"{sign} {rule[key]}" for key, sign in BOUNDS.items() if key in rule and abs(rule[key]) < 1e9]
+    absurd = isinstance(got, int | float) and abs(got) >= 1e9
+    bounds = [f"{sign} {rule[key]}" for key, sign in BOUNDS.items() if key in rule and (absurd or rule[key] < 1e9)]
     text = " ".join([words, " and ".join(bounds)]).strip()
     low, high = rule.get("minItems"), rule.get("maxItems")
     if low:
@@ -151,6 +155,13 @@ def check_across(config: Config, where: str) -> None:
         raise ConfigError(
             f"evaluation.lm_eval.forgetting: got {show(forgetting)}; {nearest(forgetting, known)} ({where})"
         )
+    for name in config.matrix:
+        try:
+            scale_path(name)
+        except ConfigError as error:
+            raise ConfigError(f"matrix: {error} ({where})") from None
+    if config.matrix and config.name not in config.matrix:
+        raise ConfigError(f"matrix: got {show(config.matrix)}, expected this scale among them: {config.name} ({where})")
     for name in config.methods:
         _check_method(name, config, where)
     check_sweep(config, where)

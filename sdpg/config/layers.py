@@ -24,7 +24,7 @@ from sdpg.config.files import (
     show,
     shown,
 )
-from sdpg.config.methods import expand_sweep, method_block, method_config, method_layers, tuned
+from sdpg.config.methods import algorithm_files, expand_sweep, method_block, method_config, method_layers, tuned
 from sdpg.config.settings import Config
 
 OVERRIDE = "override"
@@ -122,7 +122,10 @@ def render(
     lines = [f"{key} = {show(layers[-1][1]) if layers else 'not set'}{of} at scale {config.name}", ""]
     if meaning := rule.get("description"):
         lines += [f"  {' '.join(meaning.split())}"]
-    lines += [f"  Takes: {expected(rule)}" + (f"; a field of {algorithm!r}" if own else ""), ""]
+    lines += [
+        f"  Takes: {expected(rule)}" + (f"; a field of {algorithm!r}, {algorithm_files()[algorithm]}" if own else ""),
+        "",
+    ]
     width = max((len(origin) for origin, _ in layers), default=0)
     for i, (origin, value) in enumerate(layers):
         mark = "  <- in force" if i + 1 == len(layers) else ""

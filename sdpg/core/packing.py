@@ -23,7 +23,7 @@ from transformers.masking_utils import sdpa_mask
 from sdpg.core.flops import Work
 
 ATTENTION = "sdpg_packed"  # its name among transformers' attention functions
-SHORTEST = 2 / 3  # of the longest segment of a block: the rest of a row is padding in the block's attention
+SHORTEST = 2 / 3  # A block takes segments from this share of its longest on; what they are shorter by is padding.
 
 Ids = Sequence[int]
 

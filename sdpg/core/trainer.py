@@ -29,8 +29,7 @@ from sdpg.core.flops import forward_flops
 from sdpg.core.models import MovingAverage, frozen, load_model
 from sdpg.core.optimizer import MasterAdamW
 from sdpg.core.packing import packs
-from sdpg.core.recorder import Clock, Recorder
-from sdpg.core.signals import (
+from sdpg.core.passes import (
     Models,
     Passes,
     backward,
@@ -41,6 +40,7 @@ from sdpg.core.signals import (
     run_passes,
     signals,
 )
+from sdpg.core.recorder import Clock, Recorder
 from sdpg.rollout.engine import Engine
 from sdpg.types import Problem
 
@@ -207,7 +207,7 @@ class Trainer:
         return old if c.updates_per_batch > 1 else None, penalty.view_as(batch.R_NG)
 
     def _update(self, batch: Batch, A_NG: Tensor, old, u: int, k: int, clock, sums) -> float:
-        """Update u of the step, on its share of the prompts -> gradient norm. The weights are those of all processes."""
+        """Make update u of the step on its share of the prompts -> gradient norm, over all processes."""
         c = self.config
         n = len(A_NG) // c.updates_per_batch
         first = u * n * c.group_size
@@ -218,7 +218,7 @@ class Trainer:
         counts = {"prompts": c.prompts_per_step // c.updates_per_batch, "tokens": tokens}
         w = self._weights(length, **counts).to(self.device)  # (n*G, 1)
         needs = self.algorithm.needs(k)
-        for rows, learns in self._parts(samples, A, k):
+        for rows, learns in self._micro_batches_of_update(samples, A, k):
             micro = [samples[i] for i in rows]
             if c.reduction == "micro-batch":
                 total = counts["prompts"] * c.group_size
@@ -242,8 +242,10 @@ class Trainer:
                 self.average.follow(self.optimizer.masters)
         return norm
 
-    def _parts(self, samples: Sequence[Sample], A: Tensor, k: int) -> Iterator[tuple[list[int], bool]]:
-        """Micro-batches of an update, and whether they get a backward pass: advantage 0 and no other term means no gradient."""
+    def _micro_batches_of_update(
+        self, samples: Sequence[Sample], A: Tensor, k: int
+    ) -> Iterator[tuple[list[int], bool]]:
+        """Yield micro-batches, and whether they get a backward pass: advantage 0 and no other term means no gradient."""
         teacher = self.algorithm.needs(k).teacher is not None
         idle = torch.zeros_like(A, dtype=torch.bool)
         if self.config.reduction != "micro-batch" and not gradient_without_advantage(self.algorithm, k):
@@ -260,8 +262,8 @@ class Trainer:
         """Loss and gradients of a micro-batch -> its signals, and its loss terms by name."""
         totals: dict[str, Tensor] = {}
 
-        def loss(s: Signals, A: Tensor, w: Tensor) -> Tensor:
-            """The weighted sum of all terms; each is added to `totals` by name."""
+        def weighted_sum(s: Signals, A: Tensor, w: Tensor) -> Tensor:
+            """Return the weighted sum of all terms; each is added to `totals` by name."""
             terms = self.algorithm.token_loss(s, A, k)
             terms = {name: (w * s.mask * term).sum() for name, term in terms.items()}
             for name, value in terms.items():
@@ -271,10 +273,10 @@ class Trainer:
         if torch.is_grad_enabled() and not passes.needs.whole_responses:
             if not self._elementwise:
                 self._check_elementwise(passes, A_B1, k)
-            s = backward(passes, lambda s, rows: loss(s, A_B1[rows], w_B1[rows]))
+            s = backward(passes, lambda s, rows: weighted_sum(s, A_B1[rows], w_B1[rows]))
             return s, totals
         s = signals(passes)
-        value = loss(s, A_B1, w_B1)
+        value = weighted_sum(s, A_B1, w_B1)
         if value.requires_grad:
             value.backward()
         return s, totals

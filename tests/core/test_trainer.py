@@ -14,7 +14,8 @@ import baselines
 from sdpg.algorithms.base import Needs
 from sdpg.algorithms.sdpg import SDPG as SDPGClass
 from sdpg.cli import run
-from sdpg.core import checkpoint, signals
+from sdpg.core import checkpoint
+from sdpg.core import passes as passes_of_a_step
 from sdpg.core.head import api as head
 from sdpg.core.recorder import read_rows
 from sdpg.core.trainer import Interrupted
@@ -42,7 +43,7 @@ class Never(TokenTask):
 def passes(monkeypatch):
     """Counts the responses that each model pass reads."""
     counts = {"teacher": 0, "reference": 0}
-    inputs, reference = signals.inputs, signals.policy_logprobs
+    inputs, reference = passes_of_a_step.inputs, passes_of_a_step.policy_logprobs
 
     def count_teacher(model, samples, *, teacher=False):
         counts["teacher"] += len(samples) if teacher else 0
@@ -52,8 +53,8 @@ def passes(monkeypatch):
         counts["reference"] += tokens.shape[0]
         return reference(model, read, tokens, temperature)
 
-    monkeypatch.setattr(signals, "inputs", count_teacher)
-    monkeypatch.setattr(signals, "policy_logprobs", count_reference)
+    monkeypatch.setattr(passes_of_a_step, "inputs", count_teacher)
+    monkeypatch.setattr(passes_of_a_step, "policy_logprobs", count_reference)
     return counts
 
 
@@ -99,7 +100,7 @@ def test_no_pass_that_cannot_matter(tiny, tmp_path, passes, fields, task, expect
     ],
 )
 def test_which_methods_leave_responses_without_advantage_alone(name, fields, expected):
-    assert signals.gradient_without_advantage(baselines.make(name, **fields), 3) == expected
+    assert passes_of_a_step.gradient_without_advantage(baselines.make(name, **fields), 3) == expected
 
 
 def test_responses_without_a_gradient_get_no_backward_pass(tiny, tmp_path, monkeypatch):
@@ -346,7 +347,7 @@ def test_in_chunks_or_whole_the_gradients_are_the_same(tiny, tmp_path, monkeypat
         ("one", SDPGClass(**SDPG), 2**25),
         ("few", SDPGClass(**SDPG), 3 * 24),
     ):
-        monkeypatch.setitem(head.token_signals_backward.__kwdefaults__, "chunk_elements", elements)
+        monkeypatch.setitem(head.Options.__init__.__kwdefaults__, "chunk_elements", elements)
         row = make_trainer(tiny, tmp_path / name, algorithm).step(1)
         norms.append((row["grad_norm"], row["loss"], row["entropy"]))
     assert norms[0] == pytest.approx(norms[1], rel=1e-5)

@@ -1,15 +1,15 @@
-"""From hidden states to per-token signals without holding [tokens, vocabulary] for more than one chunk of tokens.
+"""From hidden states to per-token signals, without holding [tokens, vocabulary] for more than one chunk of tokens.
 
 Names: M response tokens, d hidden size, V vocabulary. The tokens of a chunk share one product with the lm-head. On a CPU a
-chunk is then read in tiles of a few tokens whose temporaries stay in cache (`head_torch.py`); on CUDA one Triton kernel reads
-it whole (`head_triton.py`). Everything after the product is float32 or wider.
+chunk is then read in tiles of a few tokens whose temporaries stay in cache (torch.py); on CUDA one Triton kernel reads it whole
+(triton.py). Everything after the product is float32 or wider.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -22,6 +22,7 @@ from sdpg.core.head.torch import Coefficients, Reading, by_autograd, closed_form
 from sdpg.core.head.weights import Accumulator, GradAccumulator, full
 
 Kernel = Literal["auto", "torch", "triton"]
+Derivative = Callable[["TokenSignals", slice], Coefficients]
 
 # Logits of one chunk. A product of few rows is bound by reading the weight: on an H100 below about 300 rows in bf16.
 CHUNK_ELEMENTS = {"cpu": 2**22, "cuda": 2**26}  # 16 MiB in float32; 128 MiB in bf16, 441 rows of a vocabulary of 152k
@@ -43,7 +44,7 @@ class Head:
 
     @classmethod
     def of(cls, model) -> Head:
-        """The head of an HF causal LM; raises ValueError if the model has no linear lm-head."""
+        """Return the head of an HF causal LM; raises ValueError if the model has no linear lm-head."""
         layer = model.get_output_embeddings()
         if layer is None or not hasattr(layer, "weight"):
             raise ValueError(f"{type(model).__name__} has no linear lm-head (get_output_embeddings() gave {layer!r})")
@@ -51,21 +52,21 @@ class Head:
         return cls(layer.weight, getattr(layer, "bias", None), cap)
 
     def product(self, hidden: Tensor) -> Tensor:
-        """hidden (C, d) -> hidden times weight, plus bias, in the compute precision (C, V)."""
+        """Multiply out: hidden (C, d) -> logits before soft cap and temperature, in the compute precision (C, V)."""
         return torch.nn.functional.linear(hidden, self.weight, self.bias)
 
     def product_into(self, out: Tensor, hidden: Tensor) -> Tensor:
-        """`product` written to `out` (C, V); without a graph."""
+        """Write `product` to `out` (C, V); without a graph."""
         if self.bias is None:
             return torch.mm(hidden, self.weight.T, out=out)
         return torch.addmm(self.bias, hidden, self.weight.T, out=out)
 
     def logprobs(self, product: Tensor, temperature: float) -> Tensor:
-        """`product` (C, V) -> log softmax(logits / temperature), float32 or wider (C, V)."""
+        """Return log softmax(logits / temperature) of a `product` (C, V), float32 or wider (C, V)."""
         return torch.log_softmax(scaled(product, self.softcap, temperature), -1)
 
     def whole(self, dtype: torch.dtype) -> Head:
-        """The head with its parameters detached, and gathered in `dtype` where they are sharded."""
+        """Return the head with its parameters detached, and gathered in `dtype` where they are sharded."""
         return replace(self, weight=full(self.weight, dtype), bias=full(self.bias, dtype))
 
 
@@ -79,73 +80,52 @@ class TokenSignals:
     logq: Tensor | None
 
 
-def token_signals(
-    hidden: Tensor,
-    head: Head,
-    targets: Tensor,
-    *,
-    temperature: float = 1.0,
-    divergence: Divergence | None = None,
-    teacher_hidden: Tensor | None = None,
-    teacher_head: Head | None = None,
-    chunk_elements: int | None = None,
-    kernel: Kernel = "auto",
-) -> TokenSignals:
-    """Signals of M tokens: hidden (M, d), targets (M,).
+def token_signals(hidden: Tensor, head: Head, targets: Tensor, **options) -> TokenSignals:
+    """Compute the signals of M tokens: hidden (M, d), targets (M,).
 
-    logp = log p(target); entropy of p. With a teacher (teacher_hidden (M, d') and teacher_head): logq = log q(target), and,
-    if a divergence is given, that of the student p and the detached q over the vocabulary (Eq. 3.2). One temperature serves
-    both. Nats, float32 or wider. The gradient reaches `hidden` and the head through logp, entropy and div with any upstream
-    gradient per token; the backward pass computes the logits again, of the tokens with an upstream gradient other than 0.
-
-    chunk_elements: logits held at once; None for what suits the device. kernel: "auto" is Triton's on CUDA where it is
-    installed and takes the divergence, else plain torch. Raises ValueError for a divergence without a teacher, and for
-    kernel="triton" where Triton's cannot be used.
+    logp = log p(target); entropy of p. With a teacher: logq = log q(target), and, if a divergence is given, that of the student
+    p and the detached q over the vocabulary (Eq. 3.2). Nats, float32 or wider. The gradient reaches `hidden` and the head
+    through logp, entropy and div with any upstream gradient per token; the backward pass computes the logits again, of the
+    tokens with an upstream gradient other than 0. options: see `Options`; raises ValueError as it does.
     """
-    task = _Task(targets, temperature, divergence, teacher_hidden, teacher_head, chunk_elements, kernel)
+    options = Options(**options)
     if not torch.is_grad_enabled():
-        return _sweep(hidden, head, task)[0]
-    return TokenSignals(*_TwoPass.apply(hidden, head.weight, head.bias, head.softcap, task))
+        return _sweep(Reader(hidden, head, targets, options))[0]
+    return TokenSignals(*_TwoPass.apply(hidden, head.weight, head.bias, head.softcap, targets, options))
 
 
 def token_signals_backward(
-    hidden: Tensor,
-    head: Head,
-    targets: Tensor,
-    loss: Callable[[TokenSignals, slice], Tensor],
-    *,
-    temperature: float = 1.0,
-    divergence: Divergence | None = None,
-    teacher_hidden: Tensor | None = None,
-    teacher_head: Head | None = None,
-    chunk_elements: int | None = None,
-    kernel: Kernel = "auto",
+    hidden: Tensor, head: Head, targets: Tensor, objective: Callable[[TokenSignals, slice], Tensor], **options
 ) -> tuple[TokenSignals, Tensor | None]:
-    """Forward and backward of a loss that adds up over tokens: no logits are computed twice or kept.
+    """Run forward and backward of an objective that adds up over tokens: no logits are computed twice or kept.
 
-    loss: the signals of some tokens and which ones (a slice of the M) -> their scalar loss. The head's parameters get their
-    gradients here; returned are the signals, detached, and the gradient of the hidden states (M, d), for
+    objective: the signals of some tokens and which ones (a slice of the M) -> a scalar to be minimised. The head's parameters
+    get their gradients here; returned are the signals, detached, and the gradient of the hidden states (M, d), for
     `hidden.backward(gradient)`; None if no token has one. Otherwise as `token_signals`.
     """
-    task = _Task(targets, temperature, divergence, teacher_hidden, teacher_head, chunk_elements, kernel)
     weight, bias = GradAccumulator(head.weight), GradAccumulator(head.bias)
-    signals, gradient = _sweep(hidden, head, task, functools.partial(_derivative, loss), weight, bias)
+    reader = Reader(hidden, head, targets, Options(**options))
+    signals, gradient = _sweep(reader, functools.partial(_derivative, objective), weight, bias)
     weight.finish()
     bias.finish()
     return signals, gradient
 
 
-@dataclass(frozen=True)
-class _Task:
-    """All of a call but the student's hidden states and head."""
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How signals are computed.
 
-    targets: Tensor
-    temperature: float
-    divergence: Divergence | None
-    teacher_hidden: Tensor | None
-    teacher_head: Head | None
-    chunk_elements: int | None
-    kernel: Kernel
+    temperature: of student and teacher. teacher_hidden (M, d') and teacher_head: of the teacher. chunk_elements: logits held
+    at once; None for what suits the device. kernel: "auto" is Triton's on CUDA where it is installed and takes the divergence,
+    else plain torch. Raises ValueError for a divergence without a teacher, and for kernel="triton" where it cannot be used.
+    """
+
+    temperature: float = 1.0
+    divergence: Divergence | None = None
+    teacher_hidden: Tensor | None = None
+    teacher_head: Head | None = None
+    chunk_elements: int | None = None
+    kernel: Kernel = "auto"
 
     def __post_init__(self):
         if self.divergence is not None and (self.teacher_hidden is None or self.teacher_head is None):
@@ -153,20 +133,14 @@ class _Task:
         if self.kernel not in get_args(Kernel):
             raise ValueError(f"kernel: got {self.kernel!r}, expected one of {', '.join(get_args(Kernel))}")
 
-    def of_rows(self, index: Tensor | slice, distil: bool) -> _Task:
-        """The task of some of its tokens, with the teacher only if `distil`."""
-        teacher = dict.fromkeys(("teacher_hidden", "teacher_head", "divergence"))
+    def of_rows(self, index: Tensor | slice, distil: bool) -> Options:
+        """Return the options for some of the tokens, with the teacher only if `distil`."""
         if distil:
-            teacher = {"teacher_hidden": self.teacher_hidden[index]}
-        return replace(self, targets=self.targets[index], **teacher)
+            return replace(self, teacher_hidden=self.teacher_hidden[index])
+        return replace(self, teacher_hidden=None, teacher_head=None, divergence=None)
 
-    def reading(self, head: Head) -> Reading:
-        """How the logits of student and teacher are read."""
-        cap = self.teacher_head.softcap if self.teacher_head is not None else None
-        return Reading(self.temperature, head.softcap, cap, self.divergence)
-
-    def reader(self, hidden: Tensor) -> Callable:
-        """What reads a chunk of logits (see `head_torch`)."""
+    def kernel_for(self, hidden: Tensor) -> Callable:
+        """Return what reads a tile of logits (see torch.py)."""
         closed = self.divergence is None or self.divergence.has_closed_slope
         fits = closed and hidden.dtype in (torch.float32, torch.bfloat16, torch.float16)
         if self.kernel == "triton" and not (fits and _has_triton()):
@@ -180,9 +154,8 @@ class _Task:
             return fused
         return closed_form if closed else by_autograd
 
-    def sizes(self, head: Head, device: torch.device) -> tuple[int, int]:
-        """Tokens of a chunk and of a tile."""
-        V = head.weight.shape[0]
+    def sizes(self, V: int, device: torch.device) -> tuple[int, int]:
+        """Return the tokens of a chunk and of a tile."""
         if self.chunk_elements is None:
             rows = max(LEAST_ROWS, CHUNK_ELEMENTS.get(device.type, CHUNK_ELEMENTS["cuda"]) // V)
         else:
@@ -190,15 +163,108 @@ class _Task:
         return rows, min(rows, max(1, TILE_ELEMENTS // V)) if device.type == "cpu" else rows
 
 
+class Reader:
+    """One sweep over M tokens: it multiplies out a chunk of logits, and reads them in tiles.
+
+    It owns the buffers of a chunk's logits, and `columns`, the signals of all tokens (M,), made with the first tile. A tile's
+    own are not kept: small tensors that outlive the large ones beside them would leave memory in pieces too small to use.
+    """
+
+    def __init__(self, hidden: Tensor, head: Head, targets: Tensor, options: Options):
+        """Gather the heads, and choose kernel and sizes. Collective if a head is sharded."""
+        self.hidden, self.targets, self.options = hidden.detach(), targets, options
+        self.head, self.teacher, other = head.whole(hidden.dtype), None, options.teacher_head
+        if options.teacher_hidden is not None:
+            same = other.weight is head.weight and other.bias is head.bias
+            self.teacher = self.head if same else other.whole(options.teacher_hidden.dtype)
+        self.kernel = options.kernel_for(hidden)
+        cap = None if other is None else other.softcap
+        self.how = Reading(options.temperature, head.softcap, cap, options.divergence)
+        self.rows, self.tile = options.sizes(len(self.head.weight), hidden.device)
+        self.z = hidden.new_empty(min(self.rows, len(hidden)), len(self.head.weight))
+        self.z_teacher = None if self.teacher is None else options.teacher_hidden.new_empty(self.z.shape)
+        self.columns: list[Tensor | None] = []
+
+    def chunks(self) -> Iterator[slice]:
+        """Multiply out one chunk after the other, and yield its tokens."""
+        for start in range(0, max(1, len(self.hidden)), self.rows):
+            j = slice(start, min(start + self.rows, len(self.hidden)))
+            self.head.product_into(self.z[: j.stop - start], self.hidden[j])
+            if self.teacher is not None:
+                hidden = self.options.teacher_hidden[j].detach()
+                self.teacher.product_into(self.z_teacher[: j.stop - start], hidden)
+            yield j
+
+    def read(self, j: slice, derivative: Derivative | None) -> Tensor | slice | None:
+        """Read the chunk of tokens j: write their signals to `columns` and, given `derivative`, gradients over the logits.
+
+        Tokens whose coefficients are all 0 are left out: row i of the logits becomes the gradient of the i-th other token.
+        Returned are the tokens that are not left out: j, the indices of a part of it, or None if there are none.
+        """
+        live, filled = [], 0
+        for i in range(j.start, max(j.stop, j.start + 1), self.tile):
+            at = slice(i, min(i + self.tile, j.stop))
+            here = slice(at.start - j.start, at.stop - j.start)
+            teacher = None if self.z_teacher is None else self.z_teacher[here]
+            signals, gradient = self.kernel(self.z[here], teacher, self.targets[at], self.how, derivative is not None)
+            self._keep(signals, at)
+            if derivative is None:
+                continue
+            index, c = _nonzero(derivative(TokenSignals(*signals), at))
+            if index is None:
+                continue
+            g = gradient(c, index)
+            place = self.z[filled : filled + len(g)]
+            if g.data_ptr() != place.data_ptr():
+                place.copy_(g)
+            filled += len(g)
+            live.append((at, index))
+        if filled == j.stop - j.start or not live:
+            return j if live else None
+        return torch.cat([torch.arange(at.start, at.stop, device=self.z.device)[index] for at, index in live])
+
+    def _keep(self, signals: tuple[Tensor | None, ...], at: slice) -> None:
+        if not self.columns:
+            self.columns += [None if x is None else x.new_empty(len(self.targets)) for x in signals]
+        for column, x in zip(self.columns, signals, strict=True):
+            if x is not None:
+                column[at] = x
+
+
+@torch.no_grad()
+def _sweep(
+    reader: Reader,
+    derivative: Derivative | None = None,
+    weight: Accumulator | None = None,
+    bias: Accumulator | None = None,
+) -> tuple[TokenSignals, Tensor | None]:
+    """Read all chunks -> the signals (M,), and the gradient of the hidden states (M, d), None if all coefficients are 0.
+
+    derivative: what each signal of some tokens is multiplied by in the derivative of the loss; None for no gradients. Those of
+    the head are added to `weight` and `bias`.
+    """
+    gradient = None
+    for j in reader.chunks():
+        live = reader.read(j, derivative)
+        if live is not None:
+            h = reader.hidden[live]
+            g = reader.z[: len(h)]
+            gradient = torch.zeros_like(reader.hidden) if gradient is None else gradient
+            gradient[live] = g @ reader.head.weight
+            weight.add_product(g, h)
+            bias.add_rows(g)
+    return TokenSignals(*reader.columns), gradient
+
+
 class _TwoPass(torch.autograd.Function):
     """Signals now, the logits once more for the gradient, when all upstream gradients are known."""
 
     @staticmethod
-    def forward(ctx, hidden, weight, bias, softcap, task):
-        """The signals (M,): logp, entropy, div, logq."""
-        signals, _ = _sweep(hidden, Head(weight, bias, softcap), task)
+    def forward(ctx, hidden, weight, bias, softcap, targets, options):
+        """Return the signals (M,): logp, entropy, div, logq."""
+        signals, _ = _sweep(Reader(hidden, Head(weight, bias, softcap), targets, options))
         ctx.save_for_backward(hidden, weight, bias)
-        ctx.softcap, ctx.task = softcap, task
+        ctx.softcap, ctx.targets, ctx.options = softcap, targets, options
         ctx.set_materialize_grads(False)
         if signals.logq is not None:
             ctx.mark_non_differentiable(signals.logq)
@@ -207,7 +273,7 @@ class _TwoPass(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, *upstream):
-        """Upstream gradients (M,) of logp, entropy, div (None for none) -> those of hidden, weight and bias."""
+        """Return the gradients of hidden, weight and bias; upstream: those of logp, entropy, div, (M,) or None each."""
         hidden, weight, bias = ctx.saved_tensors
         index, c = _nonzero(upstream[:3])
         index = slice(0) if index is None else index
@@ -215,95 +281,20 @@ class _TwoPass(torch.autograd.Function):
             Accumulator(x if needed else None)
             for x, needed in zip((weight, bias), ctx.needs_input_grad[1:3], strict=True)
         )
-        task = ctx.task.of_rows(index, distil=c[2] is not None)
-        take = lambda x, j: tuple(None if v is None else v[j] for v in c)  # noqa: E731
-        _, part = _sweep(hidden[index], Head(weight, bias, ctx.softcap), task, take, weight_sum, bias_sum)
+        options = ctx.options.of_rows(index, distil=c[2] is not None)
+        reader = Reader(hidden[index], Head(weight, bias, ctx.softcap), ctx.targets[index], options)
+        _, part = _sweep(reader, lambda x, j: tuple(None if v is None else v[j] for v in c), weight_sum, bias_sum)
         gradient = torch.zeros_like(hidden)
         if part is not None:
             gradient[index] = part
-        return gradient, weight_sum.result(), bias_sum.result(), None, None
+        return gradient, weight_sum.result(), bias_sum.result(), None, None, None
 
 
-@torch.no_grad()
-def _sweep(
-    hidden: Tensor,
-    head: Head,
-    task: _Task,
-    coefficients: Callable[[TokenSignals, slice], Coefficients] | None = None,
-    weight: Accumulator | None = None,
-    bias: Accumulator | None = None,
-) -> tuple[TokenSignals, Tensor | None]:
-    """Chunk by chunk: the signals (M,) and, given what each token's are multiplied by in the loss's derivative, gradients.
-
-    That of the hidden states (M, d) is returned, None if all coefficients are 0; those of the head go to `weight`, `bias`.
-    """
-    hidden, how, read = hidden.detach(), task.reading(head), task.reader(hidden)
-    whole, teacher = head.whole(hidden.dtype), None
-    if task.teacher_hidden is not None:
-        same = task.teacher_head.weight is head.weight and task.teacher_head.bias is head.bias
-        teacher = whole if same else task.teacher_head.whole(task.teacher_hidden.dtype)
-    rows, tile = task.sizes(head, hidden.device)
-    z = hidden.new_empty(min(rows, len(hidden)), len(whole.weight))
-    z_teacher = None if teacher is None else task.teacher_hidden.new_empty(z.shape)
-    gradient, found = None, []
-    for start in range(0, max(1, len(hidden)), rows):
-        j = slice(start, min(start + rows, len(hidden)))
-        logits = [whole.product_into(z[: j.stop - j.start], hidden[j]), None]
-        if teacher is not None:
-            logits[1] = teacher.product_into(z_teacher[: j.stop - j.start], task.teacher_hidden[j].detach())
-        live = _read_tiles(read, logits, j, tile, task.targets, how, coefficients, found)
-        if live is not None:
-            h = hidden[live]
-            g = z[: len(h)]
-            gradient = torch.zeros_like(hidden) if gradient is None else gradient
-            gradient[live] = g @ whole.weight
-            weight.add_product(g, h)
-            bias.add_rows(g)
-    return TokenSignals(*found), gradient
-
-
-def _read_tiles(read, logits, j: slice, tile: int, targets, how, coefficients, found: list) -> Tensor | slice | None:
-    """Read a chunk, tokens j, in tiles: signals are written to `found`, gradients overwrite the student's logits.
-
-    found: the signals of all tokens (M,), made with the first tile. A tile's own are not kept: small tensors that outlive the
-    large ones beside them would leave memory in pieces too small for the next tile's.
-
-    Gradients of tokens whose coefficients are all 0 are left out: row i of the logits becomes that of the i-th other token.
-    Returned are these tokens: j, the indices of a part of it, or None if there are none.
-    """
-    z, z_teacher = logits
-    live, filled = [], 0
-    for i in range(j.start, max(j.stop, j.start + 1), tile):
-        at = slice(i, min(i + tile, j.stop))
-        here = slice(at.start - j.start, at.stop - j.start)
-        teacher = None if z_teacher is None else z_teacher[here]
-        signals, gradient = read(z[here], teacher, targets[at], how, coefficients is not None)
-        if not found:
-            found.extend(None if x is None else x.new_empty(len(targets)) for x in signals)
-        for column, x in zip(found, signals, strict=True):
-            if x is not None:
-                column[at] = x
-        if coefficients is None:
-            continue
-        index, c = _nonzero(coefficients(TokenSignals(*signals), at))
-        if index is None:
-            continue
-        g = gradient(c, index)
-        place = z[filled : filled + len(g)]
-        if g.data_ptr() != place.data_ptr():
-            place.copy_(g)
-        filled += len(g)
-        live.append((at, index))
-    if filled == len(z) or not live:
-        return j if live else None
-    return torch.cat([torch.arange(at.start, at.stop, device=z.device)[index] for at, index in live])
-
-
-def _derivative(loss: Callable[[TokenSignals, slice], Tensor], x: TokenSignals, j: slice) -> Coefficients:
-    """d loss / d (logp, entropy, div) of the tokens j, (C,) each, by autograd over these vectors; None where it is not used."""
+def _derivative(objective: Callable[[TokenSignals, slice], Tensor], x: TokenSignals, j: slice) -> Coefficients:
+    """Return d objective / d (logp, entropy, div) of the tokens j, (C,) each, by autograd; None: not used."""
     leaves = [v.requires_grad_() for v in (x.logp, x.entropy, x.div) if v is not None]
     with torch.enable_grad():
-        value = loss(x, j)
+        value = objective(x, j)
     if not value.requires_grad:
         return None, None, None
     found = torch.autograd.grad(value, leaves, allow_unused=True)
@@ -311,7 +302,7 @@ def _derivative(loss: Callable[[TokenSignals, slice], Tensor], x: TokenSignals, 
 
 
 def _nonzero(c: Coefficients) -> tuple[Tensor | slice | None, Coefficients]:
-    """The tokens with a coefficient other than 0, and their coefficients: indices, slice(None) for all, None for no token."""
+    """Return the tokens with a coefficient other than 0 (indices; slice(None): all; None: none) and their coefficients."""
     given = [x != 0 for x in c if x is not None]
     if not given:
         return None, c

@@ -21,7 +21,6 @@ from sdpg.algorithms.divergences import Divergence
 LEAST = -1e30  # stands for log 0, so that 0 log 0 is 0
 
 Coefficients = tuple[Tensor | None, Tensor | None, Tensor | None]  # of logp, entropy, div
-Signals = tuple[Tensor, Tensor, Tensor | None, Tensor | None]  # logp, entropy, div, logq
 Rows = Tensor | slice  # of a chunk
 
 

@@ -1,6 +1,6 @@
 """Triton kernels of the fused head: a chunk of logits is read without a temporary of its size, and its gradient replaces it.
 
-Names as in `head_torch.py`: z (C, V) logits of the student, t those of the teacher, u = cap(z) * scale with scale = 1 /
+Names as in torch.py: z (C, V) logits of the student, t those of the teacher, u = cap(z) * scale with scale = 1 /
 temperature, p = softmax(u), q the teacher's; scale_T is the scale at the divergence's own temperature T. One program takes one
 row, in blocks of B entries, in float32. Takes every `Divergence` without top_k, and float32, bf16 and fp16 logits.
 """
@@ -163,7 +163,7 @@ def _write_gradient(
 
 
 def fused(z: Tensor, z_teacher: Tensor | None, y: Tensor, how: Reading, differentiable: bool):
-    """As `head_torch.closed_form`; the gradient overwrites z, where it takes all rows."""
+    """As `closed_form` in torch.py; the gradient overwrites z, where it takes all rows."""
     numbers, switches = _settings(how, z.shape[1])
     d = how.divergence
     stats = torch.empty(11, len(z), dtype=torch.float32, device=z.device)

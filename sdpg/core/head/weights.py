@@ -49,7 +49,7 @@ class Accumulator:
         self.total: Tensor | None = None
 
     def _open(self) -> bool:
-        """Whether there is something to add to."""
+        """Make the sum with its first addend, and return whether there is one: not without a parameter."""
         if self.parameter is not None and self.total is None:
             dtype = torch.promote_types(self.parameter.dtype, torch.float32)
             self.total = torch.zeros(self.parameter.shape, dtype=dtype, device=self.parameter.device)

@@ -105,28 +105,28 @@ def run_passes(
 def signals(p: Passes) -> Signals:
     """All signals of a micro-batch, (B, T), with the graph of logp and div: for a loss that couples a response's tokens."""
     columns = defaultdict(float)
-    for where, teacher in _parts(p):
-        x = token_signals(p.hidden[where], *_head(p, where), **teacher)
+    for where, options in _by_teacher(p):
+        x = token_signals(p.hidden[where], *_head(p, where), **options)
         for name in ("logp", "entropy", "div", "logq"):
             if (column := getattr(x, name)) is not None:
                 columns[name] = columns[name] + p.tokens.scatter(column, where)
     return _signals(p, columns)
 
 
-def backward(p: Passes, loss: Callable[[Signals, Tensor], Tensor]) -> Signals:
-    """Forward and backward of a loss that adds up over tokens, through the lm-head in chunks -> signals (B, T), detached.
+def backward(p: Passes, loss_of_tokens: Callable[[Signals, Tensor], Tensor]) -> Signals:
+    """Run forward and backward of a loss that adds up over tokens, through the lm-head in chunks -> signals (B, T), detached.
 
-    loss: the signals of m tokens, (m, 1) each, and the rows (m,) of the micro-batch that they belong to -> a scalar.
+    loss_of_tokens: the signals of m tokens, (m, 1) each, and the rows (m,) of the micro-batch that they belong to -> a scalar.
     """
     gradient = None
     columns = defaultdict(float)
-    for where, teacher in _parts(p):
+    for where, options in _by_teacher(p):
         index = where.nonzero()[:, 0]
         x, part = token_signals_backward(
             p.hidden[index],
             *_head(p, index),
-            lambda x, j, index=index: loss(_flat(p, x, index[j]), p.tokens.row[index[j]]),
-            **teacher,
+            lambda x, j, index=index: loss_of_tokens(_flat(p, x, index[j]), p.tokens.row[index[j]]),
+            **options,
         )
         if part is not None:
             gradient = torch.zeros_like(p.hidden) if gradient is None else gradient
@@ -160,8 +160,8 @@ def by_token(s: Signals) -> Signals:
     return Signals(**{f.name: v.reshape(-1, 1) if (v := getattr(s, f.name)) is not None else None for f in fields(s)})
 
 
-def _parts(p: Passes):
-    """The tokens without and those with a teacher: (mask (M,), what the head needs for them)."""
+def _by_teacher(p: Passes):
+    """Yield the tokens without and those with a teacher: (mask (M,), the head's options for them)."""
     if not p.gated.all():
         yield ~p.gated, {"temperature": p.temperature}
     if p.teacher_hidden is not None:
