@@ -236,7 +236,6 @@ def test_a_misspelt_required_key_is_reported_as_misspelt_not_as_missing(scale_fi
         ({"methods.grpo.ratio": "seq"}, "methods.grpo.ratio: got 'seq', expected one of token, sequence"),
         ({"methods.sdpo.ema_rate": 0}, "methods.sdpo.ema_rate: got 0, expected number > 0 and <= 1"),
         ({"matrix": ["cpu", "cpu-clear"]}, "matrix: scale 'cpu-clear' is unknown; did you mean 'cpu-clean'?"),
-        ({"matrix": ["smoke"]}, "matrix: got ['smoke'], expected this scale among them: cpu"),
         ({"methods.grpo.train": {"lr": -1}}, "methods.grpo.train.lr: got -1, expected number > 0"),
         ({"methods.gropo": {}}, "methods.gropo: there is no config/methods/gropo.yaml; did you mean 'grpo'?"),
     ],

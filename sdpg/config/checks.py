@@ -160,8 +160,6 @@ def check_across(config: Config, where: str) -> None:
             scale_path(name)
         except ConfigError as error:
             raise ConfigError(f"matrix: {error} ({where})") from None
-    if config.matrix and config.name not in config.matrix:
-        raise ConfigError(f"matrix: got {show(config.matrix)}, expected this scale among them: {config.name} ({where})")
     for name in config.methods:
         _check_method(name, config, where)
     check_sweep(config, where)
