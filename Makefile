@@ -103,7 +103,7 @@ $(STAMP): $(LOCK) pyproject.toml
 	$(INSTALL) --no-build-isolation --editable .
 	@touch $@
 
-# Peers have an environment of their own, with the project's torch (and on CUDA its libraries), so that they cannot change it.
+# Peers have a separate environment, with the project's torch (and on CUDA its libraries), so that they cannot change it.
 $(PEERS_STAMP): benchmarks/peers/requirements.txt $(LOCK) | $(STAMP)
 	rm -rf $(PEERS)
 	@$(BIN)/python -m venv $(PEERS)

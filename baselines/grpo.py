@@ -33,18 +33,18 @@ class GRPO:
     tis_cap: Positive | None = None  # truncated importance sampling against the rollout engine's probabilities
 
     def needs(self, k: int) -> Needs:
-        """The reference, for the KL penalty."""
+        """Return the reference, for the KL penalty."""
         whole = self.ratio == "sequence"
         if self.kl_in_reward:
             return Needs(kl_in_reward=self.kl_coef, whole_responses=whole)
         return Needs(reference=self.kl_coef > 0, whole_responses=whole)
 
     def advantages(self, R_NG):
-        """Eq. (2.1) of the SDPG paper, or without the division."""
+        """Compute Eq. (2.1) of the SDPG paper, or the same without the division."""
         return group_normalised(R_NG) if self.normalise_std else group_centred(R_NG)
 
     def token_loss(self, s, A_B1, k):
-        """-min(rho A, clip(rho) A) + kl_coef * k3."""
+        """Compute -min(rho A, clip(rho) A) + kl_coef * k3."""
         rho = s.rho if self.ratio == "token" else sequence_ratio(s)
         surrogate = clipped(rho, A_B1, low=self.clip_low, high=self.clip_high, dual=self.clip_dual)
         L = {"outcome": s.tis(self.tis_cap) * surrogate}

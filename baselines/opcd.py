@@ -24,13 +24,13 @@ class OPCD:
     exclude_stop: bool = False  # no distillation at the stop token
 
     def needs(self, k: int) -> Needs:
-        """The teacher on every response."""
+        """Return the teacher on every response."""
         return Needs(teacher=self.teacher, divergence=Divergence(kind="reverse_kl", top_k=self.top_k))
 
     def advantages(self, R_NG):
-        """Rewards are not used: all zero."""
+        """Return zeros: rewards are not used."""
         return no_advantage(R_NG)
 
     def token_loss(self, s, A_B1, k):
-        """KL(p_t || SG[q_t])."""
+        """Compute KL(p_t || SG[q_t])."""
         return {"distillation": s.distilled(self.exclude_stop)}

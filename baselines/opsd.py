@@ -25,15 +25,15 @@ class OPSD:
     exclude_stop: bool = False  # no distillation at the stop token
 
     def needs(self, k: int) -> Needs:
-        """The teacher on every response."""
+        """Return the teacher on every response."""
         divergence = Divergence(kind=self.kind, b=self.b, temperature=self.temperature, clamp=self.clamp)
         rate = self.ema_rate if self.teacher == "ema" else None
         return Needs(teacher=self.teacher, divergence=divergence, ema_rate=rate)
 
     def advantages(self, R_NG):
-        """Rewards are not used: all zero."""
+        """Return zeros: rewards are not used."""
         return no_advantage(R_NG)
 
     def token_loss(self, s, A_B1, k):
-        """gJSD_b(p_t, SG[q_t])."""
+        """Compute gJSD_b(p_t, SG[q_t])."""
         return {"distillation": s.distilled(self.exclude_stop)}

@@ -27,21 +27,21 @@ class RLSD:
     tis_cap: Positive | None = None  # truncated importance sampling against the rollout engine's probabilities
 
     def lam_at(self, k: int) -> float:
-        """lam at step k."""
+        """Return lam at step k."""
         return self.lam * max(0.0, 1 - k / self.lam_decay) if self.lam_decay else self.lam
 
     def needs(self, k: int) -> Needs:
-        """The teacher's log-prob of the sampled token, where the advantage is not 0, while lam > 0."""
+        """Return the teacher's log-prob of the sampled token, where the advantage is not 0, while lam > 0."""
         if self.lam_at(k) == 0:
             return Needs(reference=self.kl_coef > 0)
         return Needs(reference=self.kl_coef > 0, teacher="live", teacher_logp=True, gate="nonzero")
 
     def advantages(self, R_NG):
-        """As GRPO's."""
+        """Normalise as GRPO does."""
         return group_normalised(R_NG)
 
     def token_loss(self, s, A_B1, k):
-        """GRPO's clipped surrogate with A_hat."""
+        """Compute GRPO's clipped surrogate with A_hat."""
         A, lam = A_B1, self.lam_at(k)
         if lam > 0:
             u = (A.sign() * (s.logq - s.logp.detach())).exp()

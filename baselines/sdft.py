@@ -21,14 +21,14 @@ class SDFT:
     exclude_stop: bool = False  # no distillation at the stop token
 
     def needs(self, k: int) -> Needs:
-        """The teacher on every response."""
+        """Return the teacher on every response."""
         rate = self.ema_rate if self.teacher == "ema" else None
         return Needs(teacher=self.teacher, divergence=Divergence(kind="forward_kl"), ema_rate=rate)
 
     def advantages(self, R_NG):
-        """Rewards are not used: all zero."""
+        """Return zeros: rewards are not used."""
         return no_advantage(R_NG)
 
     def token_loss(self, s, A_B1, k):
-        """KL(SG[q_t] || p_t)."""
+        """Compute KL(SG[q_t] || p_t)."""
         return {"distillation": s.distilled(self.exclude_stop)}

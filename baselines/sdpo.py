@@ -25,15 +25,15 @@ class SDPO:
     exclude_stop: bool = False  # no distillation at the stop token
 
     def needs(self, k: int) -> Needs:
-        """The teacher on every response that has a successful sibling."""
+        """Return the teacher on every response that has a successful sibling."""
         divergence = Divergence(kind=self.kind, b=self.b, top_k=self.top_k, tail=True)
         rate = self.ema_rate if self.teacher == "ema" else None
         return Needs(teacher=self.teacher, divergence=divergence, ema_rate=rate, context="sibling")
 
     def advantages(self, R_NG):
-        """Rewards only choose the siblings: all zero."""
+        """Return zeros: rewards only choose the siblings."""
         return no_advantage(R_NG)
 
     def token_loss(self, s, A_B1, k):
-        """min(SG[rho], is_cap) * gJSD_b(p_t, SG[q_t])."""
+        """Compute min(SG[rho], is_cap) * gJSD_b(p_t, SG[q_t])."""
         return {"distillation": s.rho.detach().clamp(max=self.is_cap) * s.distilled(self.exclude_stop)}

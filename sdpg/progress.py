@@ -14,7 +14,7 @@ class Progress:
     """Counts `total` units of work. Use as a context manager, or call `close`."""
 
     def __init__(self, total: int, title: str, unit: str, *, done: int = 0):
-        """done: units that an earlier process did; they do not count for the rate."""
+        """Start at `done`, the units that an earlier process did; they do not count for the rate."""
         self.total, self.title, self.unit, self.done, self.before = total, title, unit, done, done
         self.bar = None
         if sys.stderr.isatty():
@@ -23,7 +23,7 @@ class Progress:
         self.last_line = self.started
 
     def update(self, n: int, facts: str) -> None:
-        """`n` more units are done; `facts` says what is worth watching ("reward 0.4, accuracy 0.4")."""
+        """Count `n` more units; `facts` says what is worth watching ("reward 0.4, accuracy 0.4")."""
         self.done += n
         if self.bar is not None:
             self.bar.set_postfix_str(facts, refresh=False)

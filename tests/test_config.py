@@ -207,7 +207,7 @@ def test_a_misspelt_required_key_is_reported_as_misspelt_not_as_missing(scale_fi
         ({"methods.grpo.kl_coef": "big"}, "methods.grpo.kl_coef: got 'big', expected number >= 0"),
         ({"methods.sdpg-ufkl.T_warm": 2.5}, "methods.sdpg-ufkl.T_warm: got 2.5, expected integer >= 0"),
         ({"methods.grpo.algorithm": "grop"}, "methods.grpo.algorithm: got 'grop'; did you mean 'grpo'?"),
-        ({"seeds.first": 1}, "override 'seeds.first': seeds is [0, 1, 2, 3, 4], which has no keys of its own"),
+        ({"seeds.first": 1}, "override 'seeds.first': seeds is [0, 1, 2, 3, 4], which has no keys below it"),
         (
             {"task.template": "chian"},
             "task.template: got 'chian', which is not in sdpg/tasks/templates; did you mean 'chain'?",

@@ -11,12 +11,12 @@ EPS_STD = 1e-6  # section 4.1
 
 
 def group_centred(R_NG: Tensor) -> Tensor:
-    """A_i = R_i - mean_G R, without the standard deviation (Dr. GRPO): rewards (N, G) -> advantages (N, G)."""
+    """Compute A_i = R_i - mean_G R, without the standard deviation (Dr. GRPO): rewards (N, G) -> advantages (N, G)."""
     return (R_NG - R_NG.mean(1, keepdim=True)).masked_fill((R_NG == R_NG[:, :1]).all(1, keepdim=True), 0.0)
 
 
 def group_normalised(R_NG: Tensor, *, eps: float = EPS_STD) -> Tensor:
-    """A_i = (R_i - mean_G R) / (std_G R + eps), Eq. (2.1): rewards (N, G) -> advantages (N, G).
+    """Compute A_i = (R_i - mean_G R) / (std_G R + eps), Eq. (2.1): rewards (N, G) -> advantages (N, G).
 
     A group whose rewards are all equal gets exactly 0, whatever rounding does to its mean. The standard deviation is
     the unbiased one (G - 1); the paper does not say which, the released code takes this one.

@@ -15,27 +15,27 @@ Anchor = Literal["ufkl", "urkl", "fkl", "rkl"]
 
 
 def ufkl(logw: Tensor) -> Tensor:
-    """1/w + log w: unnormalised forward KL, UKL(ref || theta)."""
+    """Compute 1/w + log w: unnormalised forward KL, UKL(ref || theta)."""
     return (-logw).exp() + logw
 
 
 def urkl(logw: Tensor) -> Tensor:
-    """(log w)^2 / 2: unnormalised reverse KL, UKL(theta || ref)."""
+    """Compute (log w)^2 / 2: unnormalised reverse KL, UKL(theta || ref)."""
     return logw.square() / 2
 
 
 def fkl(logw: Tensor) -> Tensor:
-    """1/w: forward KL, KL(ref || theta)."""
+    """Compute 1/w: forward KL, KL(ref || theta)."""
     return (-logw).exp()
 
 
 def rkl(logw: Tensor) -> Tensor:
-    """(log w + 1)^2 / 2: reverse KL, KL(theta || ref)."""
+    """Compute (log w + 1)^2 / 2: reverse KL, KL(theta || ref)."""
     return (logw + 1).square() / 2
 
 
 def k3(logw: Tensor) -> Tensor:
-    """1/w - 1 + log w: Schulman's low-variance estimate of KL(theta || ref), whose value (not gradient) is unbiased."""
+    """Compute 1/w - 1 + log w: Schulman's low-variance estimate of KL(theta || ref), whose value (not gradient) is unbiased."""
     return (-logw).exp() - 1 + logw
 
 

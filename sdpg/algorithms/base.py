@@ -86,14 +86,15 @@ class Signals:
         return (self.logp - self.logp_old).exp()
 
     def tis(self, cap: float | None) -> Tensor | float:
-        """Truncated importance weight min(pi_old / pi_rollout, cap), detached, for sampling with an engine whose
-        probabilities are not quite the trainer's; 1.0 for cap None."""
+        """Return the truncated importance weight min(pi_old / pi_rollout, cap), detached, for sampling with an engine whose
+        probabilities are not quite the trainer's; 1.0 for cap None.
+        """
         if cap is None:
             return 1.0
         return (self.logp_old - self.logp_rollout).exp().clamp(max=cap)
 
     def distilled(self, exclude_stop: bool) -> Tensor:
-        """(B, T) div, without the position of the stop token if `exclude_stop`."""
+        """Return (B, T) div, without the position of the stop token if `exclude_stop`."""
         return self.div * (1 - self.stop) if exclude_stop else self.div
 
 
@@ -103,13 +104,14 @@ class Algorithm(Protocol):
     off_policy: bool
 
     def needs(self, k: int) -> Needs:
-        """Signals needed at step k = 1, 2, ..."""
+        """Return the signals needed at step k = 1, 2, ..."""
 
     def advantages(self, R_NG: Tensor) -> Tensor:
-        """Rewards (N, G) -> advantages (N, G), detached."""
+        """Turn rewards (N, G) into advantages (N, G), detached."""
 
     def token_loss(self, s: Signals, A_B1: Tensor, k: int) -> dict[str, Tensor]:
-        """Loss terms by name, each (B, T), to be minimised; the core adds them and reduces them the same way for all.
+        """Return the loss terms by name, each (B, T), to be minimised; the core adds them and reduces them the same way for
+        all.
 
         Unless the method needs `whole_responses`, the core may pass any m tokens as (m, 1), with their advantages.
         """

@@ -16,17 +16,17 @@ TINY = 1e-12  # least probability of the tail bucket
 
 
 def reverse_kl(logp: Tensor, logq: Tensor) -> Tensor:
-    """KL(p || q) by entry: p(a) (log p(a) - log q(a)), Eq. (3.2): log-probs (..., V) -> nats (..., V)."""
+    """Compute KL(p || q) by entry: p(a) (log p(a) - log q(a)), Eq. (3.2): log-probs (..., V) -> nats (..., V)."""
     return logp.exp() * (logp - logq)
 
 
 def forward_kl(logp: Tensor, logq: Tensor) -> Tensor:
-    """KL(q || p) by entry: log-probs (..., V) -> nats (..., V)."""
+    """Compute KL(q || p) by entry: log-probs (..., V) -> nats (..., V)."""
     return logq.exp() * (logq - logp)
 
 
 def gjsd(logp: Tensor, logq: Tensor, b: float) -> Tensor:
-    """Generalised Jensen-Shannon divergence by entry: log-probs (..., V) -> nats (..., V)."""
+    """Return the generalised Jensen-Shannon divergence by entry: log-probs (..., V) -> nats (..., V)."""
     logm = (logp + math.log1p(-b)).logaddexp(logq + math.log(b))
     return b * forward_kl(logm, logq) + (1 - b) * forward_kl(logm, logp)
 
@@ -52,7 +52,7 @@ class Divergence:
             )
 
     def __call__(self, logp: Tensor, logq: Tensor) -> Tensor:
-        """The divergence, differentiable in logp."""
+        """Return the divergence, differentiable in logp."""
         if self.temperature != 1.0:
             logp, logq = ((x / self.temperature).log_softmax(-1) for x in (logp, logq))
         if self.top_k is not None and self.top_k < logp.shape[-1]:
@@ -77,7 +77,8 @@ class Divergence:
         return self.kind != "reverse_kl"
 
     def value_and_slope(self, p: Tensor, logp: Tensor, q: Tensor | None, logq: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The divergence and its derivative without autograd, from (..., V) each at the divergence's own temperature.
+        """Return the divergence and its derivative without autograd, from (..., V) each at the divergence's own
+        temperature.
 
         -> value (...), w (..., V), s (...): d value / d logits = (w - s p) / temperature with s = sum w. An entry f(log p)
         depends on its own log p alone, so w = f' where the clamps leave it a derivative, up to a multiple of p, which
@@ -96,7 +97,7 @@ class Divergence:
         return value, w, s
 
     def _entries_and_slopes(self, p, logp, q, logq) -> tuple[Tensor, Tensor]:
-        """Entries of the sum, and their derivatives in their own log p."""
+        """Return the entries of the sum, and their derivatives in their own log p."""
         if self.kind == "reverse_kl":
             import torch  # here: a config is read without loading it
 

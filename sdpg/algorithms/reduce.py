@@ -16,7 +16,7 @@ Reduction = Literal["group", "batch", "sequence", "constant", "micro-batch"]
 def token_weights(
     length_NG: Tensor, reduction: Reduction, *, prompts: int, tokens: int, max_tokens: int | None = None
 ) -> Tensor:
-    """Weight of every token of a response: lengths (N, G) of this process's share -> (N, G) float.
+    """Return the weight of every token of a response: lengths (N, G) of this process's share -> (N, G) float.
 
     group (the SDPG paper's): 1 / (prompts * sum_G |y_i|), the token mean within a prompt's group, then the mean over prompts.
     batch (DAPO's): 1 / tokens, the token mean over everything. sequence (GRPO's first form, GSPO's): 1 / (prompts * G * |y_i|),
@@ -41,7 +41,8 @@ def token_weights(
 
 
 def micro_batch_weight(tokens: int, responses: int, *, total_responses: int) -> float:
-    """Weight of every token of one micro-batch under "micro-batch": its token mean, weighted by its share of the responses.
+    """Return the weight of every token of one micro-batch under "micro-batch": its token mean, weighted by its share of the
+    responses.
 
     What the released code does. It depends on how the batch is split, so no other setting uses it.
     """

@@ -34,11 +34,11 @@ class SDPG:
     div_clamp: Positive | None = None  # most that one token's divergence counts (released code: 20); None: exact
 
     def beta(self, k: int) -> float:
-        """Weight of the distillation term at step k (section 3.5.2)."""
+        """Return the weight of the distillation term at step k (section 3.5.2)."""
         return trapezoid(k, peak=self.beta_base, T=self.T, T_warm=self.T_warm, T_decay=self.T_decay)
 
     def needs(self, k: int) -> Needs:
-        """Live teacher on gated responses while beta(k) > 0, reference while alpha > 0."""
+        """Return the live teacher on gated responses while beta(k) > 0, reference while alpha > 0."""
         if self.beta(k) == 0:
             return Needs(reference=self.alpha > 0)
         gate = "positive" if self.gate else "all"
@@ -47,11 +47,11 @@ class SDPG:
         )
 
     def advantages(self, R_NG):
-        """Eq. (2.1)."""
+        """Compute Eq. (2.1)."""
         return group_normalised(R_NG)
 
     def token_loss(self, s, A_B1, k):
-        """Eq. (3.1) per token; off-policy, the last two terms carry SG[rho] (A.3)."""
+        """Compute Eq. (3.1) per token; off-policy, the last two terms carry SG[rho] (A.3)."""
         A, beta = A_B1, self.beta(k)
         if self.off_policy:
             L = {"outcome": clipped(s.rho, A, low=self.clip_low, high=self.clip_high, dual=self.clip_dual)}

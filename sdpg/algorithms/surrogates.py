@@ -9,7 +9,7 @@ if TYPE_CHECKING:  # a config is read without loading torch
 
 
 def clipped(rho: Tensor, A: Tensor, *, low: float, high: float, dual: float | None = None) -> Tensor:
-    """max(-A rho, -A clip(rho, 1 - low, 1 + high)), and for A < 0 at most -A * dual (A.3): (B, T), (B, 1) -> (B, T)."""
+    """Compute max(-A rho, -A clip(rho, 1 - low, 1 + high)), and for A < 0 at most -A * dual (A.3): (B, T), (B, 1) -> (B, T)."""
     loss = (-A * rho).maximum(-A * rho.clamp(1 - low, 1 + high))
     if dual is None:
         return loss
@@ -17,6 +17,6 @@ def clipped(rho: Tensor, A: Tensor, *, low: float, high: float, dual: float | No
 
 
 def sequence_ratio(s) -> Tensor:
-    """GSPO's ratio (arXiv 2507.18071): (prod_t pi_theta / pi_old)^(1/|y|) for every token: signals -> (B, T)."""
+    """Compute GSPO's ratio (arXiv 2507.18071): (prod_t pi_theta / pi_old)^(1/|y|) for every token: signals -> (B, T)."""
     mean = ((s.logp - s.logp_old) * s.mask).sum(1, keepdim=True) / s.mask.sum(1, keepdim=True)
     return mean.exp().expand(s.logp.shape)

@@ -26,12 +26,14 @@ class Contrast(NamedTuple):
     df: float
 
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
-        """Ends of the two-sided t-interval; (NaN, NaN) without a standard error."""
+        """Return the ends of the two-sided t-interval; (NaN, NaN) without a standard error."""
         half = self.error * stats.t.ppf((1 + level) / 2, self.df) if self.error else self.error
         return self.effect - half, self.effect + half
 
     def p_above(self, threshold: float = 0.0) -> float:
-        """One-sided p-value of the null hypothesis "the effect is not above `threshold`"; 1 without a standard error."""
+        """Return the one-sided p-value of the null hypothesis "the effect is not above `threshold`"; 1 without a standard
+        error.
+        """
         if np.isnan(self.error):
             return 1.0
         if self.error == 0:  # every run and every problem say the same
@@ -39,7 +41,7 @@ class Contrast(NamedTuple):
         return float(stats.t.sf((self.effect - threshold) / self.error, self.df))
 
     def p_below(self, threshold: float = 0.0) -> float:
-        """One-sided p-value of "the effect is not below `threshold`"."""
+        """Return the one-sided p-value of "the effect is not below `threshold`"."""
         return Contrast(-self.effect, self.error, self.df).p_above(-threshold)
 
     @property
@@ -69,7 +71,7 @@ class Variances(NamedTuple):
 
 
 def variances(d_SP: np.ndarray) -> Variances:
-    """The two parts for d_SP [S, P]; 0 for seeds if S = 1 and for problems if P = 1.
+    """Return the two parts for d_SP [S, P]; 0 for seeds if S = 1 and for problems if P = 1.
 
     Seeds and problems are both sampled (crossed random effects), so both count. The noise of single scores is in both parts,
     which makes the sum a little too large where neither seeds nor problems matter, never too small.
@@ -81,7 +83,8 @@ def variances(d_SP: np.ndarray) -> Variances:
 
 
 def contrast(a_SP: np.ndarray, b_SP: np.ndarray | None = None) -> Contrast:
-    """mean(a - b), or mean(a) without b, with a standard error over seeds and problems (a t-test paired by seed and problem).
+    """Return the mean(a - b), or mean(a) without b, with a standard error over seeds and problems (a t-test paired by seed and
+    problem).
 
     a_SP, b_SP: [S, P], rows of the same seeds and columns of the same problems. P = 1 for a value per run; S = 1 leaves the
     spread of the problems alone, and S = P = 1 no standard error. Raises ValueError if the shapes differ.
@@ -98,8 +101,8 @@ def contrast(a_SP: np.ndarray, b_SP: np.ndarray | None = None) -> Contrast:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Holm's adjusted p-values (1979), in the order given: reject where they are <= alpha, and at most alpha of all families of
-    true null hypotheses have any rejection, however the tests depend on each other.
+    """Return Holm's adjusted p-values (1979), in the order given: reject where they are <= alpha, and at most alpha of all
+    families of true null hypotheses have any rejection, however the tests depend on each other.
     """
     order = np.argsort(p, kind="stable")
     stepped = np.asarray(p, dtype=float)[order] * np.arange(len(p), 0, -1)
@@ -109,7 +112,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def compare(a_SP: np.ndarray, b_SP: np.ndarray) -> tuple[float, ...]:
-    """difference, low, high, p (paired t); low, high, p (bootstrap); probability of improvement, low, high.
+    """Return the difference, low, high, p (paired t); low, high, p (bootstrap); probability of improvement, low, high.
 
     Raises ValueError if seeds or problems differ.
     """

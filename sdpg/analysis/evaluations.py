@@ -29,7 +29,7 @@ class TaskScores:
 
 
 def read_evaluation(path: Path, samples: int) -> pd.DataFrame:
-    """One eval parquet file without its texts, sorted by (step, problem_id, sample).
+    """Return one eval parquet file without its texts, sorted by (step, problem_id, sample).
 
     Raises ValueError for a missing file or column, an unknown finish reason, a sample given twice, or a problem that has not
     exactly `samples` samples at every step.
@@ -60,7 +60,7 @@ def read_evaluation(path: Path, samples: int) -> pd.DataFrame:
 
 
 def problem_values(frame: pd.DataFrame, samples: int, pass_k: tuple[int, ...], path: Path) -> dict[str, np.ndarray]:
-    """Per-problem values of one run from a sorted evaluation frame: metric -> [K, P] (means over the n samples).
+    """Return the per-problem values of one run from a sorted evaluation frame: metric -> [K, P] (means over the n samples).
 
     Raises ValueError if k > n, or if process accuracy is there for some samples only.
     """

@@ -19,7 +19,7 @@ RANGE_NAME = "range over seeds"
 
 
 def interval_name(seeds: int) -> str:
-    """What captions and legends call `hierarchical_interval`; one seed says nothing about the spread between seeds."""
+    """Return what captions and legends call `hierarchical_interval`; one seed says nothing about the spread between seeds."""
     return f"{LEVEL:.0%} interval, bootstrap over {'seeds and problems' if seeds > 1 else 'problems (one seed)'}"
 
 
@@ -39,7 +39,7 @@ class Resampled(NamedTuple):
 
 
 def bootstrap_weights(count: int, draws: int, rng: np.random.Generator, *, fewer: int = 1) -> np.ndarray:
-    """Weights of `count` units in each of `draws` resamples: [B, count], every row sums to 1.
+    """Return the weights of `count` units in each of `draws` resamples: [B, count], every row sums to 1.
 
     Draws count - 1 units with replacement (Rao and Wu 1988), which makes the bootstrap variance of a mean equal to the usual
     unbiased one; with 3 seeds, drawing all 3 (`fewer` = 0) would make it a third too small. A single unit has weight 1 (no
@@ -53,7 +53,7 @@ def bootstrap_weights(count: int, draws: int, rng: np.random.Generator, *, fewer
 
 
 def resample(x_SP: np.ndarray, *, draws: int = DRAWS, seed: int = 0, seed_stream: int = 0, fewer: int = 1) -> Resampled:
-    """Bootstrap draws over seeds and problems of x_SP [S, P].
+    """Return the bootstrap draws over seeds and problems of x_SP [S, P].
 
     Seeds and problems are resampled independently of each other, and a draw uses the same problems for every seed, because all
     runs answer the same problems. The problem weights depend on `seed` alone, so two calls with different `seed_stream`
@@ -68,13 +68,13 @@ def resample(x_SP: np.ndarray, *, draws: int = DRAWS, seed: int = 0, seed_stream
 def bootstrap_means(
     x_SP: np.ndarray, *, draws: int = DRAWS, seed: int = 0, seed_stream: int = 0, fewer: int = 1
 ) -> np.ndarray:
-    """Bootstrap distribution of the mean over seeds and problems: [B]."""
+    """Return the bootstrap distribution of the mean over seeds and problems: [B]."""
     m_BS, w_BS = resample(x_SP, draws=draws, seed=seed, seed_stream=seed_stream, fewer=fewer)
     return (m_BS * w_BS).sum(axis=1)
 
 
 def interquartile_mean(m_BS: np.ndarray, w_BS: np.ndarray | None = None) -> np.ndarray:
-    """Mean of the middle half of each row's S values: [B] (Agarwal et al. 2021, rliable's IQM).
+    """Return the mean of the middle half of each row's S values: [B] (Agarwal et al. 2021, rliable's IQM).
 
     floor(S / 4) values are cut at either end, so that up to 3 values give the plain mean. w_BS: weights whose rows sum to 1;
     then the same share of the weight is cut, and a value on the border counts in part.
@@ -93,7 +93,9 @@ def interquartile_mean(m_BS: np.ndarray, w_BS: np.ndarray | None = None) -> np.n
 def hierarchical_interval(
     x_SP: np.ndarray, *, level: float = LEVEL, draws: int = DRAWS, seed: int = 0, fewer: int = 1
 ) -> Estimate:
-    """Mean of x_SP [S, P] and its percentile interval under `bootstrap_means`. The same arguments give the same numbers."""
+    """Return the mean of x_SP [S, P] and its percentile interval under `bootstrap_means`. The same arguments give the same
+    numbers.
+    """
     x_SP = _matrix(x_SP)
     return Estimate(float(x_SP.mean()), *_ends(bootstrap_means(x_SP, draws=draws, seed=seed, fewer=fewer), level))
 
@@ -101,7 +103,8 @@ def hierarchical_interval(
 def iqm_interval(
     x_SP: np.ndarray, *, level: float = LEVEL, draws: int = DRAWS, seed: int = 0, fewer: int = 1
 ) -> Estimate:
-    """Interquartile mean over the S runs of their means over the problems, with its percentile interval under `resample`.
+    """Return the interquartile mean over the S runs of their means over the problems, with its percentile interval under
+    `resample`.
 
     Over runs, not over all S x P scores: those are shares of a few samples, most of them 0 or 1, whose middle half is 1 as soon
     as three quarters of the problems are solved.
@@ -115,7 +118,9 @@ def iqm_interval(
 def improvement_draws(
     a_SP: np.ndarray, b_TP: np.ndarray, *, draws: int = DRAWS, seed: int = 0, fewer: int = 1
 ) -> np.ndarray:
-    """Bootstrap distribution of `probability_of_improvement`: [B]. Problems are resampled jointly, seeds independently."""
+    """Return the bootstrap distribution of `probability_of_improvement`: [B]. Problems are resampled jointly, seeds
+    independently.
+    """
     a = resample(a_SP, draws=draws, seed=seed, seed_stream=0, fewer=fewer)
     b = resample(b_TP, draws=draws, seed=seed, seed_stream=1, fewer=fewer)
     return np.einsum("bs,bt,bst->b", a.w_BS, b.w_BS, _wins(a.m_BS[:, :, None], b.m_BS[:, None, :]))
@@ -124,7 +129,7 @@ def improvement_draws(
 def probability_of_improvement(
     a_SP: np.ndarray, b_TP: np.ndarray, *, level: float = LEVEL, draws: int = DRAWS, seed: int = 0, fewer: int = 1
 ) -> Estimate:
-    """Chance that a run of method a has a higher mean over the problems than a run of method b, a tie counting half.
+    """Return the chance that a run of method a has a higher mean over the problems than a run of method b, a tie counting half.
 
     rliable's definition with the evaluation set as the one task: the Mann-Whitney statistic over S * T. Where every run of
     one is above every run of the other, the interval has no width; that says nothing about runs not made.
@@ -137,7 +142,8 @@ def probability_of_improvement(
 def paired_difference(
     a_SP: np.ndarray, b_TP: np.ndarray, *, level: float = LEVEL, draws: int = DRAWS, seed: int = 0
 ) -> Estimate:
-    """mean(a) - mean(b) for two methods on the same P problems (columns in the same order), with a percentile interval.
+    """Return the effect mean(a) - mean(b) for two methods on the same P problems (columns in the same order), with a percentile
+    interval.
 
     Problems are resampled jointly, the seeds of the two methods independently. Too narrow with few seeds that differ much:
     what is significant is decided by `comparisons.contrast`. Raises ValueError if P differs.
@@ -148,19 +154,19 @@ def paired_difference(
 
 
 def difference_draws(a_SP: np.ndarray, b_TP: np.ndarray, *, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
-    """Bootstrap distribution of mean(a) - mean(b): [B]."""
+    """Return the bootstrap distribution of mean(a) - mean(b): [B]."""
     a_B = bootstrap_means(a_SP, draws=draws, seed=seed, seed_stream=0)
     return a_B - bootstrap_means(b_TP, draws=draws, seed=seed, seed_stream=1)
 
 
 def bootstrap_p(draws_B: np.ndarray) -> float:
-    """Two-sided p-value of 0 from bootstrap draws of an effect: twice the smaller tail, never below 2 / (B + 1)."""
+    """Return the two-sided p-value of 0 from bootstrap draws of an effect: twice the smaller tail, never below 2 / (B + 1)."""
     tail = min(int((draws_B <= 0).sum()), int((draws_B >= 0).sum()))
     return min(1.0, 2 * (1 + tail) / (1 + len(draws_B)))
 
 
 def seed_range(values_SK: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean, smallest and largest over the seeds (first axis) of values [S, K]: three arrays [K].
+    """Return the mean, smallest and largest over the seeds (first axis) of values [S, K]: three arrays [K].
 
     With 3 seeds a t-interval is 2.5 standard deviations wide on either side and mostly shows its own
     noise; the range shows the runs.
@@ -171,7 +177,7 @@ def seed_range(values_SK: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 @lru_cache(maxsize=32)
 def _cached_weights(count: int, draws: int, stream: tuple[int, ...], fewer: int) -> np.ndarray:
-    """The weights depend on nothing else, and drawing them costs more than using them."""
+    """Return the weights depend on nothing else, and drawing them costs more than using them."""
     weights = bootstrap_weights(count, draws, np.random.default_rng(stream), fewer=fewer)
     weights.flags.writeable = False
     return weights
@@ -183,7 +189,7 @@ def _ends(draws_B: np.ndarray, level: float) -> tuple[float, float]:
 
 
 def _wins(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """1 where a > b, 1/2 where they are equal up to rounding (means of the same counts in another order), else 0."""
+    """Return 1 where a > b, 1/2 where they are equal up to rounding (means of the same counts in another order), else 0."""
     return np.where(np.abs(a - b) < TIE, 0.5, a > b)
 
 

@@ -79,7 +79,7 @@ class Difference:
 
 
 def unpaired_difference(a_SP: np.ndarray, b_TP: np.ndarray) -> Difference:
-    """mean(a) - mean(b) for two runs with seeds of their own on the same problems.
+    """Return the effect mean(a) - mean(b) for two runs with different seeds on the same problems.
 
     Two runs of one experiment spread alike over their seeds, so the spread is pooled (Student's test, S + T - 2 degrees of
     freedom); a part for the problems is added to the variance, but no degrees of freedom, so that the p-value is never below
@@ -98,7 +98,9 @@ def unpaired_difference(a_SP: np.ndarray, b_TP: np.ndarray) -> Difference:
 
 
 def last_problems(results: Results) -> pd.DataFrame:
-    """Accuracy of every problem at the last checkpoint: method, task, step, problem, and a column seed<n> for each seed."""
+    """Return accuracy of every problem at the last checkpoint: method, task, step, problem, and a column seed<n> for each
+    seed.
+    """
     frames = []
     for method in results.methods:
         for task in results.tasks:
@@ -113,7 +115,9 @@ def last_problems(results: Results) -> pd.DataFrame:
 
 
 def identity(results: Results) -> dict[str, Any]:
-    """What two runs must share to be compared: the accuracy's name, and the content of every evaluation set (SHA-256)."""
+    """Return what two runs must share to be compared: the accuracy's name, and the content of every evaluation set
+    (SHA-256).
+    """
     digests = {}
     for task in results.tasks:
         path = results.root / "data" / "eval" / f"{task}.parquet"
@@ -181,7 +185,7 @@ def _check_identity(here: dict, there: dict, folder: Path) -> None:
 
 
 def _scores(here: pd.DataFrame, there: pd.DataFrame, notes: list[str]) -> list[tuple]:
-    """(kind, method, task, value here, value there, Difference, False) of what both have."""
+    """Return (kind, method, task, value here, value there, Difference, False) of what both have."""
     keys = ["method", "task"]
     ours, theirs = (dict(list(frame.groupby(keys, sort=False))) for frame in (here, there))
     found = []
@@ -201,7 +205,9 @@ def _scores(here: pd.DataFrame, there: pd.DataFrame, notes: list[str]) -> list[t
 
 
 def _claims(results: Results, folder: Path, notes: list[str]) -> list[tuple]:
-    """(kind, id, "", effect here, effect there, Difference, opposite verdicts) of the claims that have intervals in both."""
+    """Return (kind, id, "", effect here, effect there, Difference, opposite verdicts) of the claims that have intervals in
+    both.
+    """
     paths = [results.root / "claims.json", folder / "claims.json"]
     if not all(path.is_file() for path in paths):
         notes.append(f"claims are not compared: {' and '.join(str(p) for p in paths if not p.is_file())} missing")

@@ -50,7 +50,7 @@ class Results:
 
     @classmethod
     def from_config(cls, config: Config, root: str | Path | None = None) -> Results:
-        """config: a resolved config (`sdpg.config.resolve`); root: results/<name> unless given."""
+        """Read a resolved config (`sdpg.config.resolve`); root: results/<name> unless given."""
         root = Path(root) if root else Path("results") / config.name
         evaluation = config.evaluation
         return cls(
@@ -112,7 +112,7 @@ class Results:
         return pd.concat(frames, ignore_index=True)
 
     def run_metrics(self, method: str, seed: int) -> pd.DataFrame:
-        """metrics.jsonl of one run, sorted by step, with columns method and seed in front."""
+        """Return metrics.jsonl of one run, sorted by step, with columns method and seed in front."""
         path = self.run_dir(method, seed) / "metrics.jsonl"
         rows = read_jsonl(path)
         frame = pd.DataFrame(rows).sort_values("step", ignore_index=True)
@@ -128,7 +128,7 @@ class Results:
         return frame
 
     def run_info(self, method: str, seed: int) -> dict[str, Any]:
-        """run.json of one run."""
+        """Return run.json of one run."""
         path = self.run_dir(method, seed) / "run.json"
         require(path)
         return read_json(path)
@@ -182,7 +182,9 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def pivot_seeds(frame: pd.DataFrame, column: str, what: str) -> pd.DataFrame:
-    """Rows (step), columns (seed) of `column`. Raises ValueError naming the seeds and steps where one seed has no value."""
+    """Return rows (step), columns (seed) of `column`. Raises ValueError naming the seeds and steps where one seed has no
+    value.
+    """
     table = frame.pivot(index="step", columns="seed", values=column).astype(float)
     holes = [f"seed {seed} at step {step}" for (step, seed), hole in table.isna().stack().items() if hole]
     if holes:
@@ -191,12 +193,16 @@ def pivot_seeds(frame: pd.DataFrame, column: str, what: str) -> pd.DataFrame:
 
 
 def smoothing_window(steps: int) -> int:
-    """Width in steps of the centred mean of a training curve: odd, about a twentieth of the run; 1 (none) below 40 steps."""
+    """Return the width in steps of the centred mean of a training curve: odd, about a twentieth of the run; 1 (none) below 40
+    steps.
+    """
     return 2 * (steps // 40) + 1
 
 
 def run_parameters(info: dict[str, Any], path: str | Path) -> dict[str, Any]:
-    """The resolved config of run.json, its algorithm block completed with the method's defaults. ValueError if it has none."""
+    """Return the resolved config of run.json, its algorithm block completed with the method's defaults. ValueError if it
+    has none.
+    """
     config = info.get("config")
     if not isinstance(config, dict) or not {"algorithm", "train"} <= config.keys():
         raise ValueError(f"{path} has no resolved config (expected the key config with the blocks algorithm and train)")

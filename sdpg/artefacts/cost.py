@@ -26,7 +26,7 @@ BUDGET_COLUMNS = ["task", "axis", "budget", "limit_method", "limit_seed", "metho
 
 
 def summarise(results: Results) -> pd.DataFrame:
-    """What each checkpoint scored, and what its run had spent by then (COLUMNS); step 0 has spent nothing.
+    """Return what each checkpoint scored, and what its run had spent by then (COLUMNS); step 0 has spent nothing.
 
     Needs scores.csv and every metrics.jsonl. Raises ValueError for a missing file, score or value (flops may be missing).
     """
@@ -47,13 +47,15 @@ def summarise(results: Results) -> pd.DataFrame:
 
 
 def read(results: Results) -> pd.DataFrame:
-    """cost.csv, restricted to the config's methods and seeds."""
+    """Return cost.csv, restricted to the config's methods and seeds."""
     frame = read_csv(results.root / "cost.csv", COLUMNS)
     return frame[frame["method"].isin(results.methods) & frame["seed"].isin(results.seeds)]
 
 
 def spending(results: Results, method: str, seed: int) -> pd.DataFrame:
-    """Tokens, FLOPs and seconds so far, by step 0, 1, ...; flops is NaN throughout unless every step has recorded it."""
+    """Return the tokens, FLOPs and seconds so far, by step 0, 1, ...; flops is NaN throughout unless every step has recorded
+    it.
+    """
     frame = results.metrics.query("method == @method and seed == @seed").set_index("step")
     sums = {}
     for axis, column in AXES.items():
@@ -71,12 +73,12 @@ def spending(results: Results, method: str, seed: int) -> pd.DataFrame:
 
 
 def recorded(frame: pd.DataFrame, axis: str) -> list[str]:
-    """The methods of a cost frame all of whose runs have that axis."""
+    """Return the methods of a cost frame all of whose runs have that axis."""
     return [method for method, rows in frame.groupby("method", sort=False) if rows[axis].notna().all()]
 
 
 def budgets(frame: pd.DataFrame) -> dict[str, tuple[float, str, int]]:
-    """Axis -> the largest budget that every run reached, and the run that ends there (method, seed).
+    """Return axis -> the largest budget that every run reached, and the run that ends there (method, seed).
 
     Of the methods that have the axis (`recorded`); an axis that none has is left out.
     """
@@ -90,7 +92,9 @@ def budgets(frame: pd.DataFrame) -> dict[str, tuple[float, str, int]]:
 
 
 def at_equal_budget(frame: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy at the budgets of `budgets`, linear between checkpoints (BUDGET_COLUMNS): mean, lowest and highest seed."""
+    """Return accuracy at the budgets of `budgets`, linear between checkpoints (BUDGET_COLUMNS): mean, lowest and highest
+    seed.
+    """
     rows = []
     for axis, (budget, *limit) in budgets(frame).items():
         for task, of_task in frame.groupby("task", sort=False):

@@ -121,7 +121,7 @@ def nothing(config: Config) -> Any:
 
 
 def has_chain(config: Config) -> bool:
-    """Whether the config has two methods of config/decomposition.yaml."""
+    """Return whether the config has two methods of config/decomposition.yaml."""
     return evaluated(config) and len(chain(config)) > 1
 
 
@@ -131,7 +131,7 @@ def chain(config: Config) -> list[str]:
 
 
 def evaluated(config: Config) -> bool:
-    """Whether the scale's runs are evaluated: every scale but a sweep."""
+    """Return whether the scale's runs are evaluated: every scale but a sweep."""
     return config.sweep is None
 
 

@@ -39,7 +39,7 @@ class Step:
 
 
 def summarise(results: Results) -> pd.DataFrame:
-    """Every bar of the runs and of the published curves (COLUMNS).
+    """Return every bar of the runs and of the published curves (COLUMNS).
 
     Needs the evaluation files of the methods of the waterfall, run.json of its first run, and results/published/curves.csv.
     Raises ValueError if the config has fewer than two of the methods, or a file or published curve is missing.
@@ -55,13 +55,14 @@ def summarise(results: Results) -> pd.DataFrame:
 
 
 def read(results: Results) -> pd.DataFrame:
-    """decomposition.csv."""
+    """Return decomposition.csv."""
     return read_csv(results.root / "decomposition.csv", COLUMNS)
 
 
 def present_steps(chain: list[dict[str, Any]], results: Results) -> list[Step]:
-    """The bars that these results allow: a change whose method is not there is merged with the next one, and so is one that
-    is not zero under this config. The first is where the waterfall starts. ValueError for fewer than two methods."""
+    """Return the bars that these results allow: a change whose method is not there is merged with the next one, and so is
+    one that is not zero under this config. The first is where the waterfall starts. ValueError for fewer than two methods.
+    """
     steps: list[Step] = []
     pending: list[str] = []
     for entry in chain:
@@ -89,12 +90,14 @@ def present_steps(chain: list[dict[str, Any]], results: Results) -> list[Step]:
 
 
 def joined(changes: list[str]) -> str:
-    """["a", "b", "c"] -> "a, b and c"."""
+    """Join ["a", "b", "c"] to "a, b and c"."""
     return " and ".join(filter(None, [", ".join(changes[:-1]), changes[-1]]))
 
 
 def waterfall(steps: list[Step], last: dict[str, np.ndarray]) -> list[tuple]:
-    """Rows (COLUMNS from kind on) from the accuracy of every method at its last checkpoint, last[method] = x_SP [S, P]."""
+    """Return rows (COLUMNS from kind on) from the accuracy of every method at its last checkpoint, last[method] = x_SP [S,
+    P].
+    """
     before = steps[0].method
     rows = [("start", steps[0].change, before, 0.0, float(last[before].mean()), None, None)]
     for step in steps[1:]:
@@ -107,7 +110,9 @@ def waterfall(steps: list[Step], last: dict[str, np.ndarray]) -> list[tuple]:
 
 
 def together(entries: list[dict[str, str]], last: dict[str, np.ndarray]) -> list[tuple]:
-    """Rows (COLUMNS from kind on) of the differences between methods that are not neighbours; of those that are there."""
+    """Return rows (COLUMNS from kind on) of the differences between methods that are not neighbours; of those that are
+    there.
+    """
     return [
         ("together", entry["change"], entry["last"], *_difference(last, entry["first"], entry["last"]))
         for entry in entries
@@ -116,7 +121,7 @@ def together(entries: list[dict[str, str]], last: dict[str, np.ndarray]) -> list
 
 
 def published_rows(results: Results, plan: dict[str, Any]) -> list[tuple]:
-    """The same rows from the published curves, each averaged over the steps plan["steps"] (both ends included)."""
+    """Return the same rows from the published curves, each averaged over the steps plan["steps"] (both ends included)."""
     low, high = plan["steps"]
     curves = results.published_curves.query("@low <= step <= @high")
     rows = []
@@ -147,7 +152,7 @@ def _level(curves: pd.DataFrame, entry: dict[str, str], benchmark: str) -> float
 
 
 def _difference(last: dict[str, np.ndarray], before: str, after: str) -> tuple[float, float, float, float]:
-    """Accuracy before the change, its effect, and the ends of the effect's interval."""
+    """Return accuracy before the change, its effect, and the ends of the effect's interval."""
     return float(last[before].mean()), *paired_difference(last[after], last[before])
 
 
@@ -156,7 +161,7 @@ def _last(scores: TaskScores, results: Results) -> np.ndarray:
 
 
 def _holds(conditions: dict[str, Any], results: Results, method: str) -> bool:
-    """Whether the config in the method's run.json has these values at these dotted keys."""
+    """Return whether the config in the method's run.json has these values at these dotted keys."""
     seed = results.seeds[0]
     path = results.run_dir(method, seed) / "run.json"
     config = run_parameters(results.run_info(method, seed), path)

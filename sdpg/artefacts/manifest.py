@@ -33,7 +33,9 @@ UNLISTED = ("logs", "benchmarks", ".work")  # what a job said and took, and wher
 
 
 def artefacts(root: Path) -> list[Path]:
-    """Every file below `root` but the manifest itself, logs, benchmarks and unfinished work, sorted; paths as from `root`."""
+    """Return every file below `root` but the manifest itself, logs, benchmarks and unfinished work, sorted; paths as from
+    `root`.
+    """
     found = (path.relative_to(root) for path in root.rglob("*") if path.is_file())
     return sorted(path for path in found if path.parts[0] not in UNLISTED and path.as_posix() != NAME)
 
@@ -74,7 +76,7 @@ def make_manifest(root: Path, targets: Iterable[str], database: Path, header: Ma
 
 
 def read_manifest(root: Path) -> dict[str, Any]:
-    """root/manifest.json. Raises ValueError, saying how to get it, if it is missing or not of that form."""
+    """Return root/manifest.json. Raises ValueError, saying how to get it, if it is missing or not of that form."""
     path = root / NAME
     if not path.is_file():
         raise ValueError(f"{path} is missing; `make reproduce` writes it as its last step")
@@ -85,7 +87,9 @@ def read_manifest(root: Path) -> dict[str, Any]:
 
 
 def _closure(records: dict[str, Record], targets: list[str], root: Path) -> tuple[dict, dict]:
-    """The jobs that made the targets and what these were made from, and which job owns which file (path as from root)."""
+    """Return the jobs that made the targets and what these were made from, and which job owns which file (path as from
+    root).
+    """
     prefix = f"results/{root.name}/"
     jobs, owners, waiting = {}, {}, list(targets)
     made = {record.log: [] for record in records.values()}
@@ -110,7 +114,7 @@ def _closure(records: dict[str, Record], targets: list[str], root: Path) -> tupl
 
 
 def _folders(owners: Mapping[str, str]) -> dict[Path, set[str]]:
-    """Folder -> the jobs that have outputs in it or below."""
+    """Return folder -> the jobs that have outputs in it or below."""
     found: dict[Path, set[str]] = {}
     for file, job in owners.items():
         for folder in Path(file).parents[:-1]:
@@ -119,7 +123,7 @@ def _folders(owners: Mapping[str, str]) -> dict[Path, set[str]]:
 
 
 def _owner_of_folder(path: Path, folders: Mapping[Path, set[str]]) -> str | None:
-    """The one job that has outputs in the nearest folder above `path` with any; None if there are several."""
+    """Return the one job that has outputs in the nearest folder above `path` with any; None if there are several."""
     jobs = next((folders[folder] for folder in path.parents[:-1] if folder in folders), set())
     return next(iter(jobs)) if len(jobs) == 1 else None
 
@@ -133,7 +137,7 @@ def _shared(table: dict[str, Any], value: Any) -> str:
 
 
 def _dump(content: Mapping[str, Any]) -> str:
-    """JSON with one line for each file, job, list of sources and config."""
+    """Return JSON with one line for each file, job, list of sources and config."""
     parts = []
     for key, value in content.items():
         if isinstance(value, dict) and value:

@@ -34,7 +34,8 @@ POINTS = ["part", "cell", "method", "seed", "value", "low", "high"]  # of the pi
 
 
 def matrix(cells: Sequence[Results]) -> pd.DataFrame:
-    """A row for each cell, task and method: last accuracy with its interval; collapsed: seeds that end below where they began.
+    """Return a row for each cell, task and method: last accuracy with its interval; collapsed: seeds that end below where
+    they began.
 
     Raises ValueError for missing scores, and for a method without an interval.
     """
@@ -97,7 +98,9 @@ def _cell(row: pd.Series) -> str:
 
 
 def draw(cells: Sequence[Results]) -> tuple[Figure, pd.DataFrame]:
-    """Needs scores.csv and intervals.csv of each cell; shows the first evaluation set. The frame: a row per drawn point."""
+    """Draw it; needs scores.csv and intervals.csv of each cell; shows the first evaluation set. The frame: a row per drawn
+    point.
+    """
     task = cells[0].tasks[0]
     frame = matrix(cells).query("task == @task")
     styles = style.method_styles(dict.fromkeys(frame["method"]))

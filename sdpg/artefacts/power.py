@@ -1,4 +1,4 @@
-"""How many seeds would tell two methods apart: power.csv, from the spread that the runs at hand show.
+"""How many seeds would tell two methods apart: power.csv, from the spread that the runs show.
 
 Shapes: S seeds, P problems, n samples per problem; d_SP is the difference of two methods' scores, paired by seed and problem.
 """
@@ -40,12 +40,14 @@ class Spread(NamedTuple):
     P: int
 
     def squared_error(self, S: float) -> tuple[float, float]:
-        """What `comparisons.variances` expects for S seeds: (part of the seeds, part of the problems)."""
+        """Return what `comparisons.variances` expects for S seeds: (part of the seeds, part of the problems)."""
         return self.seeds / S + self.rest / (S * self.P), self.problems / self.P + self.rest / (S * self.P)
 
 
 def spread(d_SP: np.ndarray) -> Spread | None:
-    """Components of the two-way random-effects model by the method of moments, none below 0; None for fewer than 2 seeds."""
+    """Return the components of the two-way random-effects model by the method of moments, none below 0; None for fewer than 2
+    seeds.
+    """
     S, P = d_SP.shape
     if min(S, P) < 2:
         return None
@@ -57,7 +59,8 @@ def spread(d_SP: np.ndarray) -> Spread | None:
 
 
 def power(effect: float, of: Spread, S: int, alpha: float = ALPHA) -> float:
-    """Chance that `comparisons.contrast` with S seeds is significant (two-sided, alpha) if the true difference is `effect`.
+    """Return the chance that `comparisons.contrast` with S seeds is significant (two-sided, alpha) if the true difference is
+    `effect`.
 
     Noncentral t (Cohen 1988, ch. 2): with V the expected squared standard error and f its Satterthwaite degrees of freedom,
     P(|t'_f(effect / sqrt(V))| > t_{f, 1 - alpha/2}).
@@ -74,7 +77,7 @@ def power(effect: float, of: Spread, S: int, alpha: float = ALPHA) -> float:
 
 
 def seeds_needed(effect: float, of: Spread, alpha: float = ALPHA, wanted: float = POWER) -> int | None:
-    """The smallest number of seeds (2 to MOST) whose power is `wanted`; None if MOST do not reach it.
+    """Return the smallest number of seeds (2 to MOST) whose power is `wanted`; None if MOST do not reach it.
 
     None also means: no number of seeds does, since the difference between the problems is as large; more problems would.
     """
@@ -84,7 +87,8 @@ def seeds_needed(effect: float, of: Spread, alpha: float = ALPHA, wanted: float 
 
 
 def sampling_variance(x_SP: np.ndarray, samples: int) -> float:
-    """Variance of a run's mean accuracy that comes from its n samples alone: mean over runs of sum_p x (1 - x) / (n - 1) / P^2.
+    """Return the variance of a run's mean accuracy that comes from its n samples alone: mean over runs of sum_p x (1 - x) / (n
+    - 1) / P^2.
 
     x_SP: shares of right answers. NaN for n = 1, which says nothing about it.
     """
@@ -94,7 +98,7 @@ def sampling_variance(x_SP: np.ndarray, samples: int) -> float:
 
 
 def power_rows(results: Results, task: str, by_method: dict[str, TaskScores]) -> list[tuple]:
-    """Rows of power.csv for the last checkpoint on one set: every two methods, and every target."""
+    """Return rows of power.csv for the last checkpoint on one set: every two methods, and every target."""
     rows = []
     for method, other in itertools.combinations(by_method, 2):
         a, b = (by_method[name].values[results.accuracy][:, -1] for name in (method, other))

@@ -29,7 +29,7 @@ ARTEFACT = ArtefactSpec(
 
 
 def score_rows(results: Results, method: str, task: str, scores: TaskScores) -> list[tuple]:
-    """Rows of scores.csv: the mean over problems of every metric, seed and step."""
+    """Return rows of scores.csv: the mean over problems of every metric, seed and step."""
     rows = []
     for metric, x_SKP in scores.values.items():
         means = x_SKP.mean(axis=2)
@@ -46,7 +46,7 @@ def best_checkpoints(accuracy_SKP: np.ndarray, steps: np.ndarray) -> np.ndarray:
 
 
 def interval_rows(results: Results, method: str, task: str, scores: TaskScores) -> list[tuple]:
-    """Rows of intervals.csv: every metric at every step, and the accuracy at each seed's best checkpoint.
+    """Return rows of intervals.csv: every metric at every step, and the accuracy at each seed's best checkpoint.
 
     The interval of "best" takes the selected checkpoints as given; being picked on the evaluation set itself, it is biased up.
     """
@@ -61,12 +61,13 @@ def interval_rows(results: Results, method: str, task: str, scores: TaskScores) 
 
 
 def _both(x_SP: np.ndarray) -> tuple:
-    """mean, low, high, seeds, problems, iqm, iqm_low, iqm_high."""
+    """Return the mean, low, high, seeds, problems, iqm, iqm_low, iqm_high."""
     return *hierarchical_interval(x_SP), *x_SP.shape, *iqm_interval(x_SP)
 
 
 def comparison_rows(results: Results, task: str, by_method: dict[str, TaskScores]) -> list[tuple]:
-    """Rows of comparisons.csv: accuracy of every two methods at the last checkpoint; p_holm is over the rows returned.
+    """Return rows of comparisons.csv: accuracy of every two methods at the last checkpoint; p_holm is over the rows
+    returned.
 
     Raises ValueError if two methods were evaluated on other problems or at other last steps.
     """
@@ -85,7 +86,8 @@ def comparison_rows(results: Results, task: str, by_method: dict[str, TaskScores
 
 
 def lm_eval_rows(path: Path, method: str, seed: int, step: int) -> list[tuple]:
-    """Rows of scores.csv from one lm_eval.json: {"results": {task: {"metric,filter": value, "metric_stderr,filter": ...}}}.
+    """Return rows of scores.csv from one lm_eval.json: {"results": {task: {"metric,filter": value, "metric_stderr,filter":
+    ...}}}.
 
     The metric is called lm_eval_<metric>; where a task has several filters, lm_eval_<metric>[<filter>]. A standard error that
     lm-eval did not compute ("N/A") is left out. Raises ValueError if the file is not of that form.
@@ -114,7 +116,7 @@ def lm_eval_rows(path: Path, method: str, seed: int, step: int) -> list[tuple]:
 
 
 def make_scores(results: Results) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """(scores, intervals, comparisons) of all methods, seeds and evaluation sets of a scale, read from `eval/`."""
+    """Return (scores, intervals, comparisons) of all methods, seeds and evaluation sets of a scale, read from `eval/`."""
     scores, intervals, comparisons = [], [], []
     last = {}
     for task in results.tasks:

@@ -61,7 +61,7 @@ READ = (  # columns of metrics.jsonl; kl_ref alone may be null
 
 
 def summarise(results: Results) -> pd.DataFrame:
-    """Every metric of every run (COLUMNS); value is empty where it has no meaning: see the functions below.
+    """Return every metric of every run (COLUMNS); value is empty where it has no meaning: see the functions below.
 
     Needs scores.csv and every metrics.jsonl. Raises ValueError for a missing file, column, score or value.
     """
@@ -76,20 +76,20 @@ def summarise(results: Results) -> pd.DataFrame:
 
 
 def read(results: Results) -> pd.DataFrame:
-    """stability.csv, restricted to the config's methods and seeds."""
+    """Return stability.csv, restricted to the config's methods and seeds."""
     frame = read_csv(results.root / "stability.csv", COLUMNS)
     known = frame["seed"].isna() | frame["seed"].isin(results.seeds)
     return frame[frame["method"].isin(results.methods) & known]
 
 
 def worst(metric: str, values: pd.Series) -> float:
-    """The value of the worst seed in the bad direction of a metric (METRICS); NaN without one, or without values."""
+    """Return the value of the worst seed in the bad direction of a metric (METRICS); NaN without one, or without values."""
     bad = METRICS[metric].bad
     return float("nan") if bad is None else float(values.max() if bad == "high" else values.min())
 
 
 def text(value: float) -> str:
-    """Two or (below 0.1) three digits after the point, a power of ten for what would then show as 0, a dash for NaN."""
+    """Return two or (below 0.1) three digits after the point, a power of ten for what would then show as 0, a dash for NaN."""
     if np.isnan(value):
         return "–"
     size = abs(value)
@@ -98,7 +98,7 @@ def text(value: float) -> str:
 
 
 def accuracy_curves(results: Results, method: str, task: str) -> pd.DataFrame:
-    """Accuracy by step (rows) and seed (columns) from scores.csv. Raises ValueError for a hole, or if there is none."""
+    """Return accuracy by step (rows) and seed (columns) from scores.csv. Raises ValueError for a hole, or if there is none."""
     chosen = results.scores.query("method == @method and task == @task and metric == @results.accuracy")
     what = f"{results.root / 'scores.csv'}, {results.accuracy} of {method} on {task}"
     if chosen.empty:
@@ -107,42 +107,42 @@ def accuracy_curves(results: Results, method: str, task: str) -> pd.DataFrame:
 
 
 def collapsed(accuracy_SK: np.ndarray) -> np.ndarray:
-    """Whether each curve ends below where it began: [..., K] in the order of the steps -> [...]."""
+    """Return whether each curve ends below where it began: [..., K] in the order of the steps -> [...]."""
     return accuracy_SK[..., -1] < accuracy_SK[..., 0]
 
 
 def last_minus_best(accuracy_K: np.ndarray) -> float:
-    """The last checkpoint less the highest one after the first (the base model), which is no candidate; at most 0."""
+    """Return the last checkpoint less the highest one after the first (the base model), which is no candidate; at most 0."""
     return float(accuracy_K[-1] - max(accuracy_K[1:], default=accuracy_K[-1]))
 
 
 def drawdown(accuracy_K: np.ndarray) -> float:
-    """The largest fall from any checkpoint to any later one, the base model included; at least 0."""
+    """Return the largest fall from any checkpoint to any later one, the base model included; at least 0."""
     return float((np.maximum.accumulate(accuracy_K) - accuracy_K).max())
 
 
 def seed_spread(last_S: np.ndarray) -> float:
-    """Unbiased standard deviation over the seeds; NaN for a single seed."""
+    """Return the unbiased standard deviation over the seeds; NaN for a single seed."""
     return float(np.std(last_S, ddof=1)) if len(last_S) > 1 else float("nan")
 
 
 def tenth(steps: int) -> int:
-    """The number of steps that "the end of training" and a running mean are over: a tenth of the run, at least one."""
+    """Return the number of steps that "the end of training" and a running mean are over: a tenth of the run, at least one."""
     return max(1, steps // 10)
 
 
 def floor(values_K: np.ndarray) -> float:
-    """The smallest mean of `tenth` neighbouring steps: one odd batch does not make it."""
+    """Return the smallest mean of `tenth` neighbouring steps: one odd batch does not make it."""
     return float(pd.Series(values_K).rolling(tenth(len(values_K))).mean().min())
 
 
 def end(values_K: np.ndarray) -> float:
-    """Mean over the last tenth of the steps."""
+    """Return the mean over the last tenth of the steps."""
     return float(np.mean(values_K[-tenth(len(values_K)) :]))
 
 
 def slope(values_K: np.ndarray) -> float:
-    """Least-squares slope over the second half of the steps, per 100 steps; NaN for fewer than two steps."""
+    """Return the least-squares slope over the second half of the steps, per 100 steps; NaN for fewer than two steps."""
     half = values_K[len(values_K) // 2 :]
     return 100 * float(np.polyfit(np.arange(len(half)), half, 1)[0]) if len(half) > 1 else float("nan")
 
@@ -159,7 +159,7 @@ def spikes(norms_K: np.ndarray) -> float:
 
 
 def training_metrics(frame: pd.DataFrame) -> dict[str, float]:
-    """The metrics of TRAINING of one run, from its metrics.jsonl sorted by step (columns READ).
+    """Return the metrics of TRAINING of one run, from its metrics.jsonl sorted by step (columns READ).
 
     The two of kl_ref are NaN unless every step has one (a method without a reference has none).
     """
@@ -182,7 +182,7 @@ def training_metrics(frame: pd.DataFrame) -> dict[str, float]:
 
 
 def _accuracy(results: Results, method: str, task: str) -> list[tuple[int | None, tuple[str, float]]]:
-    """(seed, (metric, value)) of the metrics of ACCURACY; without a seed where it is one number for all."""
+    """Return (seed, (metric, value)) of the metrics of ACCURACY; without a seed where it is one number for all."""
     table = accuracy_curves(results, method, task)
     fell = collapsed(table.to_numpy().T)
     rows = []
@@ -194,7 +194,7 @@ def _accuracy(results: Results, method: str, task: str) -> list[tuple[int | None
 
 
 def _recorded(results: Results, method: str, seed: int) -> pd.DataFrame:
-    """The rows of one run; ValueError naming the columns that are missing or have holes (kl_ref may)."""
+    """Return the rows of one run; ValueError naming the columns that are missing or have holes (kl_ref may)."""
     frame = results.metrics.query("method == @method and seed == @seed")
     missing = [name for name in READ if name not in frame or (name != "kl_ref" and frame[name].isna().any())]
     if missing:

@@ -35,7 +35,8 @@ SCORED = ["seed", "score", "last", "chosen"]
 
 
 def trials(results: Results, sweep: Mapping[str, Any]) -> pd.DataFrame:
-    """One row for each run of a sweep: method, trial, a column for each setting (train.lr, ...), seed, score, last, chosen.
+    """Return one row for each run of a sweep: method, trial, a column for each setting (train.lr, ...), seed, score, last,
+    chosen.
 
     last: validation accuracy after the last step. chosen: 1 in the rows of the method's best trial. Raises ValueError for a
     run without validation accuracies, or one that is missing.
@@ -57,7 +58,9 @@ def trials(results: Results, sweep: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def choose(frame: pd.DataFrame, sweep: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Method -> its chosen settings; an inheriting method gets its parent's, less what its own file in config/methods sets."""
+    """Return method -> its chosen settings; an inheriting method gets its parent's, less what its own file in
+    config/methods sets.
+    """
     best = frame[frame["chosen"] == 1].groupby("method")["trial"].first()
     chosen = {method: several[int(best[method])] for method, several in sweep["trials"].items()}
     for method, parent in sweep["inherit"].items():
@@ -82,12 +85,12 @@ def make(job) -> None:
 
 
 def read_trials(path: Path) -> pd.DataFrame:
-    """tuned.csv as `trials` made it. Raises ValueError for a missing file or column."""
+    """Return tuned.csv as `trials` made it. Raises ValueError for a missing file or column."""
     return read_csv(path, [*LEADING, *SCORED])
 
 
 def setting_columns(frame: pd.DataFrame) -> list[str]:
-    """The columns of a trial's settings, train.lr first."""
+    """Return the columns of a trial's settings, train.lr first."""
     return [column for column in frame.columns if column not in (*LEADING, *SCORED)]
 
 
@@ -104,6 +107,6 @@ def _score(results: Results, name: str, seed: int) -> tuple[float, float]:
 
 
 def _dotted(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """{"train": {"lr": 1e-3}, "alpha": 0.1} -> {"train.lr": 1e-3, "alpha": 0.1}."""
+    """Flatten {"train": {"lr": 1e-3}, "alpha": 0.1} to {"train.lr": 1e-3, "alpha": 0.1}."""
     train = {f"train.{key}": value for key, value in settings.get("train", {}).items()}
     return train | {key: value for key, value in settings.items() if key != "train"}

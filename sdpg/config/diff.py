@@ -28,7 +28,8 @@ ABSENT = _Absent()
 
 
 def complete(config: Config, method: str | None = None) -> dict[str, Any]:
-    """A resolved config with the fields of every method, defaults included; with `method`, what one run of it depends on.
+    """Return a resolved config with the fields of every method, defaults included; with `method`, what one run of it
+    depends on.
 
     Raises ConfigError for a method that the config does not list.
     """
@@ -41,7 +42,8 @@ def complete(config: Config, method: str | None = None) -> dict[str, Any]:
 
 
 def difference(a: Mapping[str, Any], b: Mapping[str, Any], *, ignore: tuple[str, ...] = LABELS) -> list[Row]:
-    """The rows in which two nested mappings differ, in the order of `a`, then of `b`; top-level keys in `ignore` apart.
+    """Return the rows in which two nested mappings differ, in the order of `a`, then of `b`; top-level keys in `ignore`
+    apart.
 
     A list is one value. A key that only one of them has is ABSENT in the other.
     """
@@ -51,7 +53,7 @@ def difference(a: Mapping[str, Any], b: Mapping[str, Any], *, ignore: tuple[str,
 
 
 def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"train": {"steps": 5}} -> {"train.steps": 5}; an empty mapping stays a value."""
+    """Flatten {"train": {"steps": 5}} to {"train.steps": 5}; an empty mapping stays a value."""
     result: dict[str, Any] = {}
     for key, inner in value.items():
         path = f"{prefix}{key}"
@@ -60,14 +62,14 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def text(value: Any) -> str:
-    """A value as in a scale file, on one line; "-" for a key that is not there."""
+    """Return a value as in a scale file, on one line; "-" for a key that is not there."""
     if value is ABSENT:
         return "-"
     return yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("\n...\n").strip()
 
 
 def markdown(rows: list[Row], a: str, b: str) -> str:
-    """The rows as a Markdown table with the columns key, `a` and `b`; one sentence if there is none."""
+    """Return the rows as a Markdown table with the columns key, `a` and `b`; one sentence if there is none."""
     if not rows:
         return f"{a} and {b} do not differ.\n"
     lines = [("key", a, b), ("---", "---", "---"), *((f"`{key}`", text(x), text(y)) for key, x, y in rows)]
@@ -99,5 +101,5 @@ def compare(a: str, b: str | None, method_a: str | None, method_b: str | None, o
 
 
 def _same(x: Any, y: Any) -> bool:
-    """Equal, where 1 and 1.0 are and true and 1 are not."""
+    """Compare, where 1 and 1.0 are and true and 1 are not."""
     return x == y and isinstance(x, bool) == isinstance(y, bool)

@@ -24,7 +24,7 @@ class ConfigError(ValueError):
 
 
 def parse_value(text: str, where: str) -> Any:
-    """One YAML value; `1e-6` is a number here, as in the scale files. Raises ConfigError."""
+    """Return one YAML value; `1e-6` is a number here, as in the scale files. Raises ConfigError."""
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
@@ -35,7 +35,7 @@ class _Loader(yaml.SafeLoader):
     """YAML 1.1 reads `1e-6` as a string and lets a key appear twice, the last one winning; both are put right here."""
 
     def construct_mapping(self, node, deep=False):
-        """A mapping node as a dict; ConstructorError for a key that appears twice."""
+        """Read a mapping node as a dict; ConstructorError for a key that appears twice."""
         seen = set()
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":  # `<<: *anchor`
@@ -55,7 +55,7 @@ _Loader.add_implicit_resolver(
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """A YAML file that holds a mapping. Raises ConfigError."""
+    """Return a YAML file that holds a mapping. Raises ConfigError."""
     try:
         value = parse_value(path.read_text(encoding="utf-8"), shown(path))
     except OSError as error:
@@ -87,7 +87,7 @@ def merged(layers: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
 
 
 def scale_path(scale: str | Path) -> Path:
-    """The file of a scale or preset by name, or the path itself. Raises ConfigError naming the nearest."""
+    """Return the file of a scale or preset by name, or the path itself. Raises ConfigError naming the nearest."""
     for folder in (SCALES, PRESETS):
         by_name = folder / f"{scale}.yaml"
         if re.fullmatch(r"[\w.-]+", str(scale)) and by_name.is_file():
@@ -104,12 +104,12 @@ def scale_path(scale: str | Path) -> Path:
 
 
 def available_scales() -> list[str]:
-    """The names in config/scales."""
+    """Return the names in config/scales."""
     return sorted(path.stem for path in SCALES.glob("*.yaml"))
 
 
 def available_presets() -> list[str]:
-    """The names in config/presets: scale files with the paper's, the released and matched settings."""
+    """Return the names in config/presets: scale files with the paper's, the released and matched settings."""
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
@@ -120,7 +120,7 @@ def override(config: dict[str, Any], dotted: str, value: Any) -> None:
     for depth, key in enumerate(parents):
         if isinstance(node.get(key), list | str | int | float):
             path = ".".join(parents[: depth + 1])
-            raise ConfigError(f"override {dotted!r}: {path} is {show(node[key])}, which has no keys of its own")
+            raise ConfigError(f"override {dotted!r}: {path} is {show(node[key])}, which has no keys below it")
         if node.get(key) is None:
             node[key] = {}
         node = node[key]
@@ -134,7 +134,7 @@ def override(config: dict[str, Any], dotted: str, value: Any) -> None:
 
 
 def _selected(items: list[Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """`[grpo, {rlsd: {lam: 0.3}}]`: these methods alone, on top of what `known` gives them."""
+    """Read `[grpo, {rlsd: {lam: 0.3}}]`: these methods alone, on top of what `known` gives them."""
     chosen: dict[str, Any] = {}
     for item in items:
         for name, block in item.items() if isinstance(item, Mapping) else [(item, None)]:
@@ -143,7 +143,7 @@ def _selected(items: list[Any], known: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def expand_shorthands(config: dict[str, Any]) -> None:
-    """`model: DIR`, `methods: [a, b]` and `methods: {a: }` become their long forms."""
+    """Give `model: DIR`, `methods: [a, b]` and `methods: {a: }` their long forms, in place."""
     if isinstance(config.get("model"), str):
         config["model"] = {"pretrained": config["model"]}
     methods = config.get("methods")

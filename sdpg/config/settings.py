@@ -117,7 +117,7 @@ class Alternatives(Settings):
 
     @classmethod
     def alternatives(cls) -> list[str]:
-        """The keys of which one is given."""
+        """Return the keys of which one is given."""
         return _aliases(cls)
 
     @property
@@ -150,12 +150,12 @@ class _Source(Alternatives):
 
     @classmethod
     def alternatives(cls) -> list[str]:
-        """The kinds of sources."""
+        """Return the kinds of sources."""
         return list(KINDS)
 
     @classmethod
     def kind_of(cls, option: str) -> str:
-        """The kind that an option beside its key belongs to."""
+        """Return the kind that an option beside its key belongs to."""
         return next(kind for kind in KINDS if is_flat(kind) and option in KINDS[kind].model_fields)
 
     @model_serializer(mode="wrap")

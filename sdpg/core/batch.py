@@ -35,7 +35,7 @@ class Tokens:
         return self.scatter(torch.ones(self.row.shape, device=self.row.device))
 
     def scatter(self, values: Tensor, where: Tensor | None = None) -> Tensor:
-        """(M,) values, or those of the tokens that the mask `where` (M,) selects -> (B, T), 0 elsewhere."""
+        """Scatter (M,) values, or those of the tokens that the mask `where` (M,) selects -> (B, T), 0 elsewhere."""
         row, t = (self.row, self.t) if where is None else (self.row[where], self.t[where])
         return values.new_zeros(self.shape).index_put((row, t), values)
 
@@ -50,7 +50,7 @@ def locate(samples: Sequence[Sample], device: torch.device) -> Tokens:
 
 
 def per_token(samples: Sequence[Sample], tokens: Tokens) -> tuple[Tensor, Tensor]:
-    """The engine's log-probs, and 1 on the token that ended a response by itself: (B, T) float32 each."""
+    """Return the engine's log-probs, and 1 on the token that ended a response by itself: (B, T) float32 each."""
     device = tokens.row.device
     logprobs = torch.tensor([x for s in samples for x in s.rollout.logprobs], device=device)
     stop = torch.zeros(tokens.shape, device=device)
@@ -64,7 +64,7 @@ def micro_batches(samples: Sequence[Sample], budget: int, *, packed: bool, teach
     """Split into index lists of at most `budget` tokens; responses to one prompt stay together, and rows are alike in length.
 
     packed: tokens of the packed sequence, a prompt counted once, in batches of equal size. Otherwise of the padded rows.
-    teacher: count the teacher's prompt where it is longer. A single response longer than the budget is a batch of its own.
+    teacher: count the teacher's prompt where it is longer. A single response longer than the budget is a batch alone.
     """
     prompts = [max(s.prompt, (s.teacher_prompt if teacher else None) or (), key=len) for s in samples]
     if not packed:

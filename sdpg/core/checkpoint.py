@@ -43,7 +43,7 @@ def save_policy(model, tokenizer, checkpoints: Path, step: int) -> None:
 
 
 def list_checkpoints(checkpoints: Path) -> list[dict]:
-    """Entries of checkpoints.json, ascending by step; [] if there is none yet."""
+    """Return the entries of checkpoints.json, ascending by step; [] if there is none yet."""
     path = checkpoints / "checkpoints.json"
     return read_json(path)["checkpoints"] if path.exists() else []
 
@@ -57,7 +57,7 @@ def save_state(folder: Path, parts: list, step: int, identity: dict) -> None:
 
 
 def saved_step(folder: Path, identity: dict) -> int:
-    """The step that can be resumed from, 0 if there is none or it belongs to another run."""
+    """Return the step that can be resumed from, 0 if there is none or it belongs to another run."""
     path = folder / "state.json"
     if not path.exists():
         return 0

@@ -58,7 +58,9 @@ class Collector:
         rank: int = 0,
         world: int = 1,
     ):
-        """max_positions: the model's context length, which the teacher's prompt plus a response must fit as well."""
+        """Encode all prompts. max_positions: the model's context length, which the teacher's prompt plus a response must
+        fit as well.
+        """
         if not problems:
             raise ValueError("the training set is empty; check data.train in the config and rerun the rule data")
         self.problems, self.task, self.engine, self.config = problems, task, engine, config
@@ -74,9 +76,10 @@ class Collector:
         return _within(prompt, self.teacher_limit, problem, "the model's context minus train.max_response_tokens")
 
     def indices(self, step: int, attempt: int = 0) -> list[int]:
-        """Problems of step 1, 2, ...: P from one stream of shuffled epochs, the same for every method with this seed.
+        """Return the problems of step 1, 2, ...: P from one stream of shuffled epochs, the same for every method with this
+        seed.
 
-        attempt: 0, or the number of the extra batch of dynamic sampling, which comes from a stream of its own.
+        attempt: 0, or the number of the extra batch of dynamic sampling, which comes from another stream.
         """
         chosen = range((step - 1) * self.P, step * self.P)
         orders = {epoch: self._order(epoch, attempt) for epoch in {i // len(self.problems) for i in chosen}}
@@ -135,7 +138,9 @@ class Collector:
         return Group(i, rollouts, scores, rewards)
 
     def _reward(self, score: Score, length: int) -> float:
-        """The configured reward of a right or wrong answer, less DAPO's soft overlong penalty (arXiv 2503.14476, Eq. 13)."""
+        """Return the configured reward of a right or wrong answer, less DAPO's soft overlong penalty (arXiv 2503.14476, Eq.
+        13).
+        """
         reward, buffer = self.config.reward[int(score.correct)], self.config.overlong_buffer
         if buffer:
             over = length - (self.config.max_response_tokens - buffer)
@@ -143,7 +148,7 @@ class Collector:
         return reward
 
     def _samples(self, group: Group, context: str, step: int) -> list[Sample]:
-        """A group's responses with their teacher's prompts."""
+        """Return a group's responses with their teacher's prompts."""
         problem, prompt = self.problems[group.problem], self.student[group.problem]
         if context == "solution":
             return [Sample(prompt, self.teacher[group.problem], rollout) for rollout in group.rollouts]

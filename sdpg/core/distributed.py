@@ -38,7 +38,7 @@ def sum_over_processes(tensors: list[Tensor]) -> None:
 
 
 def gather(value) -> list:
-    """Every process's value (JSON data), in rank order, on every process."""
+    """Return every process's value (JSON data), in rank order, on every process."""
     if not dist.is_initialized():
         return [value]
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"

@@ -21,7 +21,7 @@ class Work(NamedTuple):
 
 
 def rollout_work(prompts: Sequence[int], responses: Sequence[Sequence[int]]) -> Work:
-    """Of sampling: lengths of the prompts, each read once, and of the responses to each; the last token is not read."""
+    """Return the work of sampling: lengths of prompts, each read once, and of the responses to each, less the last token."""
     tokens = pairs = predictions = 0
     for P, lengths in zip(prompts, responses, strict=True):
         tokens += P + sum(n - 1 for n in lengths)
@@ -31,15 +31,18 @@ def rollout_work(prompts: Sequence[int], responses: Sequence[Sequence[int]]) -> 
 
 
 def forward_flops(model: PreTrainedModel, work: Work) -> float:
-    """Of one forward pass: 2 per token and weight of a linear layer, 4 per pair, layer, head and its size (QK^T and AV),
-    2 per prediction and weight of the lm-head. Norms, softmax and embeddings are left out; experts all count."""
+    """Return the FLOPs of one forward pass.
+
+    2 per token and weight of a linear layer, 4 per pair, layer, head and its size (QK^T and AV), 2 per prediction and weight of
+    the lm-head. Norms, softmax and embeddings are left out; experts all count.
+    """
     body, attention, head = _sizes(model)
     return 2.0 * body * work.tokens + 4.0 * attention * work.pairs + 2.0 * head * work.predictions
 
 
 @lru_cache(maxsize=8)
 def _sizes(model: PreTrainedModel) -> tuple[int, int, int]:
-    """Weights of the body's linear layers, attention width summed over layers, weights of the lm-head."""
+    """Return the weights of the body's linear layers, attention width summed over layers, weights of the lm-head."""
     config = model.config
     body = sum(m.weight.numel() for m in model.base_model.modules() if isinstance(m, nn.Linear))
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads

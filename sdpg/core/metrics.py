@@ -18,7 +18,7 @@ PHASES = ("rollout", "verify", "reference", "teacher", "train", "optimizer", "sy
 
 
 def rollout_sums(batch: Batch, A_NG: Tensor) -> dict[str, float]:
-    """Sums over the responses of a batch."""
+    """Return the sums over the responses of a batch."""
     process = [s.process for s in batch.scores if s.process is not None]
     return {
         "responses": len(batch.samples),
@@ -66,7 +66,7 @@ def add_up(parts: Sequence[dict]) -> dict[str, float]:
 
 
 def means(t: dict[str, float]) -> dict[str, float | None]:
-    """Sums of a step -> the columns of metrics.jsonl that come from them."""
+    """Turn the sums of a step into the columns of metrics.jsonl that come from them."""
     responses, tokens = t["responses"], t["signal_tokens"]
     losses = {key: t[key] for key in sorted(t) if key.startswith("loss_")}
     return {
@@ -89,7 +89,7 @@ def means(t: dict[str, float]) -> dict[str, float | None]:
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Most memory so far, in MiB: of the GPU's allocator since it was last reset, else of this process (resident)."""
+    """Return the most memory so far, in MiB: of the GPU's allocator since its reset, else of this process (resident)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

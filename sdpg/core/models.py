@@ -45,7 +45,7 @@ def load_model(
 
 
 def frozen(model: PreTrainedModel) -> PreTrainedModel:
-    """The same model without gradients, in evaluation mode: the reference, or a frozen teacher."""
+    """Return the same model without gradients, in evaluation mode: the reference, or a frozen teacher."""
     return model.eval().requires_grad_(False)
 
 
@@ -56,7 +56,7 @@ class MovingAverage:
     """
 
     def __init__(self, model: PreTrainedModel, rate: float):
-        """model: a copy of the starting point, which this takes over. rate: in (0, 1]."""
+        """Take over `model`, a copy of the starting point. rate: in (0, 1]."""
         if not 0 < rate <= 1:
             raise ValueError(f"ema_rate must be in (0, 1], got {rate}")
         self.model, self.rate = frozen(model), rate
@@ -65,12 +65,12 @@ class MovingAverage:
 
     @torch.no_grad()
     def follow(self, masters: list[Tensor]) -> None:
-        """One step towards the policy's float32 weights (in the order of its parameters)."""
+        """Go one step towards the policy's float32 weights (in the order of its parameters)."""
         torch._foreach_lerp_(self.masters, [m.detach() for m in masters], self.rate)
         self._copy_back()
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """The float32 weights by name, for a checkpoint."""
+        """Return the float32 weights by name, for a checkpoint."""
         return {f"ema/{name}": m for name, m in zip(self.names, self.masters, strict=True)}
 
     @torch.no_grad()

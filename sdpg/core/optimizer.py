@@ -23,7 +23,7 @@ class MasterAdamW:
         self.updates = 0
 
     def learning_rate(self, update: int) -> float:
-        """Linear warm-up over the first `warmup_steps` updates (counted from 1), then constant."""
+        """Return the learning rate: linear warm-up over the first `warmup_steps` updates (counted from 1), then constant."""
         return self.lr * min(1.0, update / self.warmup_steps) if self.warmup_steps else self.lr
 
     def step(self) -> float:
@@ -51,7 +51,7 @@ class MasterAdamW:
         return norm.item()
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """Masters and moments by "<kind>/<parameter name>", and the number of updates, for a checkpoint."""
+        """Return the masters and moments by "<kind>/<parameter name>", and the number of updates, for a checkpoint."""
         out = {"updates": torch.tensor(self.updates)}
         for name, m in zip(self.names, self.masters, strict=True):
             out[f"master/{name}"] = m.detach()

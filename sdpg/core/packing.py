@@ -33,13 +33,13 @@ class CannotPack(ValueError):
 
 
 def prepare(model: PreTrainedModel, prompts: Sequence[Ids], responses: Sequence[Ids]) -> Packed | Padded:
-    """Inputs of B prompts with their responses (at least one token each), in the form that the model takes."""
+    """Return the inputs of B prompts with their responses (at least one token each), in the form that the model takes."""
     kind = Packed if packs(model) else Padded
     return kind.of(prompts, responses, model.device)
 
 
 def packs(model: PreTrainedModel) -> bool:
-    """Whether the model reads packed sequences (`enable_packing` succeeded)."""
+    """Return whether the model reads packed sequences (`enable_packing` succeeded)."""
     return model.config._attn_implementation == ATTENTION
 
 
@@ -64,7 +64,7 @@ class Padded:
         return cls(ids, row, before, Work(int(L.sum()), int((L * (L + 1) // 2).sum()), len(row)))
 
     def hidden(self, model: PreTrainedModel) -> Tensor:
-        """Hidden states that predict the response tokens, response by response: (M, d)."""
+        """Return the hidden states that predict the response tokens, response by response: (M, d)."""
         return model.base_model(input_ids=self.ids, use_cache=False).last_hidden_state[self.row, self.before]
 
 
@@ -112,7 +112,7 @@ class Packed:
         return Work(self.ids.shape[1], sum(block.pairs for block in self.blocks), len(self.before))
 
     def hidden(self, model: PreTrainedModel) -> Tensor:
-        """Hidden states that predict the response tokens, response by response: (M, d)."""
+        """Return the hidden states that predict the response tokens, response by response: (M, d)."""
         hidden = model.base_model(
             input_ids=self.ids, position_ids=self.position_ids, use_cache=False, packed=self
         ).last_hidden_state
@@ -139,7 +139,9 @@ class Block:
     """
 
     def __init__(self, start: np.ndarray, own: np.ndarray, seen_start: np.ndarray | None = None, seen=None):
-        """start, own (n,): first packed token and length of each segment. seen_start, seen (n,): of what it sees before."""
+        """Lay out n segments. start, own (n,): first packed token and length of each segment. seen_start, seen (n,): of
+        what it sees before.
+        """
         self.own, self.seen, self.n = own, np.zeros_like(own) if seen is None else seen, len(own)
         queries, real = _grid(start, own)
         keys, key_real, mask = queries, real, None
@@ -155,7 +157,7 @@ class Block:
         self.mask = mask
 
     def to(self, device: torch.device) -> Block:
-        """This block with its tensors there."""
+        """Return this block with its tensors there."""
         for name in ("query_index", "key_index", "query_real", "key_real", "mask"):
             if (tensor := getattr(self, name)) is not None:
                 setattr(self, name, tensor.to(device))
@@ -167,7 +169,7 @@ class Block:
         return int((self.own * (self.own + 1) // 2 + self.own * self.seen).sum())
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> Tensor:
-        """Attention of the block's queries over packed q (S, H, D) and k, v (S, H', D) -> (its real queries, H, D)."""
+        """Return attention of the block's queries over packed q (S, H, D) and k, v (S, H', D) -> (its real queries, H, D)."""
         q = _rows(q, self.query_index, self.n)
         k, v = (_rows(x, self.key_index, self.n) for x in (k, v))
         out = torch.nn.functional.scaled_dot_product_attention(
@@ -177,7 +179,7 @@ class Block:
 
 
 def packed_attention(module, query, key, value, attention_mask, scaling=None, dropout=0.0, packed=None, **kwargs):
-    """An attention function of transformers: query (1, H, S, D), key and value (1, H', S, D) -> (1, S, H, D), None.
+    """Attend, as a function of transformers: query (1, H, S, D), key and value (1, H', S, D) -> (1, S, H, D), None.
 
     Without `packed` it is torch's scaled dot product attention over rows. Raises CannotPack for what it does not cover.
     """
@@ -195,7 +197,7 @@ def packed_attention(module, query, key, value, attention_mask, scaling=None, dr
 
 
 def _varlen(q: Tensor, k: Tensor, v: Tensor, packed: Packed, scale: float | None) -> Tensor:
-    """The same with one call of a variable-length kernel: its causal mask is aligned at the last query and key."""
+    """Return the same with one call of a variable-length kernel: its causal mask is aligned at the last query and key."""
     from torch.nn.attention.varlen import varlen_attn
 
     index, cu_q, cu_k, max_q, max_k = packed.varlen
@@ -240,7 +242,7 @@ def _starts(lengths: np.ndarray) -> np.ndarray:
 
 
 def _counting(lengths: np.ndarray) -> np.ndarray:
-    """0, 1, ..., n - 1 for every length n, one after the other."""
+    """Return 0, 1, ..., n - 1 for every length n, one after the other."""
     return np.arange(lengths.sum()) - np.repeat(_starts(lengths), lengths)
 
 
@@ -254,19 +256,19 @@ def _alike(lengths: np.ndarray, order: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _grid(start: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows start, start + 1, ... of these lengths, padded with 0, and where they are no padding: (n, longest) each."""
+    """Return rows start, start + 1, ... of these lengths, padded with 0, and where they are no padding: (n, longest) each."""
     column = np.arange(lengths.max())
     real = column < lengths[:, None]
     return np.where(real, start[:, None] + column, 0), real
 
 
 def _rows(x: Tensor, index: Tensor, n: int) -> Tensor:
-    """(S, H, D) -> (n, H, width, D)."""
+    """Return (S, H, D) -> (n, H, width, D)."""
     return x.index_select(0, index).view(n, -1, *x.shape[1:]).transpose(1, 2)
 
 
 def _mask(*args, attention_mask=None, **kwargs):
-    """None means causal; a mask is needed only where a caller brings one of his own."""
+    """Return None for causal attention; a mask is needed only where a caller brings one."""
     return None if attention_mask is None else sdpa_mask(*args, attention_mask=attention_mask, **kwargs)
 
 

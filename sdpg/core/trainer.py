@@ -149,7 +149,7 @@ class Trainer:
                 recorder.close()
 
     def step(self, k: int) -> dict:
-        """One training step -> its row of metrics."""
+        """Take one training step -> its row of metrics."""
         c = self.config
         clock = Clock(self.device)
         if self.device.type == "cuda":
@@ -180,7 +180,7 @@ class Trainer:
         return row
 
     def _before_updates(self, batch: Batch, needs: Needs, clock, sums) -> tuple[list[Tensor] | None, Tensor]:
-        """Each response's log-probs before the first update, and what the KL takes from its reward, (N, G).
+        """Return each response's log-probs before the first update, and what the KL takes from its reward, (N, G).
 
         None for the log-probs while they are the current policy's own: with one update per batch (rho = 1).
         """
@@ -259,7 +259,7 @@ class Trainer:
         return micro_batches(samples, self.config.micro_batch_tokens, packed=packs(self.models.policy), teacher=teacher)
 
     def _backward(self, passes: Passes, A_B1: Tensor, w_B1: Tensor, k: int) -> tuple[Signals, dict[str, Tensor]]:
-        """Loss and gradients of a micro-batch -> its signals, and its loss terms by name."""
+        """Return loss and gradients of a micro-batch -> its signals, and its loss terms by name."""
         totals: dict[str, Tensor] = {}
 
         def weighted_sum(s: Signals, A: Tensor, w: Tensor) -> Tensor:
@@ -283,7 +283,7 @@ class Trainer:
 
     @torch.no_grad()
     def _check_elementwise(self, passes: Passes, A_B1: Tensor, k: int) -> None:
-        """Once a run: ValueError if `token_loss` looks at other tokens of a response without saying so in its needs."""
+        """Check once a run: ValueError if `token_loss` looks at other tokens of a response without saying so in its needs."""
         s = signals(passes)
         whole = self.algorithm.token_loss(s, A_B1, k)
         alone = self.algorithm.token_loss(by_token(s), A_B1.expand_as(s.mask).reshape(-1, 1), k)
@@ -296,7 +296,7 @@ class Trainer:
         self._elementwise = True
 
     def _check_gap(self, row: dict) -> None:
-        """RuntimeError if the engine sampled with other weights than the trainer's: far more than rounding apart."""
+        """Raise RuntimeError if the engine sampled with other weights than the trainer's: far more than rounding apart."""
         c, gap = self.config, row["logprob_gap_mean"]
         if not gap < GAP_LIMIT[c.precision]:
             raise RuntimeError(
@@ -306,7 +306,7 @@ class Trainer:
             )
 
     def _weights(self, length_NG: Tensor, *, prompts: int, tokens: int) -> Tensor:
-        """(n*G, 1) weight of each response's tokens; under "micro-batch" it is filled in once the split is known."""
+        """Return (n*G, 1) weight of each response's tokens; under "micro-batch" it is filled in once the split is known."""
         c = self.config
         if c.reduction == "micro-batch":
             return torch.zeros(length_NG.numel(), 1)
@@ -314,7 +314,7 @@ class Trainer:
         return w.reshape(-1, 1)
 
     def _row(self, k: int, sums: dict, norms: list[float], clock) -> dict:
-        """Metrics of the step over all processes (docs/metrics.md)."""
+        """Return metrics of the step over all processes (docs/metrics.md)."""
         total = metrics.add_up(distributed.gather(dict(sums)))
         beta = getattr(self.algorithm, "beta", None)
         seconds = clock.seconds["step"]
@@ -351,7 +351,7 @@ class Trainer:
 
     @contextmanager
     def _stop_on_signals(self):
-        """Ctrl-C or SIGTERM: finish the step at hand, save the state, leave. A second one ends at once."""
+        """Finish the present step after Ctrl-C or SIGTERM, save the state, leave. A second one ends at once."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return

@@ -63,7 +63,9 @@ def checkpoint_logprobs(
     temperature: float,
     dtype: str,
 ) -> list[torch.Tensor]:
-    """log p(responses[i][t] | prompts[i], responses[i][:t]) at a temperature, one float32 tensor [len(responses[i])] each."""
+    """Return log p(responses[i][t] | prompts[i], responses[i][:t]) at a temperature, one float32 tensor [len(responses[i])]
+    each.
+    """
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 

@@ -20,7 +20,7 @@ class Checkpoint:
 
 
 def load_checkpoints(run_dir: str | Path) -> list[Checkpoint]:
-    """The run's checkpoints, ascending by step, every file's SHA-256 verified.
+    """Return the run's checkpoints, ascending by step, every file's SHA-256 verified.
 
     Raises ValueError, naming the file, if the list is missing or empty, or a file of it is missing or has other bytes.
     """
@@ -38,7 +38,7 @@ def load_checkpoints(run_dir: str | Path) -> list[Checkpoint]:
 
 
 def named_tensors(folder: str | Path) -> Iterator[tuple[str, object]]:
-    """(HF parameter name, tensor) of every tensor in a checkpoint folder's safetensors files."""
+    """Yield (HF parameter name, tensor) of every tensor in a checkpoint folder's safetensors files."""
     from safetensors.torch import load_file
 
     for path in sorted(Path(folder).glob("*.safetensors")):

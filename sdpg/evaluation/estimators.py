@@ -12,7 +12,7 @@ def mean_at_n(n: int, c: ArrayLike) -> np.ndarray:
 
 
 def pass_at_k(n: int, c: ArrayLike, k: int) -> np.ndarray:
-    """Unbiased estimate of P(at least one of k samples is correct), from n samples of which c are correct.
+    """Return the unbiased estimate of P(at least one of k samples is correct), from n samples of which c are correct.
 
     1 - C(n-c, k) / C(n, k), Chen et al. 2021 (arXiv 2107.03374), as the product over i = n-c+1 .. n of (1 - k/i): no large
     factorials. c: any shape [...] -> [...] in [0, 1]. Raises ValueError unless 1 <= k <= n and 0 <= c <= n.

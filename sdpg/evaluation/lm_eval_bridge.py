@@ -33,7 +33,7 @@ def lm_evaluate(
     out_dir: str | Path,
     threads: int = 1,
 ) -> Path:
-    """Run lm-eval on an HF checkpoint in an engine of its own and write out_dir/lm_eval.json. Errors: as evaluate_run."""
+    """Run lm-eval on an HF checkpoint in a separate engine and write out_dir/lm_eval.json. Errors: as evaluate_run."""
     if config.evaluation.lm_eval is None:
         raise ValueError("evaluation.lm_eval is null in this scale; set evaluation.lm_eval.repeats to run lm-eval")
     if not (Path(model_dir) / "config.json").is_file():
@@ -50,8 +50,9 @@ def lm_evaluate(
 
 
 def forgetting_set(config: Config, task, data_dir: str | Path) -> EvaluationSet | str | None:
-    """What evaluation.lm_eval.forgetting names: None, a bundled multiple-choice task (its name), or problems of
-    data_dir/forgetting/<name>.parquet. Raises ValueError if there is neither."""
+    """Return what evaluation.lm_eval.forgetting names: None, a bundled multiple-choice task (its name), or problems of
+    data_dir/forgetting/<name>.parquet. Raises ValueError if there is neither.
+    """
     name = config.evaluation.lm_eval.forgetting
     if name is None or name in bundled_names():
         return name
@@ -103,7 +104,9 @@ def lm_evaluate_engine(
 
 
 def _evaluate(lm, configs: list[dict[str, Any]], limit: int | None, seed: int) -> dict[str, Any]:
-    """lm_eval.evaluate on tasks made from configs. simple_evaluate would add a report of this machine and of git's state."""
+    """Return lm_eval.evaluate on tasks made from configs. simple_evaluate would add a report of this machine and of git's
+    state.
+    """
     import lm_eval
     import lm_eval.api.task as lm_eval_tasks
 
@@ -129,7 +132,7 @@ def write_results(out_dir: str | Path, results: dict[str, Any]) -> Path:
 
 
 def _plain(value):
-    """The same as JSON values: NaN and infinity become null, anything unknown its text."""
+    """Return the same as JSON values: NaN and infinity become null, anything unknown its text."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -27,15 +27,15 @@ class EngineLM(vllm_causallms.VLLM):
         self._prompts = dict(prompts)
 
     def generate_until(self, requests, disable_tqdm=False):
-        """As lm-eval's, with a progress bar on a terminal only."""
+        """Do as lm-eval's, with a progress bar on a terminal only."""
         return super().generate_until(requests, disable_tqdm or not sys.stderr.isatty())
 
     def loglikelihood(self, requests, disable_tqdm=False):
-        """As lm-eval's, with a progress bar on a terminal only."""
+        """Do as lm-eval's, with a progress bar on a terminal only."""
         return super().loglikelihood(requests, disable_tqdm or not sys.stderr.isatty())
 
     def tok_encode(self, string, add_special_tokens=None, **kwargs):
-        """Token ids of one text or of a list of texts; those of a known prompt are not computed but looked up."""
+        """Return token ids of one text or of a list of texts; those of a known prompt are not computed but looked up."""
         if isinstance(string, str):
             if string in self._prompts:
                 return list(self._prompts[string])
@@ -43,7 +43,7 @@ class EngineLM(vllm_causallms.VLLM):
         return [self.tok_encode(text, add_special_tokens, **kwargs) for text in string]
 
     def _model_generate(self, requests, generate=False, sampling_params=None):
-        """As lm-eval's, but the text of a response that was cut off is emptied: for the verifier it must count as wrong."""
+        """Do as lm-eval's, but the text of a response that was cut off is emptied: for the verifier it must count as wrong."""
         outputs = super()._model_generate(requests, generate=generate, sampling_params=sampling_params)
         if generate:
             for output in outputs:

@@ -15,7 +15,9 @@ FIELDS = ("id", "question", "answer", "solution", "source")
 
 
 def prompt_texts(s: EvaluationSet, task) -> list[str]:
-    """The prompts as text. Two problems with other ids but the same text cannot be told apart by lm-eval: ValueError."""
+    """Return the prompts as text. Two problems with other ids but the same text cannot be told apart by lm-eval:
+    ValueError.
+    """
     texts = [
         task.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False) for ids in s.prompts
     ]
@@ -30,7 +32,8 @@ def prompt_texts(s: EvaluationSet, task) -> list[str]:
 
 
 def sampled_task(s: EvaluationSet, task, *, repeats: int, temperature: float, max_tokens: int) -> dict[str, Any]:
-    """lm-eval's config of one evaluation set: `repeats` sampled responses a problem, judged by the project's verifier.
+    """Return lm-eval's config of one evaluation set: `repeats` sampled responses a problem, judged by the project's
+    verifier.
 
     Metrics: accuracy, and process_accuracy where the verifier gives one (the mean over repeats, then over problems).
     """
@@ -47,7 +50,7 @@ def sampled_task(s: EvaluationSet, task, *, repeats: int, temperature: float, ma
         return {"test": Dataset.from_list(docs)}
 
     def process_results(doc, results):
-        """doc: one of docs; results: [list of `repeats` response texts, without stop]."""
+        """Judge responses. doc: one of docs; results: [list of `repeats` response texts, without stop]."""
         problem = Problem(*(doc[field] for field in FIELDS))
         scores = [task.score_text(problem, text) for text in results[0]]
         metrics = {"accuracy": fmean(score.correct for score in scores)}
@@ -79,12 +82,12 @@ def sampled_task(s: EvaluationSet, task, *, repeats: int, temperature: float, ma
 
 
 def bundled_names() -> list[str]:
-    """Names of the tasks that come with the project (sdpg/evaluation/tasks)."""
+    """Return the names of the tasks that come with the project (sdpg/evaluation/tasks)."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def bundled_task(name: str) -> dict[str, Any]:
-    """lm-eval's config of a bundled task; its documents are the .jsonl file beside the .yaml file."""
+    """Return lm-eval's config of a bundled task; its documents are the .jsonl file beside the .yaml file."""
     import yaml
 
     path = FOLDER / f"{name}.yaml"

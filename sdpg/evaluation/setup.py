@@ -11,7 +11,7 @@ from sdpg.types import Sampling
 
 
 def load_sets(config: Config, model_dir: str | Path, data_dir: str | Path) -> tuple[Any, list[EvaluationSet]]:
-    """The task, for the tokenizer in model_dir, and every evaluation set of the config with its prompts."""
+    """Return the task, for the tokenizer in model_dir, and every evaluation set of the config with its prompts."""
     from transformers import AutoTokenizer
 
     from sdpg.tasks.data import load_problems
@@ -27,12 +27,12 @@ def load_sets(config: Config, model_dir: str | Path, data_dir: str | Path) -> tu
 
 
 def make_sampling(config: Config, task) -> Sampling:
-    """How evaluation samples: its own temperature, training's response limit, the task's stop tokens."""
+    """Return how evaluation samples: its own temperature, training's response limit, the task's stop tokens."""
     return Sampling(config.evaluation.temperature, config.train.max_response_tokens, tuple(task.stop_token_ids))
 
 
 def start_engine(name: str, model_dir: str | Path, config: Config, threads: int, seed: int):
-    """An engine with room for the longest prompt and response of the config."""
+    """Start an engine with room for the longest prompt and response of the config."""
     from sdpg.rollout.engines import make_engine
 
     max_len = config.train.max_prompt_tokens + config.train.max_response_tokens

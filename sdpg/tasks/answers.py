@@ -9,7 +9,8 @@ MAX_ANSWER = 400  # characters of an answer; a longer one is wrong
 
 
 def find_answer(text: str, marker: str | None) -> str:
-    """The answer in a response: the rest of the line after the last `marker` (in any case), else the last line with text.
+    """Return the answer in a response: the rest of the line after the last `marker` (in any case), else the last line with
+    text.
 
     White space around it and one final full stop are dropped. Only the last MAX_TEXT characters are looked at.
     """
@@ -20,12 +21,14 @@ def find_answer(text: str, marker: str | None) -> str:
 
 
 def normalise(answer: str) -> str:
-    """How `exact` compares: case folded, white space collapsed, one final full stop dropped."""
+    """Return how `exact` compares: case folded, white space collapsed, one final full stop dropped."""
     return " ".join(answer.casefold().split()).removesuffix(".").rstrip()
 
 
 def find_box(text: str) -> str | None:
-    """The content of the last complete \\boxed{...} in the last MAX_TEXT characters, braces balanced; None without one."""
+    """Return the content of the last complete \\boxed{...} in the last MAX_TEXT characters, braces balanced; None without
+    one.
+    """
     text = text[-MAX_TEXT:]
     start = text.rfind("\\boxed{")
     if start < 0:

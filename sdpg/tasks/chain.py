@@ -24,7 +24,7 @@ MAX_RESPONSE = 4 * MAX_OPERATIONS + 16  # characters; a longer text is not a cha
 
 
 def apply(a: int, op: str, b: int) -> int:
-    """One step in Z_10; op is one of + - *."""
+    """Return one step in Z_10; op is one of + - *."""
     if op == "+":
         return (a + b) % MODULUS
     if op == "-":
@@ -33,7 +33,7 @@ def apply(a: int, op: str, b: int) -> int:
 
 
 def parse_question(question: str) -> tuple[int, list[tuple[str, int]]]:
-    """`6-2*9?` -> (6, [("-", 2), ("*", 9)]). Raises ValueError for anything that is not a chain question."""
+    """Return `6-2*9?` -> (6, [("-", 2), ("*", 9)]). Raises ValueError for anything that is not a chain question."""
     body = question.strip()
     steps = body[1:-1]
     right = (
@@ -50,7 +50,7 @@ def parse_question(question: str) -> tuple[int, list[tuple[str, int]]]:
 
 
 def work(question: str) -> tuple[str, str]:
-    """The worked solution and the answer of a chain question, both as text."""
+    """Return the worked solution and the answer of a chain question, both as text."""
     value, steps = parse_question(question)
     text = str(value)
     for op, b in steps:
@@ -60,7 +60,7 @@ def work(question: str) -> tuple[str, str]:
 
 
 def draw_question(rng: random.Random, operations: int) -> str:
-    """A random chain: first digit 0-9, every later one 1-9 (a step with 0 would give its value away)."""
+    """Return a random chain: first digit 0-9, every later one 1-9 (a step with 0 would give its value away)."""
     body = str(rng.randrange(MODULUS))
     for _ in range(operations):
         body += f"{rng.choice(OPERATORS)}{rng.randrange(1, MODULUS)}"
@@ -70,7 +70,7 @@ def draw_question(rng: random.Random, operations: int) -> str:
 def chain_problems(
     operations: list[int], count: int, seed: int, exclude: Iterable[str] = (), prefix: str = "chain"
 ) -> list[Problem]:
-    """`count` different chain problems; operation counts take turns, so each gets an equal share.
+    """Return `count` different chain problems; operation counts take turns, so each gets an equal share.
 
     exclude: questions that must not be drawn. Raises ValueError if so many different problems do not exist.
     """
@@ -96,7 +96,7 @@ def chain_problems(
 
 
 def reverse_problems(count: int, seed: int, digits: list[int] | None = None, prefix: str = "reverse") -> list[Problem]:
-    """`count` different problems of writing 4 to 6 (or `digits`) digits backwards."""
+    """Return `count` different problems of writing 4 to 6 (or `digits`) digits backwards."""
     digits = digits or [4, 5, 6]
     _check_sizes("digits", digits, 16)
     room = MODULUS ** min(digits)
@@ -120,7 +120,7 @@ def _check_sizes(name: str, sizes: list[int], largest: int) -> None:
 
 
 def verify_chain(problem: Problem, text: str) -> Score:
-    """correct: `text` ends in `#` and the right answer. process: 1.0 only if `text` is the worked solution itself.
+    """Return correct: `text` ends in `#` and the right answer. process: 1.0 only if `text` is the worked solution itself.
 
     The answer part is everything after the last `#`. There is one right chain, so comparing with it checks every copied
     step and every running value. Plain comparisons on a bounded text: nothing that a model writes is evaluated.

@@ -24,7 +24,7 @@ COLUMNS = [field.name for field in fields(Problem)]
 
 
 def content_key(question: str) -> str:
-    """Questions with the same key are the same problem: letters in lower case, all white space left out."""
+    """Return questions with the same key are the same problem: letters in lower case, all white space left out."""
     return "".join(question.casefold().split())
 
 
@@ -101,7 +101,7 @@ def _keys(sets: Iterable[list[Problem]]) -> set[str]:
 
 
 def _disjoint(problems: list[Problem], shots: set[str], held_out: set[str]) -> tuple[list[Problem], dict[str, Any]]:
-    """`_clean`, and then without the problems that a set with precedence has -> what is left, and the counts."""
+    """Return `_clean`, and then without the problems that a set with precedence has -> what is left, and the counts."""
     kept, report = _clean(problems, shots, "shown_in_prompt")
     kept, overlap = _clean(kept, held_out, "overlap_removed")
     report["overlap_removed"] = overlap["overlap_removed"]

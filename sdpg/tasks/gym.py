@@ -32,7 +32,9 @@ _FIELD = re.compile(r"\{(\w+)\}")
 
 @lru_cache(maxsize=64)
 def _dataset(name: str, options: str):
-    """The generator of one part; options as JSON. Raises ValueError with the nearest name, or the option that is wrong."""
+    """Make the generator of one part; options as JSON. Raises ValueError with the nearest name, or the option that is
+    wrong.
+    """
     if name not in DATASETS:
         near = get_close_matches(name, sorted(DATASETS), n=3, cutoff=0.5)
         hint = f"; nearest: {', '.join(near)}" if near else ""
@@ -44,7 +46,7 @@ def _dataset(name: str, options: str):
 
 
 def regenerate(source: str):
-    """(dataset, entry) of a problem's `source`, for `dataset.score_answer(answer, entry)`."""
+    """Return (dataset, entry) of a problem's `source`, for `dataset.score_answer(answer, entry)`."""
     if not source.startswith(PREFIX):
         raise ValueError(
             f"got a problem from {source[:80]!r}, expected one from reasoning-gym; choose another verifier"
@@ -55,7 +57,7 @@ def regenerate(source: str):
 
 
 def gym_problems(mix: dict[str, dict], count: int, seed: int, prefix: str = "gym") -> list[Problem]:
-    """`count` problems drawn from the parts of `mix` by weight; the same arguments give the same problems."""
+    """Return `count` problems drawn from the parts of `mix` by weight; the same arguments give the same problems."""
     if not mix:
         raise ValueError("reasoning-gym: 'mix' is empty; name at least one dataset")
     if count < 1:

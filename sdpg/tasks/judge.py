@@ -1,4 +1,4 @@
-"""Judging model text with libraries that can hang or crash, in a process of its own with a real time limit.
+"""Judging model text with libraries that can hang or crash, in a separate process with a real time limit.
 
 math-verify's own time limit uses signals, which work in a main thread only and cannot interrupt a long computation in C.
 Here the library runs in a child process (`sdpg.tasks.judge_worker`); a request that takes too long ends the child, and the
@@ -40,7 +40,7 @@ class Judge:
         self._finalizer = None
 
     def ask(self, **fields: str) -> bool:
-        """The verdict on one response; the fields are the arguments of the verifier's `judge`. Raises JudgeError."""
+        """Return the verdict on one response; the fields are the arguments of the verifier's `judge`. Raises JudgeError."""
         request = json.dumps(fields).encode() + b"\n"
         with self._lock:
             if self._owner != os.getpid():  # a fork shares the parent's pipe: leave that child to the parent
@@ -85,7 +85,7 @@ class Judge:
             raise RuntimeError(f"the judging process of {self.kind} did not start: {error}") from error
 
     def _read(self, seconds: float) -> dict:
-        """One line of JSON from the child, within `seconds`."""
+        """Return one line of JSON from the child, within `seconds`."""
         end = time.monotonic() + seconds
         line = b""
         with selectors.DefaultSelector() as selector:

@@ -55,16 +55,16 @@ class Template:
                 raise ValueError(f"template {self.name!r}: shot {i} has no {', '.join(sorted(missing))}")
 
     def student_text(self, question: str) -> str:
-        """The policy's prompt. It takes the question only, so no privileged context can get in."""
+        """Return the policy's prompt. It takes the question only, so no privileged context can get in."""
         return self._prompt(self.student, {"question": question})
 
     def teacher_text(self, question: str, answer: str, solution: str) -> str:
-        """The prompt of the same model with the privileged context (answer and worked solution)."""
+        """Return the prompt of the same model with the privileged context (answer and worked solution)."""
         text = self.teacher.replace("{student}", self.student)
         return self._prompt(text, {"question": question, "answer": answer, "solution": solution})
 
     def shot_questions(self) -> list[str]:
-        """Questions whose answers every prompt shows: they must not be in any data set."""
+        """Return questions whose answers every prompt shows: they must not be in any data set."""
         return [shot["question"] for shot in self.shots]
 
     def _prompt(self, text: str, values: Mapping[str, str]) -> str:
@@ -73,7 +73,7 @@ class Template:
 
 
 def template_names() -> list[str]:
-    """The names of the templates that come with the project."""
+    """Return the names of the templates that come with the project."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 

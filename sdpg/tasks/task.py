@@ -45,19 +45,19 @@ class Task:
         self.stop_token_ids: tuple[int, ...] = stop_token_ids(tokenizer, stop, self.eos_token_ids)
 
     def student_prompt(self, problem: Problem) -> list[int]:
-        """Token ids of what the policy sees: made from the question alone."""
+        """Return token ids of what the policy sees: made from the question alone."""
         return self._encode(self.template.student_text(problem.question), problem)
 
     def teacher_prompt(self, problem: Problem) -> list[int]:
-        """Token ids of the prompt with the privileged context."""
+        """Return token ids of the prompt with the privileged context."""
         return self._encode(self.template.teacher_text(problem.question, problem.answer, problem.solution), problem)
 
     def sibling_prompt(self, problem: Problem, ids: list[int]) -> list[int]:
-        """The teacher's prompt with a successful response (its ids) in the place of the worked solution (SDPO)."""
+        """Return the teacher's prompt with a successful response (its ids) in the place of the worked solution (SDPO)."""
         return self._encode(self.template.teacher_text(problem.question, problem.answer, self.text(ids)), problem)
 
     def text(self, ids: list[int]) -> str:
-        """A response as text: without special tokens and end tokens, and cut at the first stop string."""
+        """Return a response as text: without special tokens and end tokens, and cut at the first stop string."""
         if ids and ids[-1] in self.eos_token_ids:
             ids = ids[:-1]
         text = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
@@ -66,14 +66,14 @@ class Task:
         return text
 
     def score(self, problem: Problem, ids: list[int], finish_reason: str) -> Score:
-        """The verifier's judgement of one response. A response that did not stop by itself is wrong."""
+        """Return the verifier's judgement of one response. A response that did not stop by itself is wrong."""
         score = self.score_text(problem, self.text(ids))
         if finish_reason == "stop":
             return score
         return Score(False, None if score.process is None else 0.0)
 
     def score_text(self, problem: Problem, text: str) -> Score:
-        """The same for a response that stopped and is text already (see `text`)."""
+        """Return the same for a response that stopped and is text already (see `text`)."""
         return self._own.get(problem.source, self.verifier)(problem, text)
 
     @property
@@ -106,7 +106,9 @@ class Task:
 
 
 def eos_token_ids(tokenizer) -> tuple[int, ...]:
-    """The tokenizer's end token, and those of the checkpoint's generation_config.json if it lies beside the tokenizer."""
+    """Return the tokenizer's end token, and those of the checkpoint's generation_config.json if it lies beside the
+    tokenizer.
+    """
     ids = {tokenizer.eos_token_id} - {None}
     path = Path(tokenizer.name_or_path or "") / "generation_config.json"
     if path.is_file():
@@ -118,7 +120,7 @@ def eos_token_ids(tokenizer) -> tuple[int, ...]:
 
 
 def stop_token_ids(tokenizer, stop: tuple[str, ...], eos: tuple[int, ...]) -> tuple[int, ...]:
-    """`eos` and every token of the vocabulary whose text contains one of the stop strings.
+    """Return `eos` and every token of the vocabulary whose text contains one of the stop strings.
 
     One ASCII character each: such a character always lies inside one token, so that stopping on tokens is exact in every
     engine. A longer string can begin in one token and end in the next, which no list of tokens catches.

@@ -15,7 +15,8 @@ CHARACTERS = DIGITS + OPERATORS + "=?<[|]" + ANSWER_MARK
 
 
 def character_tokenizer(characters: str = CHARACTERS, max_length: int = 512) -> PreTrainedTokenizerFast:
-    """A tokenizer over single characters with <pad>, <eos> and <unk>; decode(encode(x)) == x for texts of these characters.
+    """Return a tokenizer over single characters with <pad>, <eos> and <unk>; decode(encode(x)) == x for texts of these
+    characters.
 
     No token is added to what is encoded. A character that it does not know becomes <unk>.
     """

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 
 class Copy:
-    """A finished project of its own, with its manifest."""
+    """A finished project, with its manifest."""
 
     def __init__(self, finished, folder):
         self.folder = copy_project(folder / "copy", finished.folder).folder

@@ -49,7 +49,7 @@ GRPO_AGAIN = {train("grpo"), evaluate("grpo"), "figure beta_schedule", *ANALYSIS
 
 
 def age(folder, seed: int = 0) -> None:
-    """Give every file a date of its own, in no order: what a copy or a checkout may do."""
+    """Give every file another date, in no order: what a copy or a checkout may do."""
     dice = random.Random(seed)
     for path in sorted(folder.rglob("*")):
         if path.is_file():

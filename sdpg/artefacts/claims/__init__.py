@@ -47,7 +47,7 @@ Row = dict[str, Any]
 
 
 def evaluate(results: Results, path: Path = CLAIMS) -> list[Row]:
-    """One row per claim, in the order of the file; the keys are those of claims.json (docs/artefacts.md).
+    """Return one row per claim, in the order of the file; the keys are those of claims.json (docs/artefacts.md).
 
     Reads eval/, metrics.jsonl and results/published/curves.csv. Raises ConfigError for a mistake in the file of claims, and
     ValueError for a missing result or an unknown metric.
@@ -86,7 +86,7 @@ def make(job) -> None:
 
 
 def _blank(claim: Claim, results: Results) -> Row:
-    """The row of a claim that is not measured yet."""
+    """Return the row of a claim that is not measured yet."""
     compared = [" ".join(curve) for curve in claim.get("curves", [])] or claim.get("methods", [])
     family = results.family if results.family in claim["family"] else claim["family"][0]
     row = {
@@ -106,7 +106,9 @@ def _blank(claim: Claim, results: Results) -> Row:
 
 
 def _measure(runs: Runs, claim: Claim, row: Row) -> list[Part]:
-    """The parts to test, also noted in the row; for what is not tested by statistics none, and the row has its verdict."""
+    """Return the parts to test, also noted in the row; for what is not tested by statistics none, and the row has its
+    verdict.
+    """
     if claim["test"] == "proposition":
         error = proposition.largest_error()
         held = error <= claim["margin"]
@@ -128,7 +130,7 @@ def _measure(runs: Runs, claim: Claim, row: Row) -> list[Part]:
 
 
 def _published(runs: Runs, claim: Claim) -> Row:
-    """Differences of two of the paper's curves, one for each metric, and their mean."""
+    """Return the differences of two of the paper's curves, one for each metric, and their mean."""
     levels = [
         [runs.published(*curve, metric, claim["window"]) for metric in claim["metric"]] for curve in claim["curves"]
     ]
@@ -149,7 +151,7 @@ def _part(runs: Runs, claim: Claim, task: str | None) -> Part:
 
 
 def _numbers(claim: Claim, effect: float, ends: tuple[float, float] | None = None) -> Row:
-    """effect, low and high as they are reported: turned back, and relative ones as such; None without an interval."""
+    """Return the effect, low and high as reported: turned back, and relative ones as such; None without an interval."""
     sign = -1 if claim["direction"] == "below" else 1
     back = np.expm1 if _relative(claim) else float
     low, high = sorted(float(back(sign * end)) for end in ends) if ends else (None, None)

@@ -30,22 +30,22 @@ class Kind:
 
 
 def last(runs: Runs, claim: Claim, method: str, task: str | None) -> np.ndarray:
-    """At the last checkpoint: [S, P]."""
+    """Return the values at the last checkpoint: [S, P]."""
     return runs.evaluation(method, task, claim["metric"])
 
 
 def mean(runs: Runs, claim: Claim, method: str, task: str | None) -> np.ndarray:
-    """Mean over the checkpoints or steps of `window`."""
+    """Return the mean over the checkpoints or steps of `window`."""
     return _level(runs, claim, method, task, claim["window"])
 
 
 def change(runs: Runs, claim: Claim, method: str, task: str | None) -> np.ndarray:
-    """Mean over `after` minus mean over `before`; of logarithms if relative."""
+    """Return the mean over `after` minus mean over `before`; of logarithms if relative."""
     return _level(runs, claim, method, task, claim["after"]) - _level(runs, claim, method, task, claim["before"])
 
 
 def time_to(runs: Runs, claim: Claim, method: str, task: str | None) -> np.ndarray:
-    """Log of what a run spends until its smoothed curve first reaches the level: [S, 1].
+    """Return the log of what a run spends until its smoothed curve first reaches the level: [S, 1].
 
     The level is `share` of the second method's mean over the last tenth of its runs. A run that never gets there counts with
     all that it spent: of two methods, the one that gets there less often cannot come out ahead by it.

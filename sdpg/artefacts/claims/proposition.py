@@ -14,13 +14,15 @@ STEP = 1e-30  # of the imaginary part: no cancellation, so it can be this small
 
 
 def advantage(log_p: np.ndarray, log_q: np.ndarray) -> np.ndarray:
-    """A(a) = D - log p(a)/q(a), D = D_KL(p || q): [V]."""
+    """Return A(a) = D - log p(a)/q(a), D = D_KL(p || q): [V]."""
     ratio = log_p - log_q
     return (np.exp(log_p) * ratio).sum() - ratio
 
 
 def largest_error(vocabulary: int = 11, prefixes: int = 20, seed: int = 0) -> float:
-    """Largest absolute difference between the two gradients, and from 0 of E_p[A], over random policies and teachers."""
+    """Return the largest absolute difference between the two gradients, and from 0 of E_p[A], over random policies and
+    teachers.
+    """
     rng = np.random.default_rng(seed)
     return max(_error(*rng.normal(0, 2, (2, vocabulary))) for _ in range(prefixes))
 

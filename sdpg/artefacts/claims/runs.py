@@ -22,7 +22,7 @@ LAST = 0.1  # share of the run that "ends at" is averaged over
 
 
 class NotRun(Exception):
-    """The results at hand cannot answer a claim; the message says why."""
+    """These results cannot answer a claim; the message says why."""
 
 
 class Runs:
@@ -34,7 +34,7 @@ class Runs:
         self._training = cache(self._read_training)
 
     def evaluation(self, method: str, task: str, metric: str, window: list[float] | None = None) -> np.ndarray:
-        """Scores [S, P] at the last checkpoint, or averaged over the checkpoints of the window."""
+        """Return the scores [S, P] at the last checkpoint, or averaged over the checkpoints of the window."""
         if task not in self.results.tasks:
             raise NotRun(f"evaluation set {task} is not part of this scale")
         scores = self._scores(self._known(method), task)
@@ -49,12 +49,12 @@ class Runs:
         return x_SKP[:, self._inside(scores.steps, window, "checkpoint")].mean(axis=1)
 
     def training(self, method: str, metric: str, window: list[float]) -> np.ndarray:
-        """Mean of a column of metrics.jsonl over the steps of the window, for each run: [S, 1]."""
+        """Return the mean of a column of metrics.jsonl over the steps of the window, for each run: [S, 1]."""
         curve_ST = self.curve(method, metric)
         return curve_ST[:, self._inside(np.arange(1, curve_ST.shape[1] + 1), window, "step")].mean(axis=1)[:, None]
 
     def curve(self, method: str, metric: str, smooth: bool = False) -> np.ndarray:
-        """A column of metrics.jsonl of every run: [S, T]; smoothed as in the figures on demand."""
+        """Return a column of metrics.jsonl of every run: [S, T]; smoothed as in the figures on demand."""
         frame = self._training(self._known(method))
         if metric not in frame:
             raise ValueError(
@@ -68,7 +68,7 @@ class Runs:
         return table.to_numpy().T
 
     def cost(self, method: str, axis: str) -> np.ndarray:
-        """What each run has spent by the end of each step: [S, T]; steps, sampled tokens, or FLOPs."""
+        """Return what each run has spent by the end of each step: [S, T]; steps, sampled tokens, or FLOPs."""
         if axis == "steps":
             return np.tile(
                 np.arange(1.0, len(self._training(self._known(method))) / len(self.results.seeds) + 1),
@@ -79,7 +79,7 @@ class Runs:
         return self.curve(method, AXES[axis]).cumsum(axis=1)
 
     def published(self, figure: str, method: str, metric: str, window: list[float]) -> float:
-        """Mean of one of the paper's curves over a window. ValueError naming the nearest, if there is no such curve."""
+        """Return the mean of one of the paper's curves over a window. Raises ValueError naming the nearest."""
         curves = self.results.published_curves
         for column, value in (("figure", figure), ("method", method), ("metric", metric)):
             known = set(curves[column])

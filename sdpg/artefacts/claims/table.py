@@ -13,7 +13,7 @@ RELATIVE = "relative change"
 
 
 def markdown(rows: list[dict[str, Any]], results: Results, alpha: float) -> str:
-    """The rows of claims.json for a reader."""
+    """Return the rows of claims.json for a reader."""
     counts = Counter(row["verdict"] for row in rows)
     lines = [
         f"# The paper's claims at scale {results.root.name}",

@@ -56,9 +56,9 @@ class Combined:
 
 
 def combine(parts: list[Part], rule: str) -> Combined:
-    """rule "all": every part must hold, so the largest p_support counts (intersection-union), and one failing part refutes, so
-    the smallest p_refute does, times the number of parts (Bonferroni). "any": the other way round. The deciding part is the
-    one whose p-value that is.
+    """Decide by rule "all": every part must hold, so the largest p_support counts (intersection-union), and one failing part
+    refutes, so the smallest p_refute does, times the number of parts (Bonferroni). "any": the other way round. The deciding
+    part is the one whose p-value that is.
     """
     count = len(parts)
     pick = {"all": (max, min), "any": (min, max)}[rule]
@@ -70,14 +70,16 @@ def combine(parts: list[Part], rule: str) -> Combined:
 
 
 def margin_of(claim: dict[str, Any], relative: bool) -> float:
-    """The margin on the scale of the contrast: for relative effects of logarithms, log(1 + m) up and -log(1 - m) down."""
+    """Return the margin on the scale of the contrast: for relative effects of logarithms, log(1 + m) up and -log(1 - m)
+    down.
+    """
     if not relative:
         return claim["margin"]
     return float(np.log1p(claim["margin"]) if claim["direction"] == "above" else -np.log1p(-claim["margin"]))
 
 
 def decide(claims: list[Combined], alpha: float) -> list[tuple[float, str, str]]:
-    """(p_holm, verdict, reason) of each claim of a family."""
+    """Return (p_holm, verdict, reason) of each claim of a family."""
     return [
         (adjusted, *_verdict(claim, adjusted, len(claims), alpha))
         for claim, adjusted in zip(claims, holm([claim.p for claim in claims]), strict=True)

@@ -32,5 +32,7 @@ PUBLISHED = {"rpg": "sdpg-urkl-beta0", "sdpg-no-anchor": "sdpg-urkl-alpha0"}  # 
 
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """Needs scores.csv, every run.json and metrics.jsonl, and results/published/curves.csv. The frame: see curves.compare."""
+    """Draw it; needs scores.csv, every run.json and metrics.jsonl, and results/published/curves.csv. The frame: see
+    curves.compare.
+    """
     return curves.compare(results, ARTEFACT.methods, "fig5", labels=LABELS, names=PUBLISHED)

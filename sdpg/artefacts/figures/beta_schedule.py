@@ -29,7 +29,9 @@ SEED_MARKERS = ("o", "x", "+", "s", "^", "v", "D", "*")
 
 
 def schedule(k: np.ndarray, *, beta_base: float, T: int, T_warm: int, T_decay: int) -> np.ndarray:
-    """beta(k) of section 3.5.2, written out here independently of the code that trains; a ramp of length 0 is no ramp."""
+    """Compute beta(k) of section 3.5.2, written out here independently of the code that trains; a ramp of length 0 is no
+    ramp.
+    """
     k = np.asarray(k, dtype=float)
     warm = np.minimum(1, k / T_warm) if T_warm else np.ones_like(k)
     decay = np.clip((T - k) / T_decay, 0, 1) if T_decay else np.ones_like(k)
@@ -37,7 +39,7 @@ def schedule(k: np.ndarray, *, beta_base: float, T: int, T_warm: int, T_decay: i
 
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """Needs run.json and metrics.jsonl of every run. One panel per method whose parameters have a schedule."""
+    """Draw it; needs run.json and metrics.jsonl of every run. One panel per method whose parameters have a schedule."""
     parameters = {run: _parameters(results, *run) for run in results.runs}
     methods = [m for m in results.methods if any(parameters[(m, seed)] for seed in results.seeds)]
     styles = {m: look for m, look in style.method_styles(results.methods).items() if m in methods}
@@ -106,7 +108,7 @@ def _run(
 
 
 def _mark(ax: Axes, parameters: dict) -> str:
-    """Vertical lines at T_warm and T - T_decay; the text that says where they are."""
+    """Draw vertical lines at T_warm and T - T_decay, and return the text that says where they are."""
     decay, warm = parameters["T"] - parameters["T_decay"], parameters["T_warm"]
     ax.axvline(decay, label="_decay", **DECAY)
     ax.axvline(warm, label="_warm", **WARM)

@@ -24,7 +24,7 @@ ARTEFACT = FigureSpec(
         "checkpoints. Lines: mean over seeds of accuracy and of cost at each checkpoint; bands: range of the "
         "accuracy over seeds; dotted: the largest budget that every run of every method reached, where the table "
         "`cost` compares them. Of more than six methods, those of the paper's tables and GRPO with twice the "
-        "responses. Seconds are of the machine at hand, with whatever else ran on it."
+        "responses. Seconds are of the machine that ran, with whatever else ran on it."
     ),
 )
 CONTROL = "grpo-double"  # GRPO with more compute: always shown
@@ -35,7 +35,9 @@ PREFIXES = {1e3: "kilo", 1e6: "mega", 1e9: "giga", 1e12: "tera", 1e15: "peta", 1
 
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """Needs cost.csv. The frame has one row per point of each line; none for an axis that the runs have not recorded."""
+    """Draw it; needs cost.csv. The frame has one row per point of each line; none for an axis that the runs have not
+    recorded.
+    """
     frame = read(results)
     every = style.method_styles(results.methods)
     styles = style.readable(every) | {method: look for method, look in every.items() if method == CONTROL}

@@ -30,7 +30,7 @@ PUBLISHED_MARKERS = 8  # spread over each published curve
 def draw(
     results: Results, styles: Mapping[str, style.Style], overlay: pd.DataFrame | None = None
 ) -> tuple[Figure, pd.DataFrame]:
-    """The panels of the methods in `styles`, and one row per point of each line of theirs (COLUMNS).
+    """Return the panels of the methods in `styles`, and one row per point of each line of theirs (COLUMNS).
 
     Needs scores.csv and every run's metrics.jsonl. overlay: published curves, with columns panel, method, step and mean. The
     legend is left to `legend`.
@@ -58,7 +58,7 @@ def draw(
 
 
 def legend(figure: Figure, results: Results, styles: Mapping[str, style.Style], extra: Sequence[Line2D] = ()) -> None:
-    """The methods, and what bands and lines mean; `extra`: entries for what a figure has drawn besides."""
+    """Draw the methods, and what bands and lines mean; `extra`: entries for what a figure has drawn besides."""
     window = smoothing_window(int(results.metrics["step"].max()))
     marks = style.band_handles(RANGE_NAME, len(results.seeds))
     if window > 1:
@@ -78,7 +78,8 @@ def compare(
     labels: Mapping[str, str] | None = None,
     names: Mapping[str, str] | None = None,
 ) -> tuple[Figure, pd.DataFrame]:
-    """The panels for those of the methods `shown` that the config has, with the paper's curves where panels correspond.
+    """Return the panels for those of the methods `shown` that the config has, with the paper's curves where panels
+    correspond.
 
     published: figure in results/published/curves.csv. labels: method -> label, where it is not the usual one. names: method ->
     its name in curves.csv, where that differs. The frame has one more column, source: runs or published. Needs every
@@ -106,7 +107,7 @@ def compare(
 
 
 def _published(results: Results, methods: Iterable[str], figure: str, names: Mapping[str, str]) -> pd.DataFrame:
-    """The points of a published figure for the methods and panels that correspond: panel, method, step, mean, model."""
+    """Return the points of a published figure for the methods and panels that correspond: panel, method, step, mean, model."""
     curves = results.published_curves.query("figure == @figure")
     found = []
     for panel in corresponding(results.tasks, set(curves["metric"])):
@@ -119,14 +120,18 @@ def _published(results: Results, methods: Iterable[str], figure: str, names: Map
 
 
 def corresponding(tasks: Sequence[str], published: set[str]) -> list[str]:
-    """The panels that show what the paper's show: evaluation sets of the same name; metrics of the rollouts only if every
-    evaluation set is one of the paper's, since on other problems entropies and lengths have nothing to do with each other."""
+    """Return the panels that show what the paper's show: evaluation sets of the same name; metrics of the rollouts only if
+    every evaluation set is one of the paper's, since on other problems entropies and lengths have nothing to do with each
+    other.
+    """
     same = [task for task in tasks if task in published - TRAINING.keys()]
     return same + [metric for metric in TRAINING if metric in published and len(same) == len(tasks)]
 
 
 def _own_reward(results: Results, method: str, values: pd.Series) -> pd.Series:
-    """Published rewards, which count -1 and +1, on the scale of our runs' rewards (0 and 1 unless the run says otherwise)."""
+    """Put published rewards, which count -1 and +1, on the scale of our runs' rewards (0 and 1 unless the run says
+    otherwise).
+    """
     seed = results.seeds[0]
     train = run_parameters(results.run_info(method, seed), results.run_dir(method, seed) / "run.json")["train"]
     wrong, right = train.get("reward", (0, 1))
@@ -134,7 +139,7 @@ def _own_reward(results: Results, method: str, values: pd.Series) -> pd.Series:
 
 
 def _training_panels(results: Results) -> dict[str, tuple[str, str]]:
-    """The three panels of the paper, and as many of EXTRAS as fill the last row of three."""
+    """Return the three panels of the paper, and as many of EXTRAS as fill the last row of three."""
     metrics = results.metrics
     missing = [column for column in TRAINING if column not in metrics or metrics[column].isna().any()]
     if missing:

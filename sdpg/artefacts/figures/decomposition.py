@@ -39,7 +39,7 @@ LABEL_WIDTH = 29  # characters of a change on one line
 
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """Needs decomposition.csv. The frame is what is drawn: its rows."""
+    """Draw it; needs decomposition.csv. The frame is what is drawn: its rows."""
     frame = read(results)
     lines = [[group for _, group in frame[frame["source"] == source].groupby("task", sort=False)] for source in SOURCES]
     heights = [HEAD + ROW * len(line[0]) for line in lines]
@@ -65,7 +65,9 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
 
 
 def _panel(ax: Axes, rows: pd.DataFrame, ticks: int) -> None:
-    """One waterfall: the first row is where it starts; dotted lines carry each level to the next bar. ticks: at most, on x."""
+    """Draw one waterfall: the first row is where it starts; dotted lines carry each level to the next bar. ticks: at most,
+    on x.
+    """
     ends = (rows["before"] + rows["difference"]).tolist()
     for y, row in enumerate(rows.itertuples()):
         if row.kind == "start":

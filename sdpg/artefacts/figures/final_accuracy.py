@@ -27,7 +27,9 @@ COLUMNS = ["part", "task", "method", "seed", "step", "value", "low", "high"]
 
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """Needs scores.csv and intervals.csv. The frame's parts: curve (line and band), last (mean and interval), seed (points)."""
+    """Draw it; needs scores.csv and intervals.csv. The frame's parts: curve (line and band), last (mean and interval), seed
+    (points).
+    """
     styles = style.method_styles(results.methods)
     rows_of_panels = len(results.tasks)
     height = max(2.6, 1.1 + 0.26 * len(styles))

@@ -34,7 +34,7 @@ DODGE = 16  # steps between the Last marks of two methods, which would otherwise
 
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """Needs results/published/{curves,tables}.csv. The frame's mark: curve, last or best."""
+    """Draw it; needs results/published/{curves,tables}.csv. The frame's mark: curve, last or best."""
     curves = results.published_curves.query("figure == @FIGURE")
     tables = results.published_tables.query("table == @TABLE")
     present = set(curves["method"])
@@ -89,7 +89,7 @@ def _curve(ax: Axes, curves: pd.DataFrame, panel: str, method: str, look: style.
 
 
 def _table_marks(ax: Axes, curves, tables, panel: str, method: str, look: style.Style, shift: int) -> list[tuple]:
-    """Last, `shift` steps to the right of the curve's end, and Best on the step of the curve's peak."""
+    """Draw Last `shift` steps to the right of the curve's end, and Best on the step of the curve's peak."""
     entry = tables.query("benchmark == @panel and method == @method")
     if len(entry) != 1:
         raise ValueError(

@@ -24,5 +24,7 @@ ARTEFACT = FigureSpec(
 
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """Needs scores.csv, every run.json and metrics.jsonl, and results/published/curves.csv. The frame: see curves.compare."""
+    """Draw it; needs scores.csv, every run.json and metrics.jsonl, and results/published/curves.csv. The frame: see
+    curves.compare.
+    """
     return curves.compare(results, ARTEFACT.methods, "fig6")

@@ -35,7 +35,9 @@ NAMES = {
 
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """Needs sweep/tuned.csv. The frame: a row per drawn point, seed None in the means. ValueError if no setting varies."""
+    """Draw it; needs sweep/tuned.csv. The frame: a row per drawn point, seed None in the means. ValueError if no setting
+    varies.
+    """
     path = results.root / "sweep" / "tuned.csv"
     frame = read_trials(path)
     styles = style.method_styles(frame["method"].unique())
@@ -69,7 +71,7 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
 
 
 def _lines(frame: pd.DataFrame, setting: str, settings: list[str]) -> list[pd.DataFrame]:
-    """The trials of each method that differ in `setting` alone, at least two to a line."""
+    """Return the trials of each method that differ in `setting` alone, at least two to a line."""
     others = [key for key in settings if key != setting]
     rows = frame.dropna(subset=[setting])
     groups = (group for _, group in rows.groupby(["method", *others], dropna=False, sort=False))
@@ -128,7 +130,7 @@ def _panel(ax: Axes, setting: str, lines: list[pd.DataFrame], styles: dict[str, 
 
 
 def _text(value: float) -> str:
-    """0.001 -> 1e-3, 0.3 -> 0.3."""
+    """Shorten 0.001 to 1e-3, and leave 0.3."""
     if not value or not isinstance(value, float | int) or 0.01 <= abs(value) < 1000:
         return f"{value:g}" if isinstance(value, float | int) else str(value)
     exponent = math.floor(math.log10(abs(value)))

@@ -39,7 +39,9 @@ CELLS, LETTER = 8.9, 0.075  # inches: all cells of a line, one letter of a metho
 
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """Needs stability.csv. The frame: every circle (with its seed), and every number (without), with its shade of 0..1."""
+    """Draw it; needs stability.csv. The frame: every circle (with its seed), and every number (without), with its shade of
+    0..1.
+    """
     frame = read(results)
     styles = style.method_styles(results.methods)
     blocks = [(task, tuple(ACCURACY)) for task in results.tasks]
@@ -65,8 +67,10 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
 
 
 def shades(metric: str, means: Sequence[float]) -> np.ndarray:
-    """How bad each method's mean is, 0..1: its distance from the best one over the largest distance, or over the metric's
-    span if that is larger, so that differences without importance stay light. 0 without a bad direction or a value."""
+    """Return how bad each method's mean is, 0..1: its distance from the best one over the largest distance, or over the
+    metric's span if that is larger, so that differences without importance stay light. 0 without a bad direction or a
+    value.
+    """
     means = np.asarray(means, dtype=float)
     bad = METRICS[metric].bad
     if bad is None or np.isnan(means).all():
@@ -99,7 +103,7 @@ def _block(ax: Axes, frame: pd.DataFrame, task: str | None, metrics: Sequence[st
 
 
 def _cell(ax: Axes, x: int, y: int, mean: float, shade: float, places: pd.Series, color: str) -> None:
-    """places: where the seeds lie between the smallest and the largest value of the column, 0..1."""
+    """Draw one cell. places: where the seeds lie between the smallest and the largest value of the column, 0..1."""
     box = Rectangle((x, y - 0.5), 1, 1, facecolor=BAD, alpha=DEEPEST * shade, linewidth=0, label="_shade")
     ax.add_patch(box)
     ax.add_patch(Rectangle((x, y - 0.5), 1, 1, fill=False, edgecolor="white", linewidth=1.5))

@@ -96,7 +96,7 @@ _PUBLISHED = {"linestyle": (0, (3, 1.5)), "linewidth": 0.9, "markersize": 4.2, "
 
 
 def method_styles(methods: Iterable[str]) -> dict[str, Style]:
-    """A style for every method name; names without an entry in METHODS get the spare ones in turn."""
+    """Return a style for every method name; names without an entry in METHODS get the spare ones in turn."""
     styles, spare = {}, 0
     for method in methods:
         if method in METHODS:
@@ -108,13 +108,15 @@ def method_styles(methods: Iterable[str]) -> dict[str, Style]:
 
 
 def readable(styles: dict[str, Style]) -> dict[str, Style]:
-    """What one panel of curves can show: all methods if they are few, else those of the paper's tables, if it has two."""
+    """Return what one panel of curves can show: all methods if they are few, else those of the paper's tables, if it has
+    two.
+    """
     headline = {method: look for method, look in styles.items() if method in HEADLINE}
     return headline if len(styles) > MANY and len(headline) > 1 else styles
 
 
 def panel_grid(count: int, columns: int = 3, panel: tuple[float, float] = PANEL) -> tuple[Figure, list[Axes]]:
-    """A figure with `count` axes in rows of `columns` (2 x 3 for six panels)."""
+    """Return a figure with `count` axes in rows of `columns` (2 x 3 for six panels)."""
     columns = min(columns, count)
     rows = math.ceil(count / columns)
     figure = Figure(figsize=(panel[0] * columns, panel[1] * rows), layout="constrained")
@@ -124,7 +126,7 @@ def panel_grid(count: int, columns: int = 3, panel: tuple[float, float] = PANEL)
 
 
 def line(axes: Axes, x, y, style: Style, *, markers: bool | int = True, **options) -> Line2D:
-    """One method's line. markers: True on every point; a number of markers spread over the line; or False."""
+    """Draw one method's line. markers: True on every point; a number of markers spread over the line; or False."""
     every = None
     if markers is not True and markers:
         every = max(1, len(np.atleast_1d(x)) // int(markers))
@@ -145,26 +147,26 @@ def line(axes: Axes, x, y, style: Style, *, markers: bool | int = True, **option
 
 
 def published(axes: Axes, x, y, style: Style, *, markers: int) -> Line2D:
-    """A published curve in the colour of its method: thin and dashed, with `markers` open markers."""
+    """Draw a published curve in the colour of its method: thin and dashed, with `markers` open markers."""
     every = max(1, len(np.atleast_1d(x)) // markers)
     look = {"color": style.color, "marker": style.marker, "markeredgewidth": 0.8, "markevery": every}
     return axes.plot(x, y, label=f"_published {style.label}", **look, **_PUBLISHED)[0]
 
 
 def published_handle(label: str) -> Line2D:
-    """Legend entry of all published curves."""
+    """Return the legend entry of all published curves."""
     return Line2D([], [], color=GREY, marker="o", markeredgewidth=0.8, label=label, **_PUBLISHED)
 
 
 def band(axes: Axes, x, low, high, style: Style, methods: int = 1) -> None:
-    """A shaded band between low and high; `methods`: how many bands share the axes."""
+    """Shade a band between low and high; `methods`: how many bands share the axes."""
     axes.fill_between(x, low, high, color=style.color, alpha=0.18 if methods <= MANY else 0.08, linewidth=0)
 
 
 def interval_row(
     axes: Axes, y: int, mean: float, low: float, high: float, points: Sequence[float], style: Style
 ) -> None:
-    """One method's row of a dot plot: its mean on its interval, and below them the single seeds as open circles."""
+    """Draw one method's row of a dot plot: its mean on its interval, and below them the single seeds as open circles."""
     axes.plot([low, high], [y, y], color=style.color, linewidth=1.8, label="_interval")
     mark = {"color": style.color, "marker": style.marker, "markersize": 7, "markeredgecolor": "white"}
     axes.plot([mean], [y], label=style.label, **mark)
@@ -173,20 +175,22 @@ def interval_row(
 
 
 def method_rows(axes: Axes, styles: dict[str, Style]) -> None:
-    """The y axis of a dot plot: a row for each method, the first on top."""
+    """Set the y axis of a dot plot: a row for each method, the first on top."""
     axes.set_yticks(range(len(styles)), [look.label for look in styles.values()])
     axes.set_ylim(len(styles) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
 
 
 def set_title(axes: Axes, title: str, width: int = TITLE_WIDTH) -> None:
-    """A left-aligned title, broken after `width` characters, before it reaches the next panel (long names of sets, methods)."""
+    """Set a left-aligned title, broken after `width` characters, before it reaches the next panel (long names of sets,
+    methods).
+    """
     lines = [part if "$" in part else textwrap.fill(part, width) for part in title.split("\n")]
     axes.set_title("\n".join(lines), loc="left")
 
 
 def finish(axes: Axes, title: str, ylabel: str, xlabel: str = "training step", ymin: float | None = None) -> None:
-    """Title, labels with units and whole-numbered steps on x."""
+    """Set title, labels with units and whole-numbered steps on x."""
     set_title(axes, title)
     axes.set_xlabel(xlabel)
     axes.set_ylabel(ylabel)
@@ -197,7 +201,7 @@ def finish(axes: Axes, title: str, ylabel: str, xlabel: str = "training step", y
 
 
 def method_handles(styles: dict[str, Style]) -> list[Line2D]:
-    """Legend entries: one line with its marker per method."""
+    """Return the legend entries: one line with its marker per method."""
     return [
         Line2D([], [], color=s.color, linestyle=s.dash, marker=s.marker, linewidth=1.5, markersize=4.2, label=s.label)
         for s in styles.values()
@@ -205,19 +209,20 @@ def method_handles(styles: dict[str, Style]) -> list[Line2D]:
 
 
 def band_handles(label: str, seeds: int) -> list[Artist]:
-    """Legend entry of the shaded band; with one seed there is no band, and the legend says so."""
+    """Return the legend entry of the shaded band; with one seed there is no band, and the legend says so."""
     if seeds == 1:
         return [Line2D([], [], color=GREY, linewidth=1.5, label="one seed (no band)")]
     return [Patch(facecolor=GREY, alpha=0.35, linewidth=0, label=f"{label} (n = {seeds})")]
 
 
 def seed_handle() -> Line2D:
-    """Legend entry of the open circles."""
+    """Return the legend entry of the open circles."""
     return Line2D([], [], color=GREY, marker="o", fillstyle="none", linestyle="none", markersize=4, label="one seed")
 
 
 def legend_below(figure: Figure, *groups: Sequence[Artist]) -> None:
-    """One legend per group of entries below all panels (methods first, then what the marks mean), each as wide as fits.
+    """Draw one legend per group of entries below all panels (methods first, then what the marks mean), each as wide as
+    fits.
 
     The figure grows by the legend's height, so that the panels keep their size.
     """
@@ -246,7 +251,7 @@ def legend_below(figure: Figure, *groups: Sequence[Artist]) -> None:
 
 
 def letters(count: int) -> list[str]:
-    """(a), (b), ... for panel titles."""
+    """Return (a), (b), ... for panel titles."""
     return [f"({chr(ord('a') + i)})" for i in range(count)]
 
 

@@ -15,13 +15,15 @@ ARTEFACT = FigureSpec(
     caption=(
         "Training curves per method: accuracy on each evaluation set, training reward, entropy and response length "
         "over the training steps. Lines are means over seeds, bands the range from the lowest to the highest seed. "
-        "Of more than six methods, those of the paper's tables; the others have figures of their own."
+        "Of more than six methods, those of the paper's tables; the other figures show the rest."
     ),
 )
 
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """Needs scores.csv and every run's metrics.jsonl. The frame has one row per point of each line (curves.COLUMNS)."""
+    """Draw it; needs scores.csv and every run's metrics.jsonl. The frame has one row per point of each line
+    (curves.COLUMNS).
+    """
     styles = style.readable(style.method_styles(results.methods))
     figure, data = curves.draw(results, styles)
     curves.legend(figure, results, styles)

@@ -55,7 +55,7 @@ def make(job) -> None:
 
 
 def render(values: dict[str, Any]) -> str:
-    """The page. Every value is escaped by the template engine; an undefined one is an error."""
+    """Return the page. Every value is escaped by the template engine; an undefined one is an error."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -101,7 +101,7 @@ def context(job: Job, *, command: str, reference: Path) -> dict[str, Any]:
 
 
 def figures(folder: Path) -> list[dict[str, Any]]:
-    """Every PNG of the folder as {name, place, source: data URI, caption, width, height}, by place."""
+    """Return every PNG of the folder as {name, place, source: data URI, caption, width, height}, by place."""
     paths = sorted(folder.glob("*.png"), key=lambda path: (_place(path.stem), path.stem))
     if not paths:
         require(folder / "final_accuracy.png")
@@ -123,7 +123,7 @@ def figures(folder: Path) -> list[dict[str, Any]]:
 
 
 def agreement(results: Results, folder: Path) -> dict[str, Any] | None:
-    """The comparison with the reference in `folder`: its headline, rows and notes; None without a reference."""
+    """Return the comparison with the reference in `folder`: its headline, rows and notes; None without a reference."""
     if not folder.is_dir():
         return None
     try:

@@ -21,7 +21,7 @@ Rows = list[tuple[str, str, str]]
 
 
 def run_blocks(results: Results, infos: Mapping[tuple[str, int], dict]) -> dict[str, dict]:
-    """Method -> the complete config of its run with the first seed, without the seed. infos: run.json of every run."""
+    """Return method -> the complete config of its run with the first seed, without the seed. infos: run.json of every run."""
     blocks = {}
     for method in results.methods:
         run = (method, results.seeds[0])
@@ -31,7 +31,7 @@ def run_blocks(results: Results, infos: Mapping[tuple[str, int], dict]) -> dict[
 
 
 def configs(blocks: dict[str, dict]) -> list[tuple[str, str]]:
-    """(method, YAML of its resolved config); what all methods share is listed once, first."""
+    """Return (method, YAML of its resolved config); what all methods share is listed once, first."""
     methods = list(blocks.values())
     common = {key: value for key, value in methods[0].items() if all(block.get(key) == value for block in methods)}
     own = {
@@ -43,13 +43,13 @@ def configs(blocks: dict[str, dict]) -> list[tuple[str, str]]:
 
 
 def differences(blocks: dict[str, dict]) -> list[tuple[str, Rows]]:
-    """Every method but the first with the rows (key, the first one's value, its own) in which their configs differ."""
+    """Return every method but the first with the rows (key, the first one's value, its own) in which their configs differ."""
     first, *others = blocks.values()
     return [(name, _rows(first, block)) for name, block in zip(list(blocks)[1:], others, strict=True)]
 
 
 def preset_differences() -> list[tuple[str, str, Rows]]:
-    """(preset, other, rows) of the paper's and the released code's settings, for the methods that both have."""
+    """Return (preset, other, rows) of the paper's and the released code's settings, for the methods that both have."""
     found = []
     for names in PRESETS:
         a, b = (complete(resolve(name)) for name in names)
@@ -60,7 +60,7 @@ def preset_differences() -> list[tuple[str, str, Rows]]:
 
 
 def environment(infos: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """(dotted key, value) of versions, commit and hardware; where runs differ, each value and how many have it."""
+    """Return (dotted key, value) of versions, commit and hardware; where runs differ, each value and how many have it."""
     pairs = [dict(flatten({name: info[name] for name in MACHINE if name in info})) for info in infos]
     keys = dict.fromkeys(key for pair in pairs for key in pair)
     found = []
@@ -73,7 +73,7 @@ def environment(infos: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
 
 
 def checks(root: Path) -> list[tuple[str, list[tuple[str, str]]]]:
-    """(title, pairs) of what was measured before training: base models, and the problems of each set."""
+    """Return (title, pairs) of what was measured before training: base models, and the problems of each set."""
     bases = sorted((root / "model").glob("base*.json"))
     paths = [(f"Base model {path.stem.removeprefix('base')}", path) for path in bases]
     paths.append(("Training and evaluation data", root / "data" / "disjoint.json"))
@@ -81,7 +81,7 @@ def checks(root: Path) -> list[tuple[str, list[tuple[str, str]]]]:
 
 
 def flatten(value: Any, prefix: str = "") -> list[tuple[str, str]]:
-    """Nested dicts as (dotted key, text) pairs, in their order; lists stay on one line, and long ones are cut."""
+    """Return nested dicts as (dotted key, text) pairs, in their order; lists stay on one line, and long ones are cut."""
     if not isinstance(value, dict):
         shown = text(value)
         if isinstance(value, list) and len(shown) > LONGEST:

@@ -14,7 +14,7 @@ WATTS = (5, 15)  # assumed for one busy core of a server or laptop CPU, memory i
 
 
 def benchmarks(results: Results) -> list[dict[str, Any]]:
-    """Snakemake's benchmark files of this config's jobs as {job, rule, seconds, cpu, memory in MB}, sorted by name.
+    """Return Snakemake's benchmark files of this config's jobs as {job, rule, seconds, cpu, memory in MB}, sorted by name.
 
     rule: the folder of the file. cpu: CPU-seconds. A value that was not measured is None; of repetitions, the first counts.
     """
@@ -33,7 +33,7 @@ def benchmarks(results: Results) -> list[dict[str, Any]]:
 
 
 def cost(metrics: pd.DataFrame, jobs: list[dict], infos: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """What the page's section on cost shows. jobs: `benchmarks`; infos: run.json of every run."""
+    """Return what the page's section on cost shows. jobs: `benchmarks`; infos: run.json of every run."""
     hardware = [info.get("hardware", {}) for info in infos]
     return {
         "rules": by_rule(jobs),
@@ -45,7 +45,7 @@ def cost(metrics: pd.DataFrame, jobs: list[dict], infos: Iterable[Mapping[str, A
 
 
 def by_rule(jobs: list[dict]) -> list[tuple]:
-    """(rule, jobs, seconds, CPU-seconds, largest memory), the longest first, and their total; [] without benchmarks."""
+    """Return (rule, jobs, seconds, CPU-seconds, largest memory), the longest first, and their total; [] without benchmarks."""
     if not jobs:
         return []
     frame = pd.DataFrame(jobs)
@@ -61,7 +61,9 @@ def by_rule(jobs: list[dict]) -> list[tuple]:
 
 
 def by_method(metrics: pd.DataFrame) -> list[tuple]:
-    """(method, response tokens drawn, FLOPs or None, seconds of training steps), each of one run: the mean over seeds."""
+    """Return (method, response tokens drawn, FLOPs or None, seconds of training steps), each of one run: the mean over
+    seeds.
+    """
     tokens = "sampled_tokens" if "sampled_tokens" in metrics else "tokens"
     rows = []
     for method, steps in metrics.groupby("method", sort=False):
@@ -74,7 +76,8 @@ def by_method(metrics: pd.DataFrame) -> list[tuple]:
 
 
 def energy(jobs: list[dict], *, gpu: bool) -> dict[str, float] | None:
-    """CPU-seconds of all jobs, and the watt-hours that they mean at WATTS per busy core; None where that cannot be said.
+    """Return the CPU-seconds of all jobs, and the watt-hours that they mean at WATTS per busy core; None where that cannot be
+    said.
 
     None with a GPU, whose power is not measured, and without CPU times.
     """
@@ -86,7 +89,8 @@ def energy(jobs: list[dict], *, gpu: bool) -> dict[str, float] | None:
 
 
 def phase_times(metrics: pd.DataFrame) -> dict[str, Any]:
-    """Mean seconds by phase over all steps, per method: column names, and rows (method, values, seconds of one run last).
+    """Return the mean seconds by phase over all steps, per method: column names, and rows (method, values, seconds of one run
+    last).
 
     The phases are the columns seconds_<phase> of metrics.jsonl. `seconds` is a step without evaluation and checkpoints;
     "other" is what the remaining phases leave of it.

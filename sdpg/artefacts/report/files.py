@@ -21,7 +21,8 @@ GROUPS = {
 
 
 def files(results: Results) -> list[tuple[str, list[dict[str, Any]]]]:
-    """(group, entries) with entries {path, size, count, sha256}; path as from results.root, count and no hash for a folder.
+    """Return (group, entries) with entries {path, size, count, sha256}; path as from results.root, count and no hash for a
+    folder.
 
     Runs of methods and seeds that the config does not have, and the report itself, are left out.
     """
@@ -50,7 +51,7 @@ def _group(name: str) -> str:
 
 
 def _wanted(path: Path, results: Results) -> bool:
-    """False for the files of a run that the config does not have: <runs or eval>/<method>/seed<n>/..."""
+    """Return False for the files of a run that the config does not have: <runs or eval>/<method>/seed<n>/..."""
     if len(path.parts) < 4 or path.parts[0] not in ("runs", "eval"):
         return True
     return path.parts[1:3] in {(method, f"seed{seed}") for method, seed in results.runs}

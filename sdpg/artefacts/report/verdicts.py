@@ -20,7 +20,7 @@ WIDTH, HEIGHT = 132, 20  # of the interval's picture, CSS pixels
 
 
 def read_claims(root: Path) -> list[dict[str, Any]] | None:
-    """claims.json, or None without it. Raises ValueError for a verdict that the page does not know."""
+    """Return claims.json, or None without it. Raises ValueError for a verdict that the page does not know."""
     path = root / "claims.json"
     if not path.is_file():
         return None
@@ -34,7 +34,8 @@ def read_claims(root: Path) -> list[dict[str, Any]] | None:
 
 
 def verdicts(claims: list[dict[str, Any]] | None, figures: set[str]) -> dict[str, Any] | None:
-    """{counts: (verdict, symbol, class, how many), rows: claims with symbol, class, picture and link}; None without claims.
+    """Return {counts: (verdict, symbol, class, how many), rows: claims with symbol, class, picture and link}; None without
+    claims.
 
     A claim's figure is a link only if it is one of `figures`, those on the page.
     """
@@ -57,7 +58,7 @@ def verdicts(claims: list[dict[str, Any]] | None, figures: set[str]) -> dict[str
 
 
 def effect_text(claim: dict[str, Any]) -> str:
-    """The effect with its interval and unit, "–" for what is not known."""
+    """Return the effect with its interval and unit, "–" for what is not known."""
     if claim["effect"] is None:
         return "–"
     text = number(claim["effect"])
@@ -67,13 +68,15 @@ def effect_text(claim: dict[str, Any]) -> str:
 
 
 def number(value: float) -> str:
-    """Three decimals with a sign; from 100 on, three digits."""
+    """Return three decimals with a sign; from 100 on, three digits."""
     text = f"{value:+.3f}" if abs(value) < 100 else f"{value:+.3g}"
     return text.replace("-", "−")
 
 
 def picture(claim: dict[str, Any]) -> dict[str, float] | None:
-    """Positions of zero, the margin, the effect and the ends of its interval on a line WIDTH pixels long; None without one."""
+    """Return the positions of zero, the margin, the effect and the ends of its interval on a line WIDTH pixels long; None
+    without one.
+    """
     values = [claim[key] for key in ("effect", "low", "high")]
     if any(value is None for value in values):
         return None

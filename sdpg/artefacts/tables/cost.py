@@ -18,7 +18,7 @@ NAMES = {"step": "steps", "tokens": "tokens", "flops": "FLOPs", "seconds": "seco
 
 
 def build(results: Results) -> Table:
-    """Needs cost.csv. An axis that a method's runs have not recorded is an empty cell, and the caption says so."""
+    """Build it; needs cost.csv. An axis that a method's runs have not recorded is an empty cell, and the caption says so."""
     frame = read(results)
     limits = budgets(frame)
     data = at_equal_budget(frame)
@@ -38,7 +38,7 @@ def _heading(axis: str, limits: dict) -> str:
 
 
 def amount(value: float) -> str:
-    """Three figures: 160, 143,000 and, from a billion, 1.23e+12."""
+    """Return three figures: 160, 143,000 and, from a billion, 1.23e+12."""
     if value >= 1e9:
         return f"{value:.2e}"
     digits = len(str(int(value)))
@@ -58,7 +58,7 @@ def _caption(results: Results, frame: pd.DataFrame, limits: dict) -> str:
         f"Accuracy ({results.accuracy}) at equal cost: at the largest budget that every run of every method reached, by linear "
         "interpolation between checkpoints; mean over seeds"
         f"{' (lowest to highest)' if len(results.seeds) > 1 else ''}. The runs that end first and so set the budgets: {ends}. "
-        "Steps and tokens are exact; seconds are of the machine at hand, with whatever else ran on it."
+        "Steps and tokens are exact; seconds are of the machine that ran, with whatever else ran on it."
     )
     missing = [method for method in results.methods if method not in recorded(frame, "flops")]
     if missing:

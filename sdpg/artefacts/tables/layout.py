@@ -42,22 +42,22 @@ class Table:
 
 
 def number(value: float) -> str:
-    """Three decimals, as in the paper's tables."""
+    """Return three decimals, as in the paper's tables."""
     return f"{value:.3f}"
 
 
 def signed(value: float) -> str:
-    """Three decimals with a sign, for differences."""
+    """Return three decimals with a sign, for differences."""
     return f"{value:+.3f}".replace("-", "−")
 
 
 def interval(mean: float, low: float, high: float) -> str:
-    """Mean and the ends of its interval: 0.646 [0.610, 0.682]."""
+    """Return the mean and the ends of its interval: 0.646 [0.610, 0.682]."""
     return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def to_markdown(table: Table) -> str:
-    """A pipe table with one header row (group: name), and the caption below it."""
+    """Return a pipe table with one header row (group: name), and the caption below it."""
     header = [table.corner, *(f"{group}: {name}" for group, name in table.columns)]
     lines = [header, ["---"] + ["---:"] * len(table.columns)]
     for label, cells in table.rows:
@@ -77,7 +77,7 @@ def latex_escape(text: str) -> str:
 
 
 def to_latex(table: Table, label: str) -> str:
-    """A `table` environment with booktabs rules (needs \\usepackage{booktabs}): group headings span their columns."""
+    """Return a `table` environment with booktabs rules (needs \\usepackage{booktabs}): group headings span their columns."""
     spans = " & ".join(rf"\multicolumn{{{count}}}{{c}}{{{latex_escape(group)}}}" for group, count in table.groups)
     rules, start = [], 2
     for _, count in table.groups:

@@ -22,7 +22,7 @@ PROCESS = "lm_eval_process_accuracy"
 
 
 def build(results: Results) -> Table:
-    """Needs scores.csv, and eval/base<n>/lm_eval.json for the forgetting columns' base value, where there is one.
+    """Build it; needs scores.csv, and eval/base<n>/lm_eval.json for the forgetting columns' base value, where there is one.
 
     A config without lm-eval gives a table that says so. Raises ValueError if scores.csv has no value of it for some method.
     """
@@ -91,7 +91,7 @@ def _sweep(results: Results, method: str, task: str, step: int) -> float:
 
 
 def _base_values(results: Results) -> dict[tuple[str, str], float]:
-    """(task, metric) -> mean over the base models; {} unless each has its file."""
+    """Return (task, metric) -> mean over the base models; {} unless each has its file."""
     paths = [results.root / "eval" / f"base{index}" / "lm_eval.json" for index in results.bases]
     if not all(path.is_file() for path in paths):
         return {}

@@ -20,7 +20,9 @@ BASE = "base model (step 0)"
 
 
 def build(results: Results) -> Table:
-    """Needs scores.csv, intervals.csv and comparisons.csv. Raises ValueError naming the method and set without a value."""
+    """Build it; needs scores.csv, intervals.csv and comparisons.csv. Raises ValueError naming the method and set without a
+    value.
+    """
     data = [_entry(results, method, task) for method in results.methods for task in results.tasks]
     for task in results.tasks:
         bold = bold_methods({e["method"]: e["last"] for e in data if e["task"] == task}, _separated(results, task))
@@ -42,7 +44,7 @@ def build(results: Results) -> Table:
 
 
 def bold_methods(last: dict[str, float], separated: set[frozenset[str]]) -> set[str]:
-    """The method with the highest Last and those not separated from it; none if that is every method.
+    """Return the method with the highest Last and those not separated from it; none if that is every method.
 
     last: accuracy per method. separated: the pairs whose paired difference is significant.
     """
@@ -71,7 +73,7 @@ def _entry(results: Results, method: str, task: str) -> dict:
 
 
 def _base(results: Results, task: str) -> float | None:
-    """Accuracy at step 0, averaged over all runs (they start from the same model); None if it was not evaluated."""
+    """Return accuracy at step 0, averaged over all runs (they start from the same model); None if it was not evaluated."""
     rows = results.scores.query("task == @task and metric == @results.accuracy and step == 0")
     return None if rows.empty else float(rows["value"].mean())
 

@@ -18,7 +18,7 @@ NEVER = f">{MOST}"
 
 
 def build(results: Results) -> Table:
-    """Needs power.csv. With one seed the table has no rows and says why."""
+    """Build it; needs power.csv. With one seed the table has no rows and says why."""
     rows = results.power
     reference = REFERENCE if REFERENCE in results.methods else results.methods[0]
     if rows.empty:
@@ -33,7 +33,7 @@ def build(results: Results) -> Table:
     caption = (
         f"How many seeds a difference to {reference} takes: for a power of {POWER:.0%} of the paired test at {ALPHA:.0%} "
         "(two-sided, one comparison: correcting for several takes more), if the spread is what the "
-        f"{rows['seeds'].iloc[0]} seeds at hand show, which is itself uncertain. Last accuracy ({results.accuracy}). "
+        f"{rows['seeds'].iloc[0]} seeds of this scale show, which is itself uncertain. Last accuracy ({results.accuracy}). "
         f"{NEVER}: no number up to {MOST}, since the problems differ as much; it takes more problems."
     )
     return Table(caption, "method", columns, list(per_method.items()), rows)

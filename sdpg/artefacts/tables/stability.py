@@ -18,7 +18,7 @@ COLUMNS = ["method", "task", "metric", "unit", "bad", "mean", "worst_seed", "low
 
 
 def build(results: Results) -> Table:
-    """Needs stability.csv. Raises ValueError naming a metric that it lacks for some method."""
+    """Build it; needs stability.csv. Raises ValueError naming a metric that it lacks for some method."""
     frame = read(results)
     shown = [(task, metric) for task in results.tasks for metric in ACCURACY] + [(None, metric) for metric in TRAINING]
     data, rows = [], []

@@ -35,7 +35,7 @@ class Reading:
 
 
 def scaled(z: Tensor, softcap: float | None, temperature: float) -> Tensor:
-    """cap * tanh(z / cap) / temperature in float32 or wider, (C, V); `z` itself where that changes nothing."""
+    """Return cap * tanh(z / cap) / temperature in float32 or wider, (C, V); `z` itself where that changes nothing."""
     u = z.to(torch.promote_types(z.dtype, torch.float32))
     if softcap is not None:
         u = softcap * torch.tanh(u / softcap)
@@ -43,19 +43,19 @@ def scaled(z: Tensor, softcap: float | None, temperature: float) -> Tensor:
 
 
 def probabilities(u: Tensor) -> tuple[Tensor, Tensor]:
-    """Softmax and log-softmax over the last axis with one exponential per entry; log 0 is LEAST."""
+    """Return the softmax and log-softmax over the last axis with one exponential per entry; log 0 is LEAST."""
     p = torch.softmax(u, -1)
     logp = (u - u.amax(-1, keepdim=True)).add_(p.amax(-1, keepdim=True).log())
     return p, logp.clamp_(min=LEAST)
 
 
 def log_probabilities(u: Tensor) -> Tensor:
-    """The second of `probabilities`."""
+    """Return the second of `probabilities`."""
     return torch.log_softmax(u, -1).clamp_(min=LEAST)
 
 
 def closed_form(z: Tensor, z_teacher: Tensor | None, y: Tensor, how: Reading, differentiable: bool):
-    """No graph over the vocabulary: the softmax's Jacobian is written out (see the module's docstring).
+    """Read without a graph over the vocabulary: the softmax's Jacobian is written out (see the module's docstring).
 
     d logp / du = onehot(y) - p, dH / du = -p (log p + H), dD / du = (w - s p) / T with the divergence's temperature T.
     """
@@ -99,7 +99,7 @@ def closed_form(z: Tensor, z_teacher: Tensor | None, y: Tensor, how: Reading, di
 
 
 def by_autograd(z: Tensor, z_teacher: Tensor | None, y: Tensor, how: Reading, differentiable: bool):
-    """For divergences without a closed slope (top_k, tail): the same through a graph over the chunk's logits."""
+    """Read for divergences without a closed slope (top_k, tail): the same through a graph over the chunk's logits."""
     logq = None
     if z_teacher is not None:
         logq = log_probabilities(scaled(z_teacher, how.teacher_softcap, how.temperature))
@@ -121,7 +121,7 @@ def by_autograd(z: Tensor, z_teacher: Tensor | None, y: Tensor, how: Reading, di
 
 
 def _divergence(divergence: Divergence, p, logp, q, logq) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Value (C,), w (C, V), s (C,) and p (C, V) at the divergence's own temperature."""
+    """Return value (C,), w (C, V), s (C,) and p (C, V) at the divergence's own temperature."""
     if divergence.temperature != 1.0:
         (p, logp), (q, logq) = (probabilities(x / divergence.temperature) for x in (logp, logq))
     return *divergence.value_and_slope(p, logp, q, logq), p

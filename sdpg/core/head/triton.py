@@ -33,7 +33,7 @@ def _tanh(x):
 
 @triton.jit
 def _scaled(z, at, V, cap, scale, CAP: tl.constexpr):
-    """cap * tanh(z / cap) * scale of a block in float32; LEAST for -inf and outside the row."""
+    """Compute cap * tanh(z / cap) * scale of a block in float32; LEAST for -inf and outside the row."""
     u = tl.load(z + at, mask=at < V, other=-float("inf")).to(tl.float32)
     if CAP:
         u = tl.where(at < V, cap * _tanh(u / cap), LEAST)
@@ -42,7 +42,7 @@ def _scaled(z, at, V, cap, scale, CAP: tl.constexpr):
 
 @triton.jit
 def _sums(z, V, cap, scale, B: tl.constexpr, CAP: tl.constexpr):
-    """One sweep of a row: m = max u, log S with S = sum e^(u - m), and U / S with U = sum (u - m) e^(u - m)."""
+    """Sweep a row once: m = max u, log S with S = sum e^(u - m), and U / S with U = sum (u - m) e^(u - m)."""
     m = -1e30
     S = 0.0
     U = 0.0
@@ -60,7 +60,7 @@ def _sums(z, V, cap, scale, B: tl.constexpr, CAP: tl.constexpr):
 
 @triton.jit
 def _entries(logp, logq, b, log_b, log_1b, clamp, KIND: tl.constexpr, CLAMP: tl.constexpr):
-    """Entries of the divergence, and w, their derivatives in log p (see `Divergence.value_and_slope`)."""
+    """Compute entries of the divergence, and w, their derivatives in log p (see `Divergence.value_and_slope`)."""
     p = tl.exp(logp)
     q = tl.exp(logq)
     if KIND == REVERSE:
@@ -90,7 +90,9 @@ def _read(
     B: tl.constexpr, TEACHER: tl.constexpr, KIND: tl.constexpr, OWN_T: tl.constexpr,
     CAP: tl.constexpr, CAP_TEACHER: tl.constexpr, CLAMP: tl.constexpr,
 ):  # fmt: skip
-    """Statistics of one row: the sums in one sweep of each of z and t, the divergence, which needs them, in another."""
+    """Compute statistics of one row: the sums in one sweep of each of z and t, the divergence, which needs them, in
+    another.
+    """
     row = tl.program_id(0)
     z += row.to(tl.int64) * V
     t += row.to(tl.int64) * V
@@ -130,7 +132,9 @@ def _write_gradient(
     z, t, y, stats, c, C, V, cap, cap_t, scale, scale_T, b, log_b, log_1b, clamp,
     B: tl.constexpr, KIND: tl.constexpr, CAP: tl.constexpr, CAP_TEACHER: tl.constexpr, CLAMP: tl.constexpr,
 ):  # fmt: skip
-    """c[0] d logp + c[1] d entropy + c[2] d div over d z of one row, over z; c (3, C), c[2] being divided by T already."""
+    """Write c[0] d logp + c[1] d entropy + c[2] d div over d z of one row, over z; c (3, C), c[2] being divided by T
+    already.
+    """
     row = tl.program_id(0)
     z += row.to(tl.int64) * V
     t += row.to(tl.int64) * V
@@ -163,7 +167,7 @@ def _write_gradient(
 
 
 def fused(z: Tensor, z_teacher: Tensor | None, y: Tensor, how: Reading, differentiable: bool):
-    """As `closed_form` in torch.py; the gradient overwrites z, where it takes all rows."""
+    """Read as `closed_form` in torch.py does; the gradient overwrites z, where it takes all rows."""
     numbers, switches = _settings(how, z.shape[1])
     d = how.divergence
     stats = torch.empty(11, len(z), dtype=torch.float32, device=z.device)
@@ -198,7 +202,7 @@ def _copy(x: Tensor | None) -> Tensor | None:
 
 
 def _settings(how: Reading, V: int) -> tuple[tuple, dict]:
-    """The numbers that both kernels take after C, and what they are compiled for."""
+    """Return the numbers that both kernels take after C, and what they are compiled for."""
     d = how.divergence
     T, b, clamp = (1.0, 0.5, None) if d is None else (d.temperature, d.b, d.clamp)
     scale = 1.0 / how.temperature

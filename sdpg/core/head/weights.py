@@ -13,20 +13,22 @@ from torch import Tensor
 
 
 def is_sharded(parameter: Tensor | None) -> bool:
-    """Whether it is a DTensor, without importing what defines one."""
+    """Return whether it is a DTensor, without importing what defines one."""
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(parameter, module.DTensor)
 
 
 def full(parameter: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """The whole parameter, detached; a sharded one is gathered in `dtype`. Collective then: every process must call it."""
+    """Return the whole parameter, detached; a sharded one is gathered in `dtype`. Collective then: every process must call
+    it.
+    """
     if parameter is None:
         return None
     return parameter.detach().to(dtype).full_tensor() if is_sharded(parameter) else parameter.detach()
 
 
 def shared_out(total: Tensor, like: Tensor) -> Tensor:
-    """This process's gradient of the whole parameter -> the mean over processes, sharded as `like`. Collective.
+    """Turn this process's gradient of the whole parameter into the mean over processes, sharded as `like`. Collective.
 
     It is what FSDP2 does with the other parameters' gradients. Where losses are to be summed over n processes, scale the loss
     by n (or set FSDP2's gradient divide factor to 1 and scale the head's share alike).
@@ -70,7 +72,7 @@ class Accumulator:
             self.total += g.sum(0, dtype=self.total.dtype)
 
     def result(self) -> Tensor | None:
-        """The sum in the parameter's dtype and sharding, 0 if nothing was added; None without a parameter."""
+        """Return the sum in the parameter's dtype and sharding, 0 if nothing was added; None without a parameter."""
         if not self._open():
             return None
         total = shared_out(self.total, self.parameter) if is_sharded(self.parameter) else self.total
@@ -96,7 +98,9 @@ class GradAccumulator(Accumulator):
             self.total = p.grad
 
     def finish(self) -> None:
-        """Once, after the last chunk. `.grad` stays as it is if nothing was added (on any process, if it is sharded)."""
+        """Finish, once, after the last chunk. `.grad` stays as it is if nothing was added (on any process, if it is
+        sharded).
+        """
         if self.direct:
             self.parameter.grad = self.total
         elif self.total is not None or is_sharded(self.parameter):  # other processes may have something to add

@@ -35,7 +35,8 @@ class HFEngine:
         device: str | None = None,
         max_rows: int = 1024,
     ):
-        """max_len: prompt plus response tokens. max_rows: most responses decoded side by side (bounds the KV cache).
+        """Load the model. max_len: prompt plus response tokens. max_rows: most responses decoded side by side (bounds the
+        KV cache).
 
         threads, seed: not used; the process decides the threads, and every call of `generate` brings its seeds.
         """
@@ -106,7 +107,7 @@ class HFEngine:
         return self._collect(ids, logprobs, length, stopped, n)
 
     def _prefill(self, prompts, n):
-        """Left-pad, run the N prompts once, repeat the cache n times -> logits (N*n, V), mask, last position, cache."""
+        """Pad on the left, run the N prompts once, repeat the cache n times -> logits (N*n, V), mask, last position, cache."""
         width = max(map(len, prompts))
         ids = torch.zeros(len(prompts), width, dtype=torch.long)
         mask = torch.zeros(len(prompts), width, dtype=torch.long)
@@ -140,7 +141,7 @@ class HFEngine:
         return [rollouts[i : i + n] for i in range(0, len(rollouts), n)]
 
     def sleep(self) -> None:
-        """Nothing to give back: the KV cache lives only while generating, and this engine is for small models."""
+        """Give nothing back: the KV cache lives only while generating, and this engine is for small models."""
 
     def close(self) -> None:
         """Drop the model."""
@@ -148,7 +149,7 @@ class HFEngine:
 
 
 def _uniform(seed: int, n: int, length: int) -> torch.Tensor:
-    """(n, length) uniform numbers in [0, 1) of one prompt, always drawn on the CPU so that every device agrees."""
+    """Return (n, length) uniform numbers in [0, 1) of one prompt, always drawn on the CPU so that every device agrees."""
     return torch.rand(n, length, generator=torch.Generator().manual_seed(seed))
 
 

@@ -27,7 +27,7 @@ class VLLMEngine:
     """vLLM behind the Engine protocol.
 
     model_dir: HF checkpoint with tokenizer; dtype: "float32" | "bfloat16"; max_len: prompt plus response, in tokens;
-    threads: CPU threads for torch and OpenMP; seed: vLLM's own (every request carries one of its own, so it decides nothing);
+    threads: CPU threads for torch and OpenMP; seed: vLLM's own (every request carries another, so it decides nothing);
     max_num_seqs: sequences decoded at the same time; gpu_memory_utilization: fraction of the GPU for weights and KV cache;
     enforce_eager: default True on CPU, False on GPU (CUDA graphs). Raises ValueError for a bad dtype or a max_len beyond the
     model's context, FileNotFoundError for a missing checkpoint.
@@ -111,7 +111,7 @@ class VLLMEngine:
                         max_tokens=sampling.max_tokens,
                         stop_token_ids=list(sampling.stop_token_ids),
                         ignore_eos=True,  # the stop ids are all that ends a response; EOS is one of them
-                        # n requests with seeds of their own: vLLM's n > 1 takes seed + j, the next prompt's numbers
+                        # n requests, each with its seed: vLLM's n > 1 takes seed + j, the next prompt's numbers
                         seed=derive_seed(prompt_seed, j),
                         logprobs=0,
                         flat_logprobs=True,
@@ -125,7 +125,7 @@ class VLLMEngine:
         return [rollouts[i : i + n] for i in range(0, len(rollouts), n)]
 
     def _rollout(self, completion) -> Rollout:
-        """One vLLM completion as a Rollout; its token ids already end with the stop token."""
+        """Return one vLLM completion as a Rollout; its token ids already end with the stop token."""
         if completion.finish_reason not in ("stop", "length"):
             raise RuntimeError(f"vLLM ended a response with {completion.finish_reason!r}; expected 'stop' or 'length'")
         ids, logprobs = list(completion.token_ids), list(completion.logprobs.logprobs)
@@ -154,7 +154,7 @@ class VLLMEngine:
         self._version = version
 
     def sleep(self) -> None:
-        """On a GPU: free KV cache and weights, which `load_weights` replaces anyway. vLLM on the CPU has no such mode."""
+        """Free on a GPU KV cache and weights, which `load_weights` replaces anyway. vLLM on the CPU has no such mode."""
         if not self._cpu and not self._asleep:
             self.llm.sleep(level=2)
             self._asleep = True
@@ -193,7 +193,7 @@ def _prepare_cpu(config) -> None:
 
 def _repack_heads(worker) -> None:
     """Pack the lm-head again (runs in vLLM's worker). On the CPU it is multiplied from a packed copy, and where it is tied to
-    the embedding no weight of its own arrives, so that vLLM would go on with the copy of the old weights."""
+    the embedding no weight for it arrives, so that vLLM would go on with the copy of the old weights."""
     from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 
     for module in worker.model_runner.get_model().modules():
@@ -202,7 +202,7 @@ def _repack_heads(worker) -> None:
 
 
 def head_dim(config) -> int:
-    """Size of one attention head."""
+    """Return size of one attention head."""
     return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
 
@@ -219,7 +219,9 @@ def check_head_dim(config) -> None:
 
 
 def cpu_cache_bytes(config, dtype: str, max_len: int, max_num_seqs: int) -> int:
-    """KV cache bytes for `max_num_seqs` sequences of `max_len` tokens, at most 4 GiB, at least enough for one sequence."""
+    """Return KV cache bytes for `max_num_seqs` sequences of `max_len` tokens, at most 4 GiB, at least enough for one
+    sequence.
+    """
     kv_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     token = 2 * config.num_hidden_layers * kv_heads * head_dim(config) * (4 if dtype == "float32" else 2)
     sequence = (-(-max_len // CPU_BLOCK) + 1) * CPU_BLOCK * token
@@ -227,7 +229,7 @@ def cpu_cache_bytes(config, dtype: str, max_len: int, max_num_seqs: int) -> int:
 
 
 def _checked_config(model_dir: str | Path, dtype: str, max_len: int):
-    """The checkpoint's HF config, once the arguments make sense."""
+    """Return the checkpoint's HF config, once the arguments make sense."""
     if dtype not in DTYPES:
         raise ValueError(f"unknown dtype {dtype!r}; choose one of {', '.join(DTYPES)}")
     if not (Path(model_dir) / "config.json").is_file():
@@ -247,7 +249,7 @@ def _checked_config(model_dir: str | Path, dtype: str, max_len: int):
 
 
 def _parameter_names(model_dir: Path, config) -> set[str]:
-    """Names of the tensors in a checkpoint's safetensors files (headers only); a tied lm-head is not one of its own."""
+    """Return the names of the tensors in a checkpoint's safetensors files (headers only), without a tied lm-head."""
     from safetensors import safe_open
 
     names: set[str] = set()

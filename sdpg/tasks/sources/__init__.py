@@ -24,7 +24,7 @@ KINDS: dict[str, type[Settings]] = {
 
 
 def is_flat(kind: str) -> bool:
-    """Whether the options of a kind stand beside its key."""
+    """Return whether the options of a kind stand beside its key."""
     return kind in KINDS[kind].model_fields
 
 

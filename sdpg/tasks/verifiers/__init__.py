@@ -36,7 +36,7 @@ class Verifier:
     """Calls one file's `verify` on (problem, text); counts in `failures` what could not be judged."""
 
     def __init__(self, name: str, answer_after: str | None = None, seconds: float = JUDGE_SECONDS):
-        """seconds: the time limit of one request to the judging process."""
+        """Import the file. seconds: the time limit of one request to the judging process."""
         module = verifier_module(name)
         self.name, self.answer_after, self.verify = name, answer_after, module.verify
         self.judge = Judge(name, seconds) if hasattr(module, "judge") else None
