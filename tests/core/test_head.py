@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from head_oracle import M, V, arguments, expected, inputs, logits, signals_of, weighted
 
 from sdpg.algorithms.divergences import Divergence
 from sdpg.core.head.api import Head, token_signals, token_signals_backward
+from tests.core.head_oracle import M, V, arguments, expected, inputs, logits, signals_of, weighted
 
 CASES = {
     "no teacher": {},

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from head_oracle import D, M, V, arguments, inputs
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sdpg.algorithms.divergences import Divergence
 from sdpg.core.head.api import Head, token_signals, token_signals_backward
+from tests.core.head_oracle import D, M, V, arguments, inputs
 
 DIVERGENCES = [Divergence(kind=k) for k in ("reverse_kl", "forward_kl", "gjsd")]
 PRODUCTS = ("mm", "addmm", "addmm_")

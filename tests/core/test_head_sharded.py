@@ -3,11 +3,11 @@
 import pytest
 import torch
 import torch.distributed as dist
-from head_oracle import V, arguments, inputs, weighted
 from torch import nn
 
 from sdpg.algorithms.divergences import Divergence
 from sdpg.core.head.api import Head, token_signals, token_signals_backward
+from tests.core.head_oracle import V, arguments, inputs, weighted
 
 pytestmark = pytest.mark.slow
 WORLD = 2

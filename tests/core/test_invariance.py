@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_trainer, train_config
 
 import baselines
 from sdpg.core.recorder import Clock
+from tests.core.conftest import make_trainer, train_config
 
 METHODS = {
     "sdpg": {"T": 6, "beta_base": 1.0, "T_warm": 0, "T_decay": 0, "alpha": 0.1},

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from conftest import EOS, TokenTask, make_trainer, train_config
 from test_trainer import SDPG, Easy, Never, without_times
 
 import baselines
@@ -10,6 +9,7 @@ from sdpg.algorithms.base import Needs
 from sdpg.core.models import MovingAverage
 from sdpg.core.recorder import Clock, read_rows
 from sdpg.types import Score
+from tests.core.conftest import EOS, TokenTask, make_trainer, train_config
 
 CPU = torch.device("cpu")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import VOCAB, make_trainer, train_config
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, Qwen3Config
 
 import baselines
@@ -14,6 +13,7 @@ from sdpg.core.flops import Work, forward_flops, rollout_work
 from sdpg.core.models import load_model
 from sdpg.core.packing import CannotPack, Packed, Padded, enable_packing, packs
 from sdpg.types import Rollout
+from tests.core.conftest import VOCAB, make_trainer, train_config
 
 CPU = torch.device("cpu")
 SHARED = [[3, 4, 5], [3, 4, 5], [6], [6], [3, 4, 5], [7, 8]]

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from conftest import TokenTask, make_trainer, problems, train_config
 from safetensors.torch import load_file
 
 import baselines
@@ -20,6 +19,7 @@ from sdpg.core.head import api as head
 from sdpg.core.recorder import read_rows
 from sdpg.core.trainer import Interrupted
 from sdpg.types import Problem, Score
+from tests.core.conftest import TokenTask, make_trainer, problems, train_config
 
 SDPG = {"T": 6, "beta_base": 1.0, "T_warm": 0, "T_decay": 0, "alpha": 0.1}
 

@@ -8,12 +8,12 @@ import re
 
 import pytest
 import torch
-from head_oracle import V, arguments, expected, inputs, logits, signals_of, weighted
 
 from sdpg.algorithms.divergences import Divergence
 from sdpg.core.head import torch as head_torch
 from sdpg.core.head import triton as head_triton
 from sdpg.core.head.api import token_signals, token_signals_backward
+from tests.core.head_oracle import V, arguments, expected, inputs, logits, signals_of, weighted
 
 assert os.environ.get("TRITON_INTERPRET") == "1"
 head_triton.MOST_BLOCK = 8  # of V = 17 entries: three blocks, the last with one
