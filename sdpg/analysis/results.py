@@ -38,7 +38,7 @@ class Results:
     bases: tuple[int, ...] = (0,)  # numbers of the base models that the seeds start from
     steps: int | None = None  # training steps, None: do not check
     lm_eval: dict[str, Any] | None = None  # the evaluation.lm_eval block, None: not run
-    engine: str = "vLLM"  # of the evaluation sweep, as tables call it
+    engine: str = "vllm"  # of the evaluation sweep
     family: str = "matched"  # of experiment: matched or published
     published: Path = Path("results/published")
     scale: str | None = None  # the config's name, None: as the folder
@@ -63,7 +63,7 @@ class Results:
             bases=tuple(config.bases),
             steps=config.train.steps,
             lm_eval=evaluation.lm_eval.dump() if evaluation.lm_eval else None,
-            engine=evaluation.label,
+            engine=evaluation.engine,
             family=config.family,
             scale=config.name,
         )

@@ -8,6 +8,7 @@ from sdpg.analysis.results import SCORE_COLUMNS, Results
 from sdpg.artefacts.declare import TableSpec, analysis, evaluated
 from sdpg.artefacts.scores import lm_eval_rows
 from sdpg.artefacts.tables.layout import NONE, Cell, Table, number, signed
+from sdpg.config import engine_label
 
 ARTEFACT = TableSpec(
     reads=lambda files: [*files.made("scores"), *files.base_lm_eval],
@@ -46,7 +47,7 @@ def build(results: Results) -> Table:
         heading = task if task in results.tasks else f"{task} (not trained on)"
         columns.append((heading, f"lm-eval {metric.removeprefix('lm_eval_')}"))
         if other:
-            beside = f"{results.engine} {results.accuracy}" if other == SWEEP else other
+            beside = f"{engine_label(results.engine)} {results.accuracy}" if other == SWEEP else other
             columns += [(heading, beside), (heading, "difference")]
         for method in results.methods:
             entry = _entry(results, method, task, metric) | {"compared_with": other}
@@ -118,8 +119,8 @@ def _caption(results: Results, untouched: bool, base: bool) -> str:
     samples = f", {repeats} samples each" if repeats else ""
     caption = (
         "The last checkpoint under lm-eval (fraction): mean over seeds ± lm-eval's standard error of one seed (lowest to "
-        f"highest seed in brackets). lm-eval ran on {problems} of each task{samples}; the {results.engine} columns are our "
-        "own evaluation on all of them."
+        f"highest seed in brackets). lm-eval ran on {problems} of each task{samples}; the {engine_label(results.engine)} columns are "
+        "our own evaluation on all of them."
     )
     if untouched:
         caption += " The task that was not trained on shows what was forgotten"
