@@ -119,8 +119,8 @@ def _caption(results: Results, untouched: bool, base: bool) -> str:
     samples = f", {repeats} samples each" if repeats else ""
     caption = (
         "The last checkpoint under lm-eval (fraction): mean over seeds ± lm-eval's standard error of one seed (lowest to "
-        f"highest seed in brackets). lm-eval ran on {problems} of each task{samples}; the {engine_label(results.engine)} columns are "
-        "our own evaluation on all of them."
+        f"highest seed in brackets). lm-eval ran on {problems} of each task{samples}; the "
+        f"{engine_label(results.engine)} columns are our own evaluation on all of them."
     )
     if untouched:
         caption += " The task that was not trained on shows what was forgotten"
