@@ -81,6 +81,17 @@ def test_no_two_files_import_each_other_in_a_circle():
 
 
 @pytest.mark.parametrize(
+    "module", ["sdpg.tasks.verifiers", "sdpg.tasks.sources", "sdpg.rollout.engines", "sdpg.config"]
+)
+def test_what_every_command_imports_is_quick_to_import(module):
+    heavy = {"torch", "pandas", "transformers", "reasoning_gym", "vllm", "datasets", "sympy", "numpy"}
+    code = f"import sys, {module}\nfrom sdpg.rollout import engines\nengines.label('vllm'), engines.lm_eval_engine('vllm')\n"
+    code += f"print(*({heavy!r} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
+
+
+@pytest.mark.parametrize(
     "module",
     [
         "sdpg.analysis",

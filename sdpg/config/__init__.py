@@ -28,6 +28,7 @@ from sdpg.config.parts import (
     run_config,
 )
 from sdpg.config.settings import SCHEMA, Config
+from sdpg.rollout.engines import label as engine_label
 
 __all__ = [
     "METHODS",
@@ -43,6 +44,7 @@ __all__ = [
     "base_index",
     "base_seeds",
     "data_config",
+    "engine_label",
     "evaluation_config",
     "from_snakemake",
     "method_config",

@@ -97,7 +97,7 @@ class Package(Settings):
 
 
 class Alternatives(Settings):
-    """A block of which exactly one key is given; it is dumped without the others."""
+    """A block of which exactly one key is given; it is dumped without the others. Null takes an inherited key away."""
 
     @model_validator(mode="before")
     @classmethod
@@ -105,10 +105,11 @@ class Alternatives(Settings):
         keys = cls.alternatives()
         if not isinstance(value, dict) or set(value) - set(_aliases(cls)):
             return value  # no block, or one with unknown keys, which are refused as such
+        value = {key: given for key, given in value.items() if given is not None or key not in keys}
         given = [key for key in keys if key in value]
         for option in value:
-            if option not in keys and cls.kind_of(option) not in given:
-                needed = {"option": option, "kind": cls.kind_of(option)}
+            if option not in keys and not set(kinds := cls.kinds_of(option)) & set(given):
+                needed = {"option": option, "kind": " or ".join(kinds)}
                 raise PydanticCustomError("goes_with", "{option} goes with {kind}, which is missing", needed)
         if len(given) != 1:
             words = {"got": ", ".join(value) or "nothing", "keys": ", ".join(keys)}
@@ -154,9 +155,9 @@ class _Source(Alternatives):
         return list(KINDS)
 
     @classmethod
-    def kind_of(cls, option: str) -> str:
-        """Return the kind that an option beside its key belongs to."""
-        return next(kind for kind in KINDS if is_flat(kind) and option in KINDS[kind].model_fields)
+    def kinds_of(cls, option: str) -> list[str]:
+        """Return the kinds that an option beside their key belongs to."""
+        return [kind for kind in KINDS if is_flat(kind) and option in KINDS[kind].model_fields]
 
     @model_serializer(mode="wrap")
     def _of_its_kind(self, handler) -> dict[str, Any]:
@@ -172,7 +173,8 @@ def _source_fields() -> dict[str, Any]:
         if is_flat(kind):
             for name, field in options.model_fields.items():
                 kept = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
-                fields[name] = (kept | None, Field(None, description=field.description))
+                others = fields[name][0] if name in fields else None
+                fields[name] = (kept | others, Field(None, description=field.description))
         else:
             fields[kind.replace("-", "_")] = (options | None, Field(None, alias=kind, description=options.__doc__))
     return fields
@@ -333,6 +335,11 @@ class Evaluation(Settings):
     @classmethod
     def _known(cls, value: str) -> str:
         return _one_of(engines.names(), value)
+
+    @property
+    def label(self) -> str:
+        """The engine's name in tables."""
+        return engines.label(self.engine)
 
 
 class Resources(Settings):

@@ -19,6 +19,7 @@ from sdpg.evaluation.lm_eval_task import bundled_names, bundled_task, prompt_tex
 from sdpg.evaluation.sampling import EvaluationSet, evaluation_set
 from sdpg.evaluation.setup import load_sets, start_engine
 from sdpg.io import write_json
+from sdpg.rollout.engines import lm_eval_engine
 
 KEPT = ("results", "configs", "versions", "n-shot", "higher_is_better", "n-samples")
 SEED = 1234
@@ -40,7 +41,7 @@ def lm_evaluate(
         raise ValueError(f"no model in {model_dir}: config.json is missing; run the rule that makes it first")
     task, sets = load_sets(config, model_dir, data_dir)
     forgetting = forgetting_set(config, task, data_dir)
-    engine = start_engine("vllm", model_dir, config, threads, seed)
+    engine = start_engine(lm_eval_engine(config.evaluation.engine), model_dir, config, threads, seed)
     try:
         results = lm_evaluate_engine(engine, config, task, sets, forgetting, seed=seed)
     finally:
@@ -74,7 +75,7 @@ def forgetting_set(config: Config, task, data_dir: str | Path) -> EvaluationSet 
 def lm_evaluate_engine(
     engine, config: Config, task, sets: Sequence[EvaluationSet], forgetting, *, seed: int = 0
 ) -> dict[str, Any]:
-    """Run lm-eval on the weights that a running VLLMEngine holds -> lm-eval's results as plain JSON values.
+    """Run lm-eval on the weights that a running engine (with LM_EVAL) holds -> lm-eval's results as plain JSON values.
 
     Of the config: evaluation.temperature, evaluation.lm_eval.repeats and .limit; the first so many problems of every task.
     """

@@ -8,18 +8,16 @@ from unittest.mock import patch
 
 from lm_eval.models import vllm_causallms
 
-from sdpg.rollout.engines.vllm import VLLMEngine
-
 ALL_AT_ONCE = 2**20  # requests handed to vLLM together; lm-eval's "auto" does the same but adds a second progress bar
 
 
 class EngineLM(vllm_causallms.VLLM):
-    """lm-eval's VLLM model on a VLLMEngine; three seconds instead of a second engine.
+    """lm-eval's VLLM model on an engine that has `llm`; three seconds instead of a second engine.
 
     prompts: context text -> token ids. These contexts are sent as exactly these ids, whatever the tokenizer would add or merge.
     """
 
-    def __init__(self, engine: VLLMEngine, prompts: Mapping[str, list[int]]):
+    def __init__(self, engine, prompts: Mapping[str, list[int]]):
         with patch.object(vllm_causallms, "LLM", lambda **_: engine.llm):  # all of its set-up, but no new engine
             super().__init__(
                 pretrained=engine.model_dir, dtype=engine.dtype, max_model_len=engine.max_len, batch_size=ALL_AT_ONCE

@@ -10,7 +10,7 @@ from sdpg.evaluation.estimators import check_pass_k
 from sdpg.evaluation.lm_eval_bridge import forgetting_set, lm_evaluate_engine, write_results
 from sdpg.evaluation.sampling import sweep, write_frame
 from sdpg.evaluation.setup import load_sets, make_sampling, start_engine
-from sdpg.rollout.engines import engine_module
+from sdpg.rollout.engines import lm_eval_engine
 
 
 def evaluate_run(
@@ -51,9 +51,9 @@ def evaluate_run(
             dtype=evaluation.dtype,
             title=title,
         )
-        if lm_eval and not getattr(engine_module(evaluation.engine), "LM_EVAL", False):
+        if lm_eval and (able := lm_eval_engine(evaluation.engine)) != evaluation.engine:
             engine.close()
-            engine = start_engine("vllm", checkpoints[-1].path, config, threads, seed)
+            engine = start_engine(able, checkpoints[-1].path, config, threads, seed)
         results = lm_evaluate_engine(engine, config, task, sets, forgetting, seed=seed) if lm_eval else None
     finally:
         engine.close()

@@ -23,7 +23,7 @@ from sdpg.config import Config, base_config, base_seeds
 from sdpg.config.settings import WarmStart
 from sdpg.experiment.warm_start import Demonstrator, train
 from sdpg.io import write_json
-from sdpg.rollout.engines import make_engine
+from sdpg.rollout.engines.in_process import HFEngine
 from sdpg.tasks.chain import chain_problems, reverse_problems
 from sdpg.tasks.sources import build_source
 from sdpg.tasks.task import Task, make_task
@@ -189,7 +189,7 @@ def measure(checkpoint: str | Path, task: Task, problems: dict[int, list[Problem
     pass@8 is the share of problems with a right answer among the 8.
     """
     longest = 4 * max(problems) + 8
-    engine = make_engine("in-process", checkpoint, dtype="float32", max_len=POSITIONS)
+    engine = HFEngine(checkpoint, dtype="float32", max_len=POSITIONS)
     sampling = Sampling(1.0, longest, task.stop_token_ids)
     report: dict[str, Any] = {"samples": SAMPLES}
     for role, make_prompt in (("student", task.student_prompt), ("teacher", task.teacher_prompt)):

@@ -17,7 +17,10 @@ from sdpg.config.methods import algorithm_files
 from sdpg.io import ROOT
 from sdpg.provenance.records import code_params, config_param
 from sdpg.provenance.sources import stage_sources
-from sdpg.rollout.engines import engine_file, names
+from sdpg.rollout.engines import engine_file, lm_eval_engine
+from sdpg.tasks.sources import KINDS, own_files, source_file
+from sdpg.tasks.task import OWN_VERIFIER
+from sdpg.tasks.verifiers import verifier_file
 
 RESULTS = Path("results")
 DATABASE = RESULTS / ".snakemake.db"
@@ -40,17 +43,28 @@ def training_sources(config: Any, algorithm: str) -> tuple[list[str], list[str]]
     methods = set(algorithm_files().values())
     shared = stage_sources(
         STAGES["train"],
-        without=methods | other_engines(config.train.engine),
-        extra=[template_file(config.task.template)],
+        without=methods,
+        extra=[template_file(config.task.template), engine_file(config.train.engine), *verifier_files(config)],
     )
     return shared, stage_sources(
         algorithm_files()[algorithm], without=set(shared) | methods - {algorithm_files()[algorithm]}
     )
 
 
-def other_engines(used: str) -> set[str]:
-    """Return the files of the rollout engines that are not used."""
-    return {engine_file(name) for name in names() if name != used}
+def verifier_files(config: Any) -> list[str]:
+    """Return the files of the verifiers that a task judges with."""
+    return [verifier_file(name) for name in (config.task.verifier, *OWN_VERIFIER.values())]
+
+
+def source_files(config: Any) -> list[str]:
+    """Return the files of the sources that the problems come from."""
+    kinds = {source.kind for source in _sources(config)} | {data_config(config)["forgetting"]} & set(KINDS)
+    return [source_file(kind) for kind in sorted(kinds)]
+
+
+def _sources(config: Any) -> list[Any]:
+    data = config.data
+    return [data.train, *data.validation.values(), *data.evaluation.values()]
 
 
 class Step(NamedTuple):
@@ -115,9 +129,7 @@ class Scale:
 
     def own_files(self) -> list[str]:
         """Return the user's own data files: their content decides, not their date."""
-        data = self.config.dump()["data"]
-        sources = [data["train"], *data["validation"].values(), *data["evaluation"].values()]
-        return [source["path"] for source in sources if Path(source.get("path", "")).is_file()]
+        return [file for source in _sources(self.config) for file in own_files(source.dump())]
 
     def own_model(self) -> list[str]:
         """Return the config.json of the user's own model directory, if the scale names one."""
@@ -142,17 +154,24 @@ class Scale:
 
     def code(self, stage: str) -> list[str]:
         """Return the params by which a stage depends on its code."""
-        forgetting = data_config(self.config)["forgetting"]
-        bundled = [f"sdpg/evaluation/tasks/{forgetting}.{kind}" for kind in ("yaml", "jsonl")]
-        engine = {"base_model": "in-process", "evaluate": self.config.evaluation.engine}.get(stage)
         if stage == "train":
             first = next(iter(self.config.methods))
             return stamp(stage, training_sources(self.config, self.algorithm(first))[0])
-        without = other_engines(engine) if engine else set()
-        if stage == "evaluate" and self.config.evaluation.lm_eval:
-            without -= {engine_file("vllm")}
-        extra = [self.template, *(bundled if stage == "evaluate" else [])]
-        return stamp(stage, stage_sources(STAGES[stage], without=without, extra=extra))
+        extra = [self.template]
+        if stage in ("data", "base_model"):
+            extra += source_files(self.config)
+        if stage in ("base_model", "evaluate"):
+            extra += verifier_files(self.config)
+        if stage == "evaluate":
+            extra += self.evaluation_files()
+        return stamp(stage, stage_sources(STAGES[stage], extra=extra))
+
+    def evaluation_files(self) -> list[str]:
+        """Return the files of the engines that evaluate, and of a bundled task of lm-eval."""
+        engine, forgetting = self.config.evaluation.engine, data_config(self.config)["forgetting"]
+        names = dict.fromkeys([engine, lm_eval_engine(engine)] if self.lm_eval else [engine])
+        bundled = [f"sdpg/evaluation/tasks/{forgetting}.{kind}" for kind in ("yaml", "jsonl")]
+        return [*map(engine_file, names), *bundled]
 
     def algorithm(self, method: str) -> str:
         """Return the registered algorithm of a method."""

@@ -1,4 +1,4 @@
-"""The one interface between rollouts and everything else. Both engines pass tests/rollout/test_contract.py."""
+"""The one interface between rollouts and everything else. Every engine passes tests/rollout/test_contract.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tiny random models and one engine of each kind, shared by a whole test session (starting vLLM takes ten seconds)."""
+"""Tiny random models and every engine, shared by a whole test session (starting vLLM takes ten seconds)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from sdpg.rollout.engines import make_engine
+from sdpg.rollout.engines import make_engine, names
 from sdpg.tasks.tokenizer import character_tokenizer
 
 MAX_LEN = 64
+QUICK = {"in-process"}  # every other engine may take long to start
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,9 @@ def tiny(tmp_path_factory) -> Tiny:
     return Tiny(folder / "a", folder / "b", tokenizer.eos_token_id, len(tokenizer))
 
 
-@pytest.fixture(scope="session", params=["in-process", pytest.param("vllm", marks=pytest.mark.slow)])
+@pytest.fixture(
+    scope="session", params=[name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in names()]
+)
 def session_engine(request, tiny):
     engine = make_engine(request.param, tiny.path, dtype="float32", max_len=MAX_LEN, threads=1)
     yield engine

@@ -51,6 +51,13 @@ class Project:
         command = [sys.executable, "-m", "sdpg", *arguments]
         return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
 
+    def python(self, code: str) -> str:
+        """Run a line of Python in this folder, with this folder's code; what it prints."""
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     @contextlib.contextmanager
     def edited(self, file: str):
         """Inside, the file has one statement more at its end; one that is not Python has one comment more."""

@@ -8,11 +8,17 @@ import baselines
 from sdpg.artefacts import declared
 from sdpg.config import resolve
 from sdpg.config.methods import algorithm_files
-from sdpg.experiment.workflow import STAGES, artefact_sources, training_sources
+from sdpg.experiment.workflow import STAGES, Scale, artefact_sources, training_sources
 from sdpg.io import ROOT
 from sdpg.provenance import sources
 from sdpg.provenance.sources import PLUMBING, fingerprint, fingerprints, stage_sources
 from sdpg.rollout.engines import engine_file, names
+from sdpg.tasks.verifiers import verifier_file
+
+VERIFIERS = {
+    "verifiers/chain.py",
+    "verifiers/reverse.py",
+}  # the task's, and that of the task that training leaves alone
 
 
 def test_training_depends_on_the_core_on_its_engine_and_on_no_other_method():
@@ -21,8 +27,8 @@ def test_training_depends_on_the_core_on_its_engine_and_on_no_other_method():
     assert {"sdpg/experiment/compose.py", "sdpg/core/trainer.py", "sdpg/tasks/__init__.py"} <= set(shared)
     assert not set(shared) & set(algorithm_files().values())
     assert not [file for file in shared if file.startswith(PLUMBING)]
-    assert engine_file(config.train.engine) in shared
-    assert not {engine_file(name) for name in names()} - {engine_file(config.train.engine)} & set(shared)
+    assert {engine_file(name) for name in names()} & set(shared) == {engine_file(config.train.engine)}
+    assert verifier_file(config.task.verifier) in shared
     assert own[0] == "baselines/grpo.py"
     assert "baselines/opcd.py" not in own
 
@@ -32,9 +38,32 @@ def test_every_method_has_its_file():
     assert all((ROOT / file).is_file() for file in algorithm_files().values())
 
 
-def test_imports_inside_functions_count_and_an_engine_can_be_left_out():
-    assert engine_file("vllm") in stage_sources(STAGES["evaluate"])
-    assert engine_file("vllm") not in stage_sources(STAGES["data"])
+def test_imports_inside_functions_count_and_files_can_be_left_out():
+    inside = "sdpg/evaluation/lm_eval_model.py"
+    assert inside in stage_sources(STAGES["evaluate"])
+    assert inside not in stage_sources(STAGES["evaluate"], without={inside})
+
+
+@pytest.mark.parametrize(
+    ("stage", "expected"),
+    [
+        ("data", {"sources/chain.py", "sources/reverse.py"}),
+        ("base_model", {"sources/chain.py", "sources/reverse.py", *VERIFIERS, "engines/in_process.py"}),
+        ("train", {*VERIFIERS, "engines/in_process.py"}),
+        ("evaluate", {*VERIFIERS, "engines/vllm.py"}),
+    ],
+)
+def test_a_stage_depends_on_the_sources_verifiers_and_engines_that_its_config_names(stage, expected):
+    files = [param.removeprefix("code=").split()[0] for param in Scale("smoke", {}).code(stage)]
+    found = {"/".join(file.split("/")[-2:]) for file in files if not file.endswith("__init__.py")}
+    assert {file for file in found if file.startswith(("sources/", "verifiers/", "engines/"))} == expected
+
+
+def test_lm_eval_adds_the_engine_that_it_needs():
+    alone = Scale("smoke", {"evaluation": {"engine": "in-process", "lm_eval": None}})
+    both = Scale("smoke", {"evaluation": {"engine": "in-process"}})
+    assert engine_file("vllm") not in alone.evaluation_files()
+    assert {engine_file("vllm"), engine_file("in-process")} <= set(both.evaluation_files())
 
 
 @pytest.mark.parametrize("name", declared())

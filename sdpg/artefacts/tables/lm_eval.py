@@ -1,17 +1,19 @@
-"""The last checkpoint under lm-eval, beside our own vLLM evaluation, and what was forgotten on a task left untrained."""
+"""The last checkpoint under lm-eval, beside our own evaluation, and what was forgotten on a task left untrained."""
 
 from __future__ import annotations
 
 import pandas as pd
 
 from sdpg.analysis.results import SCORE_COLUMNS, Results
-from sdpg.artefacts.declare import TableSpec, evaluated
+from sdpg.artefacts.declare import TableSpec, analysis, evaluated
 from sdpg.artefacts.scores import lm_eval_rows
 from sdpg.artefacts.tables.layout import NONE, Cell, Table, number, signed
+from sdpg.config import engine_label
 
 ARTEFACT = TableSpec(
     reads=lambda files: [*files.made("scores"), *files.base_lm_eval],
     place=5,
+    uses=lambda config: {**analysis(config), "engine": config.evaluation.label},
     planned=lambda config: evaluated(config) and config.evaluation.lm_eval is not None,
 )
 
@@ -45,7 +47,7 @@ def build(results: Results) -> Table:
         heading = task if task in results.tasks else f"{task} (not trained on)"
         columns.append((heading, f"lm-eval {metric.removeprefix('lm_eval_')}"))
         if other:
-            beside = f"{_engine(results)} {results.accuracy}" if other == SWEEP else other
+            beside = f"{engine_label(results.engine)} {results.accuracy}" if other == SWEEP else other
             columns += [(heading, beside), (heading, "difference")]
         for method in results.methods:
             entry = _entry(results, method, task, metric) | {"compared_with": other}
@@ -111,18 +113,14 @@ def _cells(entry: dict) -> list[Cell]:
     return cells
 
 
-def _engine(results: Results) -> str:
-    return "vLLM" if results.engine == "vllm" else results.engine
-
-
 def _caption(results: Results, untouched: bool, base: bool) -> str:
     limit, repeats = (results.lm_eval.get(key) for key in ("limit", "repeats"))
     problems = f"the first {limit} problems" if limit else "all problems"
     samples = f", {repeats} samples each" if repeats else ""
     caption = (
         "The last checkpoint under lm-eval (fraction): mean over seeds ± lm-eval's standard error of one seed (lowest to "
-        f"highest seed in brackets). lm-eval ran on {problems} of each task{samples}; the {_engine(results)} columns are our "
-        "own evaluation on all of them."
+        f"highest seed in brackets). lm-eval ran on {problems} of each task{samples}; the "
+        f"{engine_label(results.engine)} columns are our own evaluation on all of them."
     )
     if untouched:
         caption += " The task that was not trained on shows what was forgotten"

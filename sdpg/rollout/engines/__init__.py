@@ -1,16 +1,20 @@
 """The rollout engines, a file for each; all keep the contract of sdpg/rollout/engine.py (tests/rollout/test_contract.py).
 
 The file's name is the engine's (`in_process.py`: in-process). It has `ENGINE`, the class, made with (model_dir, dtype=,
-max_len=, threads=, seed=), and may have `LABEL`, its name in tables, and `LM_EVAL = True` if lm-eval can use it as it runs.
+max_len=, threads=, seed=), and may have `LABEL = "..."`, its name in tables, and `LM_EVAL = True` if lm-eval can use it as it
+runs (through its `llm`, a `vllm.LLM`). These two are read without importing the file, which loads torch.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from sdpg.rollout.engine import Engine
 
@@ -23,6 +27,28 @@ def names() -> tuple[str, ...]:
 def engine_file(name: str) -> str:
     """Return an engine's file, relative to the project."""
     return f"{__name__.replace('.', '/')}/{name.replace('-', '_')}.py"
+
+
+def label(name: str) -> str:
+    """Return an engine's name in tables."""
+    return _constants(name).get("LABEL", name)
+
+
+def lm_eval_engine(name: str) -> str:
+    """Return the engine that lm-eval uses where `name` evaluates: that one if it can, else the first that can."""
+    able = [other for other in (name, *names()) if _constants(other).get("LM_EVAL", False)]
+    if not able:
+        raise ValueError(f"no engine in {__name__} says LM_EVAL = True; set evaluation.lm_eval to null")
+    return able[0]
+
+
+@cache
+def _constants(name: str) -> dict[str, Any]:
+    """Read what an engine's file assigns to LABEL and LM_EVAL, as literals."""
+    file = Path(__path__[0], f"{name.replace('-', '_')}.py")
+    tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
+    found = [(ast.unparse(node.targets[0]), node.value) for node in tree.body if isinstance(node, ast.Assign)]
+    return {target: ast.literal_eval(value) for target, value in found if target in ("LABEL", "LM_EVAL")}
 
 
 def engine_module(name: str) -> ModuleType:

@@ -17,6 +17,8 @@ from sdpg.rollout.engine import check_prompts, derive_seed, prompt_seeds
 from sdpg.startup import quick_imports
 from sdpg.types import Rollout, Sampling
 
+LABEL = "vLLM"
+LM_EVAL = True
 DTYPES = ("float32", "bfloat16")
 MAX_TEMPERATURE = 2.0  # vLLM refuses more
 CPU_BLOCK = 128  # tokens in one KV cache block of vLLM's CPU backend
@@ -259,4 +261,4 @@ def _parameter_names(model_dir: Path, config) -> set[str]:
     return names - {"lm_head.weight"} if getattr(config, "tie_word_embeddings", False) else names
 
 
-ENGINE, LABEL, LM_EVAL = VLLMEngine, "vLLM", True
+ENGINE = VLLMEngine

@@ -3,7 +3,8 @@
 The file's name is the key (`reasoning_gym.py`: reasoning-gym). It has `Options`, the settings of the source, and
 `problems(options, prefix) -> list[Problem]`, whose ids begin with the prefix. `Options` describe the value of the key, as in
 `{chain: {operations: [4, 5], count: 128, seed: 1}}`; if it has a field of the key's name, they describe the whole entry, as in
-`{path: x.jsonl, limit: 100}`.
+`{path: x.jsonl, limit: 100}`. A source that reads files has `files(options)`, which names those that exist: their content then
+decides when the data is made again. Every command imports the file, so what is slow to import stands inside its functions.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 from pydantic import ValidationError
@@ -18,14 +20,35 @@ from pydantic import ValidationError
 from sdpg.types import Problem, Settings
 
 MODULES = {module.name.replace("_", "-"): module.name for module in pkgutil.iter_modules(__path__)}
-KINDS: dict[str, type[Settings]] = {
-    kind: importlib.import_module(f"{__name__}.{name}").Options for kind, name in MODULES.items()
-}
+
+
+def source_module(kind: str) -> ModuleType:
+    """Import the file of a kind of source."""
+    return importlib.import_module(f"{__name__}.{MODULES[kind]}")
+
+
+def source_file(kind: str) -> str:
+    """Return the file of a kind of source, relative to the project."""
+    return f"{__name__.replace('.', '/')}/{MODULES[kind]}.py"
+
+
+KINDS: dict[str, type[Settings]] = {kind: source_module(kind).Options for kind in MODULES}
 
 
 def is_flat(kind: str) -> bool:
     """Return whether the options of a kind stand beside its key."""
     return kind in KINDS[kind].model_fields
+
+
+def own_files(source: Mapping[str, Any]) -> list[str]:
+    """Return the user's files that a `data` entry reads."""
+    kind = next(kind for kind in KINDS if kind in source)
+    module = source_module(kind)
+    return module.files(_options(source, kind)) if hasattr(module, "files") else []
+
+
+def _options(source: Mapping[str, Any], kind: str) -> Settings:
+    return KINDS[kind].model_validate(source if is_flat(kind) else source[kind])
 
 
 def build_source(source: Mapping[str, Any] | Settings, name: str) -> list[Problem]:
@@ -41,9 +64,7 @@ def build_source(source: Mapping[str, Any] | Settings, name: str) -> list[Proble
         raise ValueError(f"data.{name}: got {got}; expected exactly one of {', '.join(KINDS)}")
     kind = kinds[0]
     try:
-        options = KINDS[kind].model_validate(source if is_flat(kind) else source[kind])
-        module = importlib.import_module(f"{__name__}.{MODULES[kind]}")
-        return module.problems(options, name.rpartition(".")[2])
+        return source_module(kind).problems(_options(source, kind), name.rpartition(".")[2])
     except ValidationError as error:
         first = error.errors()[0]
         at = ".".join(map(str, first["loc"]))

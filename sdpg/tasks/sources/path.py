@@ -42,6 +42,11 @@ class Options(Settings):
     """Use only the first so many problems."""
 
 
+def files(options: Options) -> list[str]:
+    """Name the file, if it is one."""
+    return [options.path] if Path(options.path).is_file() else []
+
+
 def problems(options: Options, prefix: str) -> list[Problem]:
     """Read the problems. Raises ValueError naming the file, row or column that is missing, empty or of another type."""
     rows, where = _rows(options)

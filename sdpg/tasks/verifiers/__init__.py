@@ -27,6 +27,11 @@ def names() -> tuple[str, ...]:
     return tuple(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__))
 
 
+def verifier_file(name: str) -> str:
+    """Return a verifier's file, relative to the project."""
+    return f"{__name__.replace('.', '/')}/{name.replace('-', '_')}.py"
+
+
 def verifier_module(name: str) -> ModuleType:
     """Import a verifier's file."""
     return importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
