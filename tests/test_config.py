@@ -28,6 +28,8 @@ from sdpg.config.diff import difference
 from sdpg.config.files import TUNED
 from sdpg.config.layers import explain, render
 from sdpg.config.settings import schema_text
+from sdpg.rollout import engines
+from sdpg.tasks.sources import KINDS
 
 MINIMAL = """
 name: mine
@@ -81,6 +83,17 @@ def test_the_defaults_come_from_the_schema_and_are_valid_themselves(scale_file):
             Draft202012Validator(rule).validate(rule["default"])
     assert config.seeds == [0]
     assert config.task.dump() == {"template": "chain", "verifier": "chain", "stop": [], "chat_template": False}
+
+
+def test_null_takes_an_inherited_kind_away(tmp_path):
+    (tmp_path / "mine.yaml").write_text(
+        "{name: mine, extends: smoke, data: {train: {chain: null, reverse: {count: 8, seed: 1}}}}"
+    )
+    train = resolve(tmp_path / "mine.yaml").data.train
+    assert train.kind == "reverse"
+    assert train.dump() == {"reverse": {"digits": [4, 5, 6], "count": 8, "seed": 1}}
+    with pytest.raises(ConfigError, match="data.train: got nothing, expected exactly one of chain"):
+        resolve("smoke", {"data.train.chain": None})
 
 
 def test_every_block_of_the_schema_refuses_unknown_keys_and_says_what_each_key_means():
@@ -187,7 +200,7 @@ def test_a_misspelt_required_key_is_reported_as_misspelt_not_as_missing(scale_fi
         ({"train.lr": 0}, "train.lr: got 0, expected number > 0"),
         ({"train.betas": [0.9]}, "train.betas: got [0.9], expected list of number >= 0 and < 1, exactly 2"),
         ({"train.betas": [0.9, 1.5]}, "train.betas.1: got 1.5, expected number >= 0 and < 1"),
-        ({"train.engine": "vlm"}, "train.engine: got 'vlm', expected one of in-process, vllm"),
+        ({"train.engine": "vlm"}, f"train.engine: got 'vlm', expected one of {', '.join(engines.names())}"),
         ({"seeds": []}, "seeds: got [], expected list of integer >= 0, at least 1, none twice"),
         ({"seeds": [0, 0]}, "seeds: got [0, 0], expected list of integer >= 0, at least 1, none twice"),
         ({"seeds": 3}, "seeds: got 3, expected list of integer >= 0, at least 1, none twice"),
@@ -198,7 +211,7 @@ def test_a_misspelt_required_key_is_reported_as_misspelt_not_as_missing(scale_fi
         ),
         (
             {"data.train.path": "x"},
-            "data.train: got chain, path, expected exactly one of chain, path, reasoning-gym, reverse",
+            f"data.train: got chain, path, expected exactly one of {', '.join(KINDS)}",
         ),
         ({"data.train.limit": 3}, "data.train.limit goes with data.train.path, which is missing"),
         ({"methods": {}}, None),

@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from sdpg.rollout.engines import make_engine
+from sdpg.rollout.engines import label, lm_eval_engine, make_engine
 from sdpg.types import Sampling
 from tests.rollout.conftest import MAX_LEN, weights
 
@@ -176,6 +176,11 @@ def test_bad_prompts_say_which_and_what(engine, tiny):
     assert len(engine.generate([[7] * (MAX_LEN - LONG)], 1, sampling(tiny), seed=0)[0]) == 1
     with pytest.raises(ValueError, match="2 seeds for 1 prompts"):
         engine.generate([[5]], 1, sampling(tiny), seed=[1, 2])
+
+
+def test_what_an_engine_says_of_itself_is_known_without_importing_it():
+    assert [label("vllm"), label("in-process")] == ["vLLM", "in-process"]
+    assert [lm_eval_engine("vllm"), lm_eval_engine("in-process")] == ["vllm", "vllm"]
 
 
 def test_engine_names_and_arguments_are_checked(tiny, tmp_path):
