@@ -58,7 +58,7 @@ figures: $(STAMP) ## The figures of SCALE, and what they need
 	$(SNAKEMAKE) figures --config scale=$(SCALE) $(ARGS)
 
 bench: $(STAMP) $(PEERS_STAMP) ## Measure against TRL, Liger, vLLM and the machine; ARGS=--quick: two minutes, nothing kept
-	$(BIN)/python benchmarks/bench.py $(ARGS)
+	$(BIN)/python -m benchmarks.bench $(ARGS)
 
 peers: $(PEERS_STAMP) ## Make .venv-peers, the environment of what `bench` compares with
 

@@ -1,6 +1,6 @@
 """Fill the section "Against others" of docs/performance.md from the benchmarks' JSON files; no number there is typed by hand.
 
-    python benchmarks/against_in_docs.py
+    python -m benchmarks.against_in_docs
 
 Between `<!-- against: PART -->` and `<!-- end -->` stands what the part's files say, for every machine that was measured; a
 part without files says that it was not measured. `make bench` runs this at its end.
@@ -8,10 +8,7 @@ part without files says that it was not measured. `make bench` runs this at its 
 
 import argparse
 import re
-import sys
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import head, limits, rollout, step
 from benchmarks.machine import RESULTS
@@ -52,7 +49,7 @@ def body(text: str) -> str:
 
 
 def fill(text: str, folder: Path = RESULTS) -> str:
-    """The page with all marked parts made anew."""
+    """The page with all marked parts made again."""
     return BLOCK.sub(lambda m: f"{m[1]}{section(m[2], folder)}{m[3]}", text)
 
 

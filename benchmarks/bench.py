@@ -1,11 +1,11 @@
 """All benchmarks against others, one after the other: what `make bench` runs.
 
-    python benchmarks/bench.py [--only head step rollout limits] [--quick] [--shapes qwen3-1.7b qwen3-4b]
+    python -m benchmarks.bench [--only head step rollout limits] [--quick] [--shapes qwen3-1.7b qwen3-4b]
 
-Each part is a script of its own with more options (`--help`). --quick: tiny sizes, to see that everything runs; it writes to
+Each part is also a command with more options (`--help`). --quick: tiny sizes, to see that everything runs; it writes to
 results/benchmarks/quick and leaves benchmarks/results alone. --shapes (CUDA): the lm-head, the step and the limits at these
 Qwen3 shapes with random weights instead of the small models. Nothing else should run on the machine meanwhile. At the end the
-tables of docs/performance.md are filled in anew.
+tables of docs/performance.md are filled in again.
 """
 
 import argparse
@@ -13,8 +13,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.machine import RESULTS
 from benchmarks.models import QWEN3
@@ -37,7 +35,7 @@ def commands(only: list[str], quick: bool, shapes: list[str], out: Path) -> list
     for part in PARTS:
         if part not in only:
             continue
-        script = [f"benchmarks/{part}.py", "--out", str(out)]
+        script = ["-m", f"benchmarks.{part}", "--out", str(out)]
         if quick:
             result.append([*script, *QUICK[part]])
         elif not shapes:
@@ -80,7 +78,7 @@ def main() -> int:
             return code
         print(f"took {(time.perf_counter() - start) / 60:.1f} min", flush=True)
     if not args.quick:
-        subprocess.run([sys.executable, "benchmarks/against_in_docs.py"], cwd=ROOT, check=True)
+        subprocess.run([sys.executable, "-m", "benchmarks.against_in_docs"], cwd=ROOT, check=True)
     return 0
 
 

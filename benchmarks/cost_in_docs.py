@@ -1,6 +1,6 @@
 """Copy the measured relative costs into the tables of docs/methods/: run it after benchmarks/method_cost.py.
 
-python benchmarks/cost_in_docs.py
+python -m benchmarks.cost_in_docs
 """
 
 import argparse

@@ -40,7 +40,7 @@ class FixedBatch:
 
     @classmethod
     def draw(cls, recipe: Recipe, ids: range, seed: int = 0) -> "FixedBatch":
-        """Draw lengths and ids uniformly; ids: those that may occur (none with a meaning of its own, such as padding)."""
+        """Draw lengths and ids uniformly; ids: those that may occur (none with a special meaning, such as padding)."""
         r = random.Random(seed)
         text = lambda bounds: [r.choice(ids) for _ in range(r.randint(*bounds))]  # noqa: E731
         prompts: list[list[int]] = []

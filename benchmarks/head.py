@@ -1,9 +1,9 @@
 """The lm-head with log-prob, entropy and exact reverse KL, forward and backward: time and memory, ours beside others.
 
-    python benchmarks/head.py [--tokens 128 512 2048] [--vocabulary 8192 49152] [--hidden 576] [--repeats 5] [--no-peers]
+    python -m benchmarks.head [--tokens 128 512 2048] [--vocabulary 8192 49152] [--hidden 576] [--repeats 5] [--no-peers]
 
 What is compared, and on which loss: benchmarks/heads.py. All see the same inputs and take turns, call by call; a ratio is the
-median over the repeats of (ours / theirs). Peak memory is measured in a process of its own per implementation, after a call at
+median over the repeats of (ours / theirs). Peak memory is measured in a separate process per implementation, after a call at
 a small shape, and is what it needs beyond inputs and gradients. Gradients are compared on a sample of their entries and by
 norm. An implementation that would not fit into the free memory is left out of that shape, and the table says so.
 Writes benchmarks/results/head.json and .md, and head_* of summary.json.
@@ -12,8 +12,6 @@ Writes benchmarks/results/head.json and .md, and head_* of summary.json.
 import argparse
 import sys
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.heads import BASE, DIVERGENCE_ONLY, LIGER, OURS, PLAIN
 from benchmarks.machine import (
@@ -150,7 +148,7 @@ def table(report: dict) -> str:
         *(["- Peers: " + ", ".join(f"{k} {v}" for k, v in report["peers"].items())] if report["peers"] else []),
         f"- Hidden size {setting['hidden']}, {setting['dtype']}, forward and backward, medians of {setting['repeats']} "
         "repeats that take turns. `ours / this`: time of `chunked` over this row's. `extra MiB`: peak beyond inputs and "
-        "gradients, in a process of its own. `difference`: of the gradients to `materialising`, relative to the largest entry.",
+        "gradients, in a separate process. `difference`: of the gradients to `materialising`, relative to the largest entry.",
         "",
         "| tokens | vocabulary | implementation | ms | ours / this | extra MiB | difference |",
         "|" + "---|" * 7,
@@ -244,7 +242,7 @@ def measure(args) -> dict:
 
 
 def measure_memory_again(args) -> dict:
-    """The report that lies there, with its memory measured anew; ValueError if it is of other hardware or versions."""
+    """The report that lies there, with its memory measured again; ValueError if it is of other hardware or versions."""
     now = machine(args.threads)
     path = args.out / f"{stem(args.name, now)}.json"
     report = read_json(path)

@@ -1,6 +1,6 @@
 """The implementations that benchmarks/head.py compares, and the worker that times and weighs them.
 
-    python benchmarks/heads.py --dtype float32 --hidden 576 --threads 1   (asked over stdin)
+    python -m benchmarks.heads --dtype float32 --hidden 576 --threads 1   (asked over stdin)
 
 All compute the log-prob of the target, the entropy where they have it, and the exact reverse KL to a teacher's head, forward
 and backward, for the loss sum_t g_logp log p(y_t) + g_div KL(p_t || q_t), with g_logp = -1/M and g_div = 1/M.
@@ -8,18 +8,14 @@ and backward, for the loss sum_t g_logp log p(y_t) + g_div KL(p_t || q_t), with 
 - chunked: `token_signals_backward`, what training uses; checkpointed: `token_signals`, its two-pass form
 - materialising: the same numbers from plain torch, everything kept until the backward pass
 - released: as the authors' released code describes it: log-probs of student and teacher and the KL each over all tokens,
-  beside an entropy of its own, softmax and KL in the compute precision, the KL clamped at 20 per token
+  beside its own entropy, softmax and KL in the compute precision, the KL clamped at 20 per token
 - liger-triton: `LigerFusedLinearJSD`, Triton kernels, the divergence alone, and only where there is CUDA
 - liger-chunked: `liger_kernel.chunked_loss.LigerFusedLinearJSDLoss`, torch under `torch.compile` in chunks of 1,024 tokens, as
   it comes; cross-entropy and divergence, averaged over the tokens; no entropy
 """
 
 import argparse
-import sys
 import time
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.machine import extra_memory_mb
 from benchmarks.workers import Channel

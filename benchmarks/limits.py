@@ -1,6 +1,6 @@
 """Where a training step's time goes, by phase, beside what the machine could do at best.
 
-    python benchmarks/limits.py [--shapes tiny smollm2-135m qwen3-1.7b qwen3-4b] [--methods grpo sdpg sdpg-closed] [--repeats 5]
+    python -m benchmarks.limits [--shapes tiny smollm2-135m qwen3-1.7b qwen3-4b] [--methods grpo sdpg sdpg-closed] [--repeats 5]
 
 A step of the suite's own Trainer on the fixed batch (benchmarks/fixed.py), methods taking turns; its rollout phase samples
 with the in-process engine as many tokens per response as the batch has on average. The limit of a phase is the larger of FLOPs
@@ -11,12 +11,9 @@ benchmarks/results/limits.json and .md, and gate_closed_step_vs_grpo of summary.
 """
 
 import argparse
-import sys
 import tempfile
 import time
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.fixed import RECIPES, FixedBatch
 from benchmarks.flops import Shape, Work, rollout_work, step_work

@@ -32,7 +32,7 @@ def extra_memory_mb(call: Callable[[], object]) -> float | None:
     if not reset.exists():
         return None
     ctypes.CDLL("libc.so.6").malloc_trim(0)  # give freed memory back, so that the call has to ask for it again
-    reset.write_text("5")  # the peak starts anew
+    reset.write_text("5")  # the peak starts again
     before = _status_mb(status, "VmRSS")
     call()
     return _status_mb(status, "VmHWM") - before

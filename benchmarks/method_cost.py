@@ -1,21 +1,19 @@
 """What a training step of each method costs, relative to GRPO: benchmarks/results/method_cost.json and .md.
 
-    python benchmarks/method_cost.py --scale cpu [--methods sdpg-ufkl opcd] [--steps 12] [--rounds 5] [--results DIR]
+    python -m benchmarks.method_cost --scale cpu [--methods sdpg-ufkl opcd] [--steps 12] [--rounds 5] [--results DIR]
 
 All methods take turns step by step in one process, so that a slow moment of the machine meets all of them alike. The learning
 rate is 0: every method works on the base model's own rollouts, of the same problems with the same seeds. Steps lie in the
 middle of training, where beta > 0. It needs the scale's base model and data (`snakemake base_model data --config scale=cpu`).
 """
 
+import argparse
 import statistics
-import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from benchmarks.machine import extra_memory_mb, in_words, machine, median
-from sdpg.cli import config_from, parser, run
+from sdpg.cli import config_of, run
 from sdpg.io import write_atomic, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,36 +23,28 @@ PHASES = ("rollout", "verify", "reference", "teacher", "train", "optimizer", "sy
 FACTS = ("tokens", "sampled_tokens", "gate_fraction", "teacher_fraction")
 
 
-def build_trainer(config: dict, method: str, seed: int, *, steps: int, engine, results: Path, work: Path):
-    """A trainer of `method` as training builds it, with learning rate 0 and nothing but training steps."""
+def build_trainer(config, method: str, seed: int, *, steps: int, engine, results: Path, work: Path):
+    """Build a trainer of `method` as training does, with learning rate 0 and nothing but training steps."""
     from transformers import AutoTokenizer
 
     from sdpg.config import run_config
-    from sdpg.core.collector import Collector
-    from sdpg.core.train_config import TrainConfig
     from sdpg.core.trainer import Trainer
     from sdpg.experiment.compose import make_algorithm
     from sdpg.tasks.data import load_problems
     from sdpg.tasks.task import make_task
 
-    root = results / config["name"]
-    resolved = run_config(config, method, seed)
-    train = TrainConfig(**resolved["train"] | {"steps": steps, "lr": 0.0, "checkpoint_every": steps})
+    root = results / config.name
+    run = run_config(config, method, seed)
     tokenizer = AutoTokenizer.from_pretrained(root / "model" / "base0")
-    task = make_task(resolved["task"], tokenizer)
-    problems = load_problems(root / "data" / "train.parquet")
-
-    def make_collector(max_positions: int, rank: int, world: int) -> Collector:
-        return Collector(
-            problems, task, engine, train.collector(), seed=seed, max_positions=max_positions, rank=rank, world=world
-        )
-
     return Trainer(
-        train,
-        make_algorithm(resolved["algorithm"], steps),
+        run.train.model_copy(update={"steps": steps, "lr": 0.0, "checkpoint_every": steps}),
+        make_algorithm(config, method),
         base=root / "model" / "base0",
         tokenizer=tokenizer,
-        make_collector=make_collector,
+        task=make_task(run.task, tokenizer),
+        engine=engine,
+        problems=load_problems(root / "data" / "train.parquet"),
+        seed=seed,
         validation={},
         work=work / method,
         identity={},
@@ -62,14 +52,13 @@ def build_trainer(config: dict, method: str, seed: int, *, steps: int, engine, r
     )
 
 
-def build_engine(config: dict, results: Path, threads: int):
-    """The one rollout engine of the benchmark: all methods hold the same weights, so they can share it."""
-    from sdpg.core.train_config import TrainConfig
+def build_engine(config, results: Path, threads: int):
+    """Start the one rollout engine of the benchmark: all methods hold the same weights, so they can share it."""
     from sdpg.rollout.engines import make_engine
 
-    train = TrainConfig(**config["train"])
+    train = config.train
     max_len = train.max_prompt_tokens + train.max_response_tokens
-    base = results / config["name"] / "model" / "base0"
+    base = results / config.name / "model" / "base0"
     return make_engine(train.engine, base, dtype=train.dtype, max_len=max_len, threads=threads)
 
 
@@ -152,7 +141,7 @@ def table(report: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def measure(config: dict, names: list[str], args) -> dict:
+def measure(config, names: list[str], args) -> dict:
     """Time all methods and measure their memory -> the report."""
     import torch
     import transformers
@@ -171,8 +160,8 @@ def measure(config: dict, names: list[str], args) -> dict:
             memory = [extra_memory_mb(lambda i=i, t=trainer: t.step(2 * total + i)) for i in range(3)]
             methods[name]["memory_step_mb"] = None if None in memory else round(median(memory), 1)
     engine.close()
-    train = {key: config["train"][key] for key in ("prompts_per_step", "group_size", "precision", "engine")}
-    setting = {"scale": config["name"], "steps": args.steps, "rounds": args.rounds, **train}
+    train = {key: getattr(config.train, key) for key in ("prompts_per_step", "group_size", "precision", "engine")}
+    setting = {"scale": config.name, "steps": args.steps, "rounds": args.rounds, **train}
     return {"setting": setting, **machine(args.threads), "methods": methods}
 
 
@@ -180,7 +169,10 @@ def main() -> None:
     """Parse the command line, measure, and write the two files."""
     from sdpg.config import METHODS
 
-    p = parser(__doc__)
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--scale", default="cpu", help="a scale whose base model and data are made (default: cpu)")
+    p.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="override a key")
+    p.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     known = sorted(path.stem for path in METHODS.glob("*.yaml"))
     p.add_argument("--methods", nargs="+", default=known, metavar="NAME", help="default: all of config/methods")
     p.add_argument("--steps", type=int, default=12, help="steps of a round (default: 12)")
@@ -192,8 +184,8 @@ def main() -> None:
         raise ValueError(f"--steps and --rounds must be at least 1, got {args.steps} and {args.rounds}")
     names = list(dict.fromkeys([BASELINE, *args.methods]))
     args.overrides.insert(0, f"methods=[{', '.join(names)}]")
-    config = config_from(args)
-    root = args.results / config["name"]
+    config = config_of(args.scale, args.overrides, args.threads)
+    root = args.results / config.name
     for path, rule in (
         (root / "model" / "base0" / "config.json", "base_model"),
         (root / "data" / "train.parquet", "data"),

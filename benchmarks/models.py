@@ -54,17 +54,17 @@ def checkpoint(name: str, folder: Path = MODELS) -> Path:
 
 
 def _make(name: str, folder: Path) -> None:
-    from sdpg.config import base_config, resolve
+    from sdpg.config import resolve
     from sdpg.experiment.base_model import POSITIONS, make_base_model, new_model
-    from sdpg.experiment.warm_start import WarmStart
     from sdpg.tasks.tokenizer import character_tokenizer
 
     if name == "smollm2-135m":
-        make_base_model(base_config(resolve("lm", {}), 0), folder)
+        make_base_model(resolve("lm"), folder)
         return
     tokenizer = character_tokenizer(max_length=POSITIONS)
     if name == "tiny":
-        model = new_model(WarmStart(**base_config(resolve("cpu", {}), 0)["model"]["warm_start"]), tokenizer)
+        settings = resolve("cpu").model.warm_start
+        model = new_model(settings, settings.seeds[0], tokenizer)
     else:
         model = _random_model(name)
     model.save_pretrained(folder)

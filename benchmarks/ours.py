@@ -1,6 +1,6 @@
 """Our side of the step benchmarks: the suite's own Trainer and Collector on a fixed batch; also a worker of benchmarks/step.py.
 
-    python benchmarks/ours.py --model DIR --batch FILE --method grpo|sdpo|sdpg --precision fp32|bf16   (asked over stdin)
+    python -m benchmarks.ours --model DIR --batch FILE --method grpo|sdpo|sdpg --precision fp32|bf16   (asked over stdin)
 
 Only the rollouts are replaced: an engine that returns the fixed responses, a task that knows their rewards. The learning rate
 is 0, so that all steps are the same step; everything else of a step runs as in training.
@@ -8,12 +8,9 @@ is 0, so that all steps are the same step; everything else of a step runs as in 
 
 import argparse
 import dataclasses
-import sys
 import tempfile
 import time
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.fixed import FixedBatch
 from benchmarks.workers import Channel
@@ -116,18 +113,11 @@ def build_trainer(model_dir: Path, batch: FixedBatch, method: str, precision: st
 
     import baselines
     from sdpg.config import resolve
-    from sdpg.core.collector import Collector
-    from sdpg.core.train_config import TrainConfig
     from sdpg.core.trainer import Trainer
     from sdpg.types import Problem
 
-    config = TrainConfig(**resolve("cpu", {})["train"] | train_settings(batch) | {"precision": precision} | train)
+    config = resolve("cpu").train.model_copy(update=train_settings(batch) | {"precision": precision} | train)
     problems = [Problem(str(i), "", "", "", "fixed") for i in range(len(batch.prompts))]
-    engine = engine or FixedEngine(batch)
-
-    def make_collector(max_positions: int, rank: int, world: int) -> Collector:
-        settings = {"seed": 0, "max_positions": max_positions, "rank": rank, "world": world}
-        return Collector(problems, FixedTask(batch), engine, config.collector(), **settings)
 
     class FixedTrainer(Trainer):
         def _check_gap(self, row):
@@ -138,7 +128,10 @@ def build_trainer(model_dir: Path, batch: FixedBatch, method: str, precision: st
         baselines.make(**METHODS[method]),
         base=model_dir,
         tokenizer=AutoTokenizer.from_pretrained(model_dir),
-        make_collector=make_collector,
+        task=FixedTask(batch),
+        engine=engine or FixedEngine(batch),
+        problems=problems,
+        seed=0,
         validation={},
         work=work,
         identity={},

@@ -1,9 +1,9 @@
 """Rollout speed: vLLM, the in-process engine and `generate` of transformers, by model, in sampled tokens per second.
 
-    python benchmarks/rollout.py [--models tiny smollm2-135m] [--engines vllm in-process hf-generate] [--repeats 5]
+    python -m benchmarks.rollout [--models tiny smollm2-135m] [--engines vllm in-process hf-generate] [--repeats 5]
 
 The same prompts, the same number of responses to each, all of the same length (no stop token), temperature 1 over the whole
-vocabulary, the same precision; each engine in a process of its own, taking turns call by call. The two engines of the suite
+vocabulary, the same precision; each engine in a separate process, taking turns call by call. The two engines of the suite
 also return each token's log-prob, `generate` does not. Starting an engine is not counted, nor its first call. Writes
 benchmarks/results/rollout.json and .md.
 
@@ -14,8 +14,6 @@ import argparse
 import sys
 import time
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.fixed import RECIPES, FixedBatch, Recipe
 from benchmarks.machine import RESULTS, in_words, machine, median, write_report

@@ -1,6 +1,6 @@
 """One training step, ours beside TRL's: GRPO against GRPOTrainer, SDPO against SDPOTrainer (full logits, live teacher).
 
-    python benchmarks/step.py [--models tiny smollm2-135m] [--methods grpo sdpo] [--lengths mixed equal] [--repeats 5]
+    python -m benchmarks.step [--models tiny smollm2-135m] [--methods grpo sdpo] [--lengths mixed equal] [--repeats 5]
 
 Both train the same model on the same prompts, responses and rewards (benchmarks/fixed.py), each in its own process and
 environment, and take turns step by step. Timed is everything of a step but generation: advantages, reference or teacher,
@@ -15,8 +15,6 @@ import argparse
 import sys
 import tempfile
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.fixed import RECIPES, FixedBatch
 from benchmarks.machine import (

@@ -28,15 +28,16 @@ def peer_python() -> Path:
 
 
 class Worker:
-    """A running script; `ready` is its first line."""
+    """A module of the project (its file as text), or any script (a Path), as a process; `ready` is its first line."""
 
     def __init__(self, python: str | Path, script: str | Path, arguments: list[str], *, threads: int):
         names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-        environment = os.environ | dict.fromkeys(names, str(threads)) | QUIET
+        environment = os.environ | dict.fromkeys(names, str(threads)) | QUIET | {"PYTHONPATH": str(ROOT)}
+        run = [str(script)] if isinstance(script, Path) else ["-m", script.removesuffix(".py").replace("/", ".")]
         self.script = str(script)
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (lives as long as the worker)
         self._process = subprocess.Popen(
-            [str(python), str(ROOT / script), *map(str, arguments)],
+            [str(python), *run, *map(str, arguments)],
             cwd=ROOT,
             env=environment,
             stdin=subprocess.PIPE,

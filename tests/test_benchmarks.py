@@ -128,7 +128,6 @@ def test_extra_memory_sees_what_a_call_takes_at_its_peak():
 def test_a_worker_answers_whatever_it_prints_and_a_broken_one_shows_its_output(tmp_path):
     script = tmp_path / "echo.py"
     script.write_text(
-        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
         "from benchmarks.workers import Channel\n"
         "channel = Channel()\nprint('noise')\nchannel.send(ready=True)\n"
         "for r in channel.requests():\n    print('more noise')\n    channel.send(twice=2 * r['x'])\n"
@@ -391,13 +390,13 @@ def test_quick_leaves_the_results_alone_and_every_option_exists():
     assert [len(part) for part in (quick, full, large)] == [4, 4, 4]  # large: two heads, no rollouts
     parse = {"head": head.parse, "step": step.parse, "rollout": rollout.parse, "limits": limits.parse}
     for command in (*quick, *full, *large):
-        parse[Path(command[0]).stem](command[1:])  # exits on an option that the script does not know
+        parse[command[1].removeprefix("benchmarks.")](command[2:])  # exits on an option that the script does not know
 
 
 def test_the_tables_in_the_docs_are_the_measured_ones():
     page = against_in_docs.PAGE.read_text(encoding="utf-8")
     assert set(re.findall(r"<!-- against: (\w+) -->", page)) == set(against_in_docs.PARTS)
-    assert against_in_docs.fill(page) == page, "run python benchmarks/against_in_docs.py"
+    assert against_in_docs.fill(page) == page, "run python -m benchmarks.against_in_docs"
 
 
 def test_filling_the_docs(tmp_path):

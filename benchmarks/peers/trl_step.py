@@ -1,6 +1,6 @@
 """TRL's side of benchmarks/step.py: GRPOTrainer or SDPOTrainer on the fixed batch; runs in the peers' environment.
 
-    .venv-peers/bin/python benchmarks/peers/trl_step.py --model DIR --batch FILE --method grpo|sdpo --precision fp32 --rows 8
+    .venv-peers/bin/python -m benchmarks.peers.trl_step --model DIR --batch FILE --method grpo|sdpo --precision fp32 --rows 8
 
 `trainer.train()` runs its own loop and stops before each step until it is asked. Timed is all between its on_step_begin and
 on_step_end: scoring, reference or teacher, loss, backward, clipping, optimizer, its metrics. Only generation is replaced (it
@@ -15,14 +15,10 @@ float32 weights under autocast, the counterpart of our bf16 weights with float32
 import argparse
 import contextlib
 import os
-import sys
 import tempfile
 import time
-from pathlib import Path
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sdpg.io import read_json, sha256
 
-AGAIN = "train this run again: workflows/scripts/train.py for this one, `snakemake --forcerun train_run` for all"
+AGAIN = "train this run again: `sdpg train` for this one, `snakemake --forcerun train_run` for all"
 
 
 @dataclass(frozen=True)
