@@ -1,33 +1,18 @@
-"""The presets hold what the paper and the released code say, and every key that can be set is read somewhere."""
+"""The presets hold what the paper and the released code say."""
 
 from __future__ import annotations
 
-import ast
-import json
 import re
-import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import yaml
 
-from sdpg.artefacts.report import differences
-from sdpg.config import (
-    PRESETS,
-    SCHEMA,
-    ConfigError,
-    available_presets,
-    available_scales,
-    method_config,
-    resolve,
-    run_config,
-)
-from sdpg.config.diff import ABSENT, complete, difference, flatten, markdown, text
-from sdpg.provenance import algorithm_defaults, algorithm_fields, algorithm_files
+import baselines
+from sdpg.config import PRESETS, ConfigError, available_presets, available_scales, method_config, resolve, run_config
+from sdpg.config.diff import ABSENT, complete, difference, flatten
 from sdpg.tasks.prompts import load_template
 from sdpg.tasks.sources import build_source
-from workflows.scripts import diff_configs
 
 ROOT = Path(__file__).parents[1]
 STAND_INS = ROOT / "../shared/data/math"  # small copies of the evaluation sets, where they exist
@@ -56,10 +41,12 @@ def test_the_presets_are_these():
 @pytest.mark.parametrize("name", available_presets())
 def test_every_preset_resolves_and_every_run_of_it(name):
     config = resolve(name)
-    assert config["name"] == name
-    for method in config["methods"]:
+    assert config.name == name
+    for method in config.methods:
         run_config(config, method, 0)
-        assert set(method_config(config, method)) >= set(algorithm_fields(method_config(config, method)["algorithm"]))
+        assert set(method_config(config, method)) >= set(
+            baselines.hyperparameters(method_config(config, method)["algorithm"]).model_fields
+        )
 
 
 def test_an_unknown_scale_is_told_of_the_presets_too():
@@ -134,11 +121,11 @@ def test_the_paper_preset_is_section_4_1_value_by_value(size):
     config = resolve(f"paper-qwen3-{size}")
     found = flatten(complete(config))
     assert {key: found[key] for key in SECTION_4_1} == SECTION_4_1
-    assert config["model"] == {"pretrained": f"Qwen/Qwen3-{size.upper()}"}
-    assert list(config["data"]["evaluation"]) == ["aime24", "aime25", "amc23"]
-    assert "dapo-math-17k" in config["data"]["train"]["path"]
-    assert not any("train" in block for block in config["methods"].values())
-    assert {"sdpg-ufkl", "sdpg-urkl", "grpo", "rlsd"} <= set(config["methods"])
+    assert config.model.dump() == {"pretrained": f"Qwen/Qwen3-{size.upper()}"}
+    assert list(config.data.evaluation) == ["aime24", "aime25", "amc23"]
+    assert "dapo-math-17k" in config.data.train.path
+    assert not any("train" in block for block in config.methods.values())
+    assert {"sdpg-ufkl", "sdpg-urkl", "grpo", "rlsd"} <= set(config.methods)
 
 
 def test_the_std_of_a_group_has_the_papers_epsilon_and_is_unbiased():
@@ -151,7 +138,7 @@ def test_the_std_of_a_group_has_the_papers_epsilon_and_is_unbiased():
 
 
 def test_the_tables_methods_are_there():
-    table_1, table_2 = (set(resolve(f"paper-qwen3-{size}")["methods"]) for size in SIZES)
+    table_1, table_2 = (set(resolve(f"paper-qwen3-{size}").methods) for size in SIZES)
     assert table_1 == {"sdpg-ufkl", "sdpg-urkl", "grpo", "rlsd", "rpg", "sdpg-no-anchor"}
     assert table_2 == {"sdpg-ufkl", "sdpg-urkl", "grpo", "rlsd", "opcd"}
     rpg, whole = (method_config(resolve("paper-qwen3-4b"), name) for name in ("rpg", "sdpg-urkl"))
@@ -259,9 +246,9 @@ def test_the_page_has_a_row_for_every_topic_and_names_the_keys():
 @pytest.mark.parametrize("size", SIZES)
 def test_mini_batches_are_whole(size):
     for which in ("paper", "released"):
-        train = resolve(f"{which}-qwen3-{size}")["train"]
-        assert train["prompts_per_step"] % train["updates_per_batch"] == 0
-    assert train["prompts_per_step"] // train["updates_per_batch"] == {"4b": 16, "1.7b": 32}[size]
+        train = resolve(f"{which}-qwen3-{size}").train
+        assert train.prompts_per_step % train.updates_per_batch == 0
+    assert train.prompts_per_step // train.updates_per_batch == {"4b": 16, "1.7b": 32}[size]
 
 
 def test_the_teachers_context():
@@ -278,8 +265,8 @@ def test_the_teachers_context():
 @pytest.mark.parametrize("name", available_presets())
 def test_the_evaluation_sets_load_with_the_presets_columns(name):
     sizes = {}
-    for task, source in resolve(name)["data"]["evaluation"].items():
-        problems = build_source({**source, "path": str(STAND_INS / f"{task}.jsonl")}, f"evaluation.{task}")
+    for task, source in resolve(name).data.evaluation.items():
+        problems = build_source({**source.dump(), "path": str(STAND_INS / f"{task}.jsonl")}, f"evaluation.{task}")
         sizes[task] = len(problems)
         assert all(re.fullmatch(r"-?\d+", problem.answer) for problem in problems)  # what `exact` counts on
     assert sizes == {"aime24": 30, "aime25": 30, "amc23": 40}
@@ -291,12 +278,12 @@ def test_the_evaluation_sets_load_with_the_presets_columns(name):
 def test_matched_is_the_papers_set_up_and_only_the_loss_differs():
     config, paper = resolve("matched"), resolve("paper-qwen3-4b")
     for key in ("model", "task", "data", "train", "evaluation"):
-        assert config[key] == paper[key], key
+        assert getattr(config, key) == getattr(paper, key), key
     expected = {"sdpg-ufkl", "sdpg-urkl", "rpg", "sdpg-no-anchor", "sdpg-no-gate", "sdpg-no-schedule"}
     expected |= {"grpo", "rlsd", "opcd", "opsd", "sdpo", "grpo-double", "grpo-imitation"}
-    assert set(config["methods"]) == expected
+    assert set(config.methods) == expected
     first = complete(config, "sdpg-ufkl")
-    for method in config["methods"]:
+    for method in config.methods:
         outside = [key for key, _, _ in difference(first, complete(config, method)) if not key.startswith("algorithm.")]
         assert outside == (["train.group_size"] if method == "grpo-double" else []), method
     for method in ("sdpg-ufkl", "sdpg-urkl", "grpo", "rlsd"):
@@ -311,246 +298,3 @@ def test_an_ablation_of_matched_changes_one_field(method, field):
     whole = "grpo" if method.startswith("grpo") else "sdpg-urkl"
     rows = difference(method_config(config, whole), method_config(config, method))
     assert [key for key, _, _ in rows] == [field]
-
-
-# --- the differences of two configs ----------------------------------------------------------------------------------
-
-
-def test_difference_of_two_mappings():
-    a = {"name": "a", "x": {"one": 1, "two": [1, 2], "flag": True}, "only": None}
-    b = {"name": "b", "x": {"one": 1.0, "two": [1, 3], "flag": 1}, "new": {"deep": "z"}}
-    rows = difference(a, b)
-    assert rows == [
-        ("x.two", [1, 2], [1, 3]),
-        ("x.flag", True, 1),
-        ("only", None, ABSENT),
-        ("new.deep", ABSENT, "z"),
-    ]
-    assert difference(a, a) == []
-    assert [key for key, _, _ in difference(a, b, ignore=())][0] == "name"
-    assert [text(value) for value in (None, True, [0, 1], 1e-6, "a", ABSENT)] == [
-        "null",
-        "true",
-        "[0, 1]",
-        "1.0e-06",
-        "a",
-        "-",
-    ]
-    assert markdown([("k", "a|b", 2)], "A", "B") == "| key | A | B |\n| --- | --- | --- |\n| `k` | a\\|b | 2 |\n"
-    assert markdown([], "A", "B") == "A and B do not differ.\n"
-
-
-@pytest.mark.parametrize("algorithm", algorithm_files())
-def test_defaults_read_from_the_source_are_those_of_the_class(algorithm):
-    pytest.importorskip("torch")
-    import dataclasses
-
-    import baselines
-
-    fields = dataclasses.fields(baselines.REGISTRY[algorithm])
-    assert algorithm_defaults(algorithm) == {field.name: field.default for field in fields}
-
-
-def test_a_schedules_length_is_the_number_of_steps():
-    config = resolve("cpu", {"train.steps": 37, "methods": ["sdpg-ufkl", "grpo"]})
-    assert method_config(config, "sdpg-ufkl")["T"] == 37
-    assert method_config(config, "sdpg-ufkl")["T_warm"] == 20  # the scale's own
-    assert "T" not in method_config(config, "grpo")
-
-
-@pytest.fixture
-def printed(monkeypatch, capsys):
-    """Run the command with these arguments and return what it prints."""
-
-    def call(*arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["diff_configs.py", *arguments])
-        diff_configs.main()
-        return capsys.readouterr().out
-
-    return call
-
-
-def test_the_command_on_two_presets(printed):
-    out = printed("paper-qwen3-1.7b", "released-qwen3-1.7b")
-    assert out.startswith("Only in paper-qwen3-1.7b: opcd.\n\n| key | paper-qwen3-1.7b | released-qwen3-1.7b |\n")
-    for row in (
-        "| `train.reward` | [0.0, 1.0] | [-1.0, 1.0] |",
-        "| `train.max_response_tokens` | 4096 | 2048 |",
-        "| `methods.sdpg-ufkl.sg_rho` | true | false |",
-        "| `methods.rlsd.lam_decay` | null | 50 |",
-    ):
-        assert f"{row}\n" in out
-    assert "`train.lr`" not in out and "methods.opcd" not in out
-    assert printed("cpu", "cpu") == "cpu and cpu do not differ.\n"
-
-
-def test_the_command_on_methods(printed):
-    out = printed("paper-qwen3-4b", "released-qwen3-4b", "--method", "grpo")
-    assert "| `algorithm.clip_dual` | null | 1000.0 |\n" in out and "sdpg" not in out
-    out = printed("matched", "--method-a", "grpo", "--method-b", "sdpg-urkl")
-    assert out.startswith("| key | matched: grpo | matched: sdpg-urkl |\n")
-    assert "| `algorithm.algorithm` | grpo | sdpg |\n" in out and "`train." not in out
-    out = printed("matched", "--method-a", "grpo", "--method-b", "grpo-double")
-    assert out.splitlines()[2:] == ["| `train.group_size` | 8 | 16 |"]
-    assert "| `train.steps` | 160 | 20 |\n" in printed("cpu", "--set", "train.steps=20")
-
-
-def test_the_command_names_a_mistake(printed):
-    with pytest.raises(ConfigError, match="'grpp'.*did you mean 'grpo'"):
-        printed("matched", "matched", "--method", "grpp")
-    with pytest.raises(SystemExit):
-        printed("matched", "--method-a", "grpo")
-    with pytest.raises(SystemExit):
-        printed("matched")
-
-
-def test_the_report_shows_each_method_against_the_first():
-    blocks = {name: complete(resolve("matched"), name) for name in ("grpo", "grpo-double", "grpo-imitation")}
-    assert differences(blocks) == [
-        ("grpo-double", [("train.group_size", "8", "16")]),
-        ("grpo-imitation", [("algorithm.imitation", "0.0", "0.1")]),
-    ]
-    assert differences({"grpo": blocks["grpo"]}) == []
-
-
-# --- every key is read ------------------------------------------------------------------------------------------------
-
-# block of the schema -> where a read of its keys counts (a key called `seed` or `path` is read somewhere in any program)
-READERS = {
-    "": (
-        "workflows/rules",
-        "workflows/scripts",
-        "sdpg/tasks/data.py",
-        "sdpg/experiment/base_model.py",
-        "sdpg/config/methods.py",
-    ),
-    "model": ("sdpg/experiment/base_model.py",),
-    "model.warm_start": ("sdpg/experiment/warm_start.py", "sdpg/experiment/base_model.py", "sdpg/config/__init__.py"),
-    "sweep": ("sdpg/artefacts/tuning.py", "sdpg/config/methods.py"),
-    "task": ("sdpg/tasks", "sdpg/experiment/compose.py"),
-    "data": ("sdpg/tasks", "sdpg/experiment/compose.py"),
-    "train": ("sdpg/core", "sdpg/experiment/compose.py"),
-    "evaluation": ("sdpg/evaluation",),
-    "resources": ("workflows/rules",),
-}
-
-
-def schema_keys(schema: dict) -> list[tuple[str, str]]:
-    """(block, key) of every key of the schema; the keys of $defs.source count as `data`'s."""
-    found = []
-
-    def walk(node: dict, path: str) -> None:
-        for key, inner in node.get("properties", {}).items():
-            found.append((path, key))
-            walk(inner, f"{path}.{key}".lstrip("."))
-
-    walk(schema, "")
-    walk(schema.get("$defs", {}).get("source", {}), "data")
-    return found
-
-
-def reads(source: str) -> set[str]:
-    """Names that Python code reads: attributes, keys of subscripts, .get and .pop, texts that are compared with `==` or
-    listed, and parameters that their function uses. Assignments, keyword arguments and declared fields are no reads."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
-            found.add(node.attr)
-        elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load):
-            found |= _texts([node.slice])
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("get", "pop"):
-            found |= _texts(node.args[:1])
-        elif isinstance(node, ast.Compare):
-            found |= _texts([node.left, *node.comparators])
-        elif isinstance(node, ast.For | ast.comprehension) and isinstance(node.iter, ast.Tuple | ast.List):
-            found |= _texts(node.iter.elts)
-        elif isinstance(node, ast.FunctionDef):
-            names = {a.arg for a in [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]}
-            used = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
-            found |= names & used
-    return found
-
-
-def reads_of_rules(source: str) -> set[str]:
-    """The same of a .smk file, which is no Python: x["key"] and .get("key")."""
-    source = re.sub(r"#.*", "", source)
-    return {a or b for a, b in re.findall(r"\[[\"']([\w-]+)[\"']\]|\.get\([\"']([\w-]+)[\"']", source)}
-
-
-def _texts(nodes: Iterable[ast.expr]) -> set[str]:
-    return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-
-
-def readers(block: str) -> set[str]:
-    """What is read in the files that may read a block's keys: its own entry of READERS, or its nearest parent's."""
-    while block not in READERS:
-        block = block.rpartition(".")[0]
-    found: set[str] = set()
-    for place in READERS[block]:
-        path = ROOT / place
-        assert path.exists(), place
-        for file in [path] if path.is_file() else sorted(path.rglob("*")):
-            if file.suffix == ".py":
-                found |= reads(file.read_text(encoding="utf-8"))
-            elif file.suffix == ".smk":
-                found |= reads_of_rules(file.read_text(encoding="utf-8"))
-    return found
-
-
-def unread(schema: dict) -> list[str]:
-    keys = schema_keys(schema)
-    known = {block: readers(block) for block in {block for block, _ in keys}}
-    return [f"{block}.{key}".lstrip(".") for block, key in keys if key not in known[block]]
-
-
-def unread_fields(source: str, fields: Iterable[str]) -> list[str]:
-    """Fields of a method that its file never reads from `self`."""
-    tree = ast.parse(source)
-    used = {
-        node.attr
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute)
-        and isinstance(node.ctx, ast.Load)
-        and isinstance(node.value, ast.Name)
-        and node.value.id == "self"
-    }
-    return [field for field in fields if field not in used]
-
-
-def test_every_key_of_the_schema_is_read():
-    assert unread(json.loads(SCHEMA.read_text(encoding="utf-8"))) == []
-
-
-@pytest.mark.parametrize("algorithm", algorithm_files())
-def test_every_field_of_a_method_is_read(algorithm):
-    source = (ROOT / algorithm_files()[algorithm]).read_text(encoding="utf-8")
-    assert unread_fields(source, algorithm_fields(algorithm)) == []
-
-
-@pytest.mark.parametrize(
-    "block", ["", "model.warm_start", "task", "train", "evaluation", "evaluation.lm_eval", "resources"]
-)
-def test_a_planted_key_is_found_unread(block):
-    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
-    node = schema
-    for key in filter(None, block.split(".")):
-        node = node["properties"][key]
-    node["properties"]["planted_key"] = {"type": "integer"}
-    assert unread(schema) == [f"{block}.planted_key".lstrip(".")]
-
-
-def test_a_planted_field_is_found_unread():
-    source = "class M:\n    lr: float = 1.0\n    planted: float = 0.5\n\n    def f(self, s):\n"
-    source += "        return self.lr * s.planted\n"
-    assert unread_fields(source, ["lr", "planted"]) == ["planted"]
-
-
-def test_what_counts_as_a_read():
-    source = (
-        '"""declared"""\nclass C:\n    declared: int = 0\n'
-        'def f(used, declared, x):\n    x.stored = make(declared=1)\n    x["kept"] = 2\n'
-        '    if x == "compared" or used:\n        return x.attr + x["key"] + x.get("got") + x.pop("popped")\n'
-        '    return [y for y in ("listed",)]\n'
-    )
-    assert reads(source) == {"used", "x", "compared", "attr", "key", "get", "got", "pop", "popped", "listed"}
-    assert reads_of_rules('a = CONFIG["one"]\nb = x.get("two")  # CONFIG["three"]\n') == {"one", "two"}
