@@ -1,9 +1,12 @@
-"""A resolved config for tests that need only some of its blocks."""
+"""Configs for tests that need only some of the blocks, and the errors of wrong ones."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from sdpg.config import ConfigError, resolve
 from sdpg.config.settings import Config
 from sdpg.types import Settings
 
@@ -29,3 +32,11 @@ def config_of(**blocks: Any) -> Config:
 def block(model: type[Settings], **values: Any) -> Settings:
     """Return one block of settings."""
     return model.model_validate(values)
+
+
+def message(scale, overrides=None) -> str:
+    """The text of the ConfigError that resolving raises; it is one line."""
+    with pytest.raises(ConfigError) as error:
+        resolve(scale, overrides)
+    assert "\n" not in str(error.value)
+    return str(error.value)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 
-import pandas as pd
 import pytest
 from jsonschema import Draft202012Validator
 
@@ -13,54 +12,16 @@ from sdpg.config import (
     SCHEMA,
     ConfigError,
     available_scales,
-    base_config,
-    base_index,
-    base_seeds,
     evaluation_config,
     from_snakemake,
-    method_config,
-    methods,
     parse_overrides,
     resolve,
     run_config,
 )
-from sdpg.config.diff import difference
-from sdpg.config.files import TUNED
-from sdpg.config.layers import explain, render
 from sdpg.config.settings import schema_text
 from sdpg.rollout import engines
 from sdpg.tasks.sources import KINDS
-
-MINIMAL = """
-name: mine
-model: some/dir
-data:
-  train: {path: train.jsonl}
-  evaluation: {held-out: {chain: {operations: [2], count: 3, seed: 0}}}
-train: {steps: 5, max_prompt_tokens: 32, max_response_tokens: 16}
-methods: {grpo: }
-"""
-
-
-@pytest.fixture
-def scale_file(tmp_path):
-    """A function that writes a scale file, MINIMAL with `old` replaced by `new`, and returns its path."""
-
-    def write(old: str = "", new: str = "") -> str:
-        assert old in MINIMAL
-        path = tmp_path / "mine.yaml"
-        path.write_text(MINIMAL.replace(old, new) if old else MINIMAL)
-        return str(path)
-
-    return write
-
-
-def message(scale, overrides=None) -> str:
-    """The text of the ConfigError that resolving raises; it is one line."""
-    with pytest.raises(ConfigError) as error:
-        resolve(scale, overrides)
-    assert "\n" not in str(error.value)
-    return str(error.value)
+from tests.scale import message
 
 
 @pytest.mark.parametrize("scale", available_scales())
@@ -325,197 +286,3 @@ def test_scale_files_that_extend_each_other_in_a_circle_are_refused(tmp_path):
 def test_an_unknown_forgetting_task_names_the_nearest():
     with pytest.raises(ConfigError, match="forgetting: got 'revers'; did you mean 'reverse'"):
         resolve("cpu", {"evaluation.lm_eval.forgetting": "revers"})
-
-
-# --- base models, tuned values, sweeps ---------------------------------------------------------------------------------
-
-
-def test_seeds_take_the_base_models_in_turn():
-    config = resolve("cpu", {"model.warm_start.seeds": [3, 8]})
-    models = [run_config(config, "grpo", seed).model["warm_start"] for seed in (0, 1, 2)]
-    assert [model["seed"] for model in models] == [3, 8, 3]
-    assert not any("seeds" in model for model in models)
-    assert base_config(config, 1)["model"]["warm_start"] == models[1]
-    assert base_seeds(resolve("lm")) == [0] and base_index(resolve("lm"), 5) == 0
-
-
-def test_another_base_model_leaves_the_runs_of_the_first_alone():
-    one, two = (resolve("cpu", {"model.warm_start.seeds": seeds}) for seeds in ([0], [0, 1]))
-    assert run_config(one, "grpo", 0) == run_config(two, "grpo", 0)
-    assert run_config(one, "grpo", 1) != run_config(two, "grpo", 1)
-
-
-@pytest.fixture
-def tuned_file(tmp_path, monkeypatch):
-    """A function that writes config/tuned/mine.yaml somewhere else."""
-    monkeypatch.setattr(methods, "TUNED", tmp_path)
-    monkeypatch.setattr(methods, "shown", lambda path: path.name)
-    return lambda text: (tmp_path / "mine.yaml").write_text(text)
-
-
-def test_tuned_values_lie_beneath_the_methods_file_and_the_scale(tuned_file):
-    tuned_file("methods:\n  rpg: {train: {lr: 1e-4}, beta_base: 1.0, alpha: 0.5}\n  grpo: {kl_coef: 0.5}\n")
-    config = resolve(
-        "cpu", {"tuned": "mine", "methods": {"rpg": {"train": {"warmup_steps": 3}}, "grpo": {"kl_coef": 0.1}}}
-    )
-    run = run_config(config, "rpg", 0)
-    assert run.algorithm == {
-        "algorithm": "sdpg",
-        "anchor": "urkl",
-        "beta_base": 0.0,
-        "alpha": 0.5,
-    }  # its file: beta 0
-    assert (run.train.lr, run.train.warmup_steps) == (1e-4, 3)
-    assert run_config(config, "grpo", 0).algorithm["kl_coef"] == 0.1
-    assert run_config(resolve("cpu", {"tuned": None}), "rpg", 0).train.lr == config.train.lr
-
-
-def test_an_override_that_tuned_values_would_hide_is_refused(tuned_file):
-    tuned_file("methods: {grpo: {train: {lr: 1e-4}}}\n")
-    for override in ({"train.lr": 0.5}, {"train": {"lr": 0.5}}):
-        assert "methods.grpo.train.lr, or add tuned=null" in message("cpu", {"tuned": "mine", **override})
-    resolve("cpu", {"tuned": "mine", "train.lr_multiplier": 3.0})
-    assert "did you mean 'mine'" in message("cpu", {"tuned": "min"})
-
-
-def test_a_tuned_value_that_does_not_fit_its_method_is_an_error(tuned_file):
-    tuned_file("methods: {grpo: {kl_cof: 1e-4}}\n")
-    assert "nearest valid key: methods.grpo.kl_coef" in message("cpu", {"tuned": "mine"})
-
-
-def test_a_method_may_run_under_another_name(scale_file):
-    path = scale_file("{grpo: }", "{grpo: , hot: {like: grpo, train: {lr: 0.5}, kl_coef: 0.0}}")
-    run = run_config(resolve(path), "hot", 0)
-    assert (run.algorithm, run.train.lr) == ({"algorithm": "grpo", "kl_coef": 0.0}, 0.5)
-    assert "methods.hot.like: there is no config/methods/grop.yaml; did you mean 'grpo'" in message(
-        scale_file("{grpo: }", "{hot: {like: grop}}")
-    )
-
-
-def test_a_list_of_methods_may_carry_settings(tmp_path):
-    path = tmp_path / "mine.yaml"
-    path.write_text("extends: cpu\nname: mine\nmethods: [grpo, sdpg-ufkl: {gate: false}]\n")
-    cpu = resolve("cpu").methods
-    assert resolve(path).methods == {"grpo": {}, "sdpg-ufkl": {**cpu["sdpg-ufkl"], "gate": False}}
-
-
-SWEEP = """
-sweep:
-  trials:
-    grpo: [{train: {lr: 1e-4}}, {train: {lr: 2e-4}, kl_coef: 0.1}]
-    opcd: [{train: {lr: 1e-4}}, {train: {lr: 3e-4}}]
-  inherit: {grpo-double: grpo}
-"""
-
-
-def test_a_sweep_is_one_method_for_each_trial(scale_file):
-    config = resolve(scale_file("{grpo: }\n", "{grpo: {clip_low: 0.1}}\n" + SWEEP))
-    assert list(config.methods) == ["grpo.0", "grpo.1", "opcd.0", "opcd.1"]
-    run = run_config(config, "grpo.1", 0)
-    assert run.algorithm == {"algorithm": "grpo", "clip_low": 0.1, "kl_coef": 0.1}  # on top of the scale's own
-    assert run.train.lr == 2e-4
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "expected"),
-    [
-        (", {train: {lr: 3e-4}}]", "]", "same number of trials, got grpo 2, opcd 1"),
-        ("kl_coef: 0.1", "kl_cof: 0.1", "nearest valid key: methods.grpo.1.kl_coef"),
-        ("opcd: [", "grpo-double: [", ""),
-        (
-            "{lr: 1e-4}}, {train: {lr: 2e-4}",
-            "{lr: 1e-4}, algorithm: opcd}, {train: {lr: 2e-4}",
-            "set by config/methods/grpo.yaml",
-        ),
-        ("grpo-double: grpo", "grpo-double: grp", "sweep.inherit.grpo-double: got 'grp'; did you mean 'grpo'"),
-        ("  trials:", "  trails:", "config key 'sweep.trails' is unknown; nearest valid key: 'sweep.trials'"),
-    ],
-)
-def test_a_wrong_sweep_says_what_is_wrong(scale_file, old, new, expected):
-    assert old in SWEEP
-    path = scale_file("{grpo: }\n", "{grpo: {}}\n" + SWEEP.replace(old, new))
-    if expected:
-        assert expected in message(path)
-    else:
-        resolve(path)
-
-
-def test_the_sweep_of_cpu_gives_every_method_the_same_budget_and_no_evaluation_problem():
-    sweep, cpu = resolve("cpu-sweep"), resolve("cpu")
-    trials = sweep.sweep.trials
-    assert {len(several) for several in trials.values()} == {6}
-    assert set(trials) | set(sweep.sweep.inherit) == set(cpu.methods)
-    assert not set(sweep.seeds) & set(cpu.seeds)
-    assert sweep.data == cpu.data
-    assert sweep.train.dump() | {"checkpoint_every": 0} == cpu.train.dump() | {"checkpoint_every": 0}
-
-
-def test_what_cpu_runs_with_is_what_its_sweep_chose():
-    """config/tuned/cpu.yaml is the outcome of config/tuned/cpu.csv: the settings of the trial with the best mean score."""
-    sweep, cpu = resolve("cpu-sweep"), resolve("cpu")
-    evidence = pd.read_csv(TUNED / "cpu.csv")
-    assert len(evidence) == 6 * 2 * len(sweep.sweep.trials)
-    for method, several in sweep.sweep.trials.items():
-        means = evidence[evidence["method"] == method].groupby("trial")["score"].mean()
-        best = several[int(means.idxmax())]
-        run = run_config(cpu, method, 0)
-        assert run.train.lr == best["train"]["lr"]
-        assert {key: run.algorithm[key] for key in best if key != "train"} == {
-            k: v for k, v in best.items() if k != "train"
-        }
-    for method, parent in sweep.sweep.inherit.items():
-        assert run_config(cpu, method, 0).train.lr == run_config(cpu, parent, 0).train.lr
-    assert run_config(cpu, "rpg", 0).algorithm["beta_base"] == 0
-
-
-@pytest.mark.parametrize(
-    ("scale", "changed"),
-    [
-        ("cpu-clean", {"model.warm_start.jump_hinted"}),
-        ("cpu-stressed", {"train.lr_multiplier"}),
-        ("cpu-clean-stressed", {"model.warm_start.jump_hinted", "train.lr_multiplier"}),
-    ],
-)
-def test_a_cell_of_the_matrix_changes_what_it_says_alone(scale, changed):
-    rows = difference(resolve("cpu").dump(), resolve(scale).dump(), ignore=("name", "matrix"))
-    judged = {key for key, _, _ in rows if key.startswith("evaluation.")}  # in the training engine, without lm-eval
-    assert {key for key, _, _ in rows} == changed | judged
-    assert resolve(scale).evaluation.dump() == resolve("cpu").evaluation.dump() | {
-        "engine": "in-process",
-        "lm_eval": None,
-    }
-
-
-# --- where a value comes from -------------------------------------------------------------------------------------------
-
-
-def test_a_setting_is_explained_layer_by_layer():
-    layers = explain("train.lr", "cpu-stressed", {"train.lr_multiplier": 3.0}, method="sdpg-urkl")
-    assert [origin for origin, _ in layers] == ["default", "config/scales/cpu.yaml", "config/tuned/cpu.yaml"]
-    run = run_config(resolve("cpu-stressed"), "sdpg-urkl", 0)
-    assert layers[0][1] == 1e-6 and layers[1][1] == 3e-4 and layers[2][1] == run.train.lr
-    assert explain("train.lr_multiplier", "cpu-stressed")[-1] == ("config/scales/cpu-stressed.yaml", 2.0)
-    assert explain("train.steps", "cpu", {"train": {"steps": 7}})[-1] == ("override train", 7)
-    assert explain("data.train.chain.count", "cpu")[-1] == ("config/scales/cpu.yaml", 8192)
-    assert explain("model.warm_start.jump_hinted", "cpu-clean")[-1] == ("config/scales/cpu-clean.yaml", 0.06)
-
-
-@pytest.mark.parametrize("key", ["beta_base", "T", "T_warm", "anchor", "alpha", "gate"])
-@pytest.mark.parametrize("scale", ["cpu", "paper-qwen3-4b"])
-def test_a_hyper_parameter_is_explained_and_the_last_layer_is_what_runs(key, scale):
-    config = resolve(scale)
-    layers = explain(key, scale, method="sdpg-urkl")
-    assert layers[0][0].startswith("default")
-    assert layers[-1][1] == method_config(config, "sdpg-urkl")[key]
-
-
-def test_an_explanation_says_the_meaning_the_range_and_what_is_in_force():
-    text = render("train.lr", "cpu-stressed", method="sdpg-urkl")
-    assert text.startswith("train.lr = 0.0005 of sdpg-urkl at scale cpu-stressed\n")
-    assert "Learning rate after warm-up." in text and "Takes: number > 0" in text
-    assert text.count("<- in force") == 1 and "train.lr_multiplier = 2: 0.001" in text
-    assert "a field of 'sdpg'" in render("beta_base", "cpu", method="sdpg-urkl")
-    with pytest.raises(ConfigError, match="config key 'train.lrr' is unknown; nearest valid key: 'train.lr'"):
-        explain("train.lrr", "cpu")
-    with pytest.raises(ConfigError, match="a method's own setting goes with --method"):
-        explain("beta_base", "cpu")
