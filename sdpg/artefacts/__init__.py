@@ -75,11 +75,16 @@ def declared() -> dict[str, Declared]:
         file = path.relative_to(ROOT).as_posix()
         tree = ast.parse(path.read_text(encoding="utf-8"), filename=file)
         for node in tree.body:
-            if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["ARTEFACT"]:
+            if isinstance(node, ast.Assign | ast.AnnAssign) and _target(node) == "ARTEFACT":
                 parts = path.relative_to(FOLDER).with_suffix("").parts
                 name = "/".join(part for part in parts if part != "__init__")
                 found[name] = Declared(name, _evaluate(node.value, file), file, ast.get_docstring(tree) or "")
     return found
+
+
+def _target(node: ast.Assign | ast.AnnAssign) -> str:
+    """Return the name that a statement assigns to, with or without a type."""
+    return ast.unparse(node.target if isinstance(node, ast.AnnAssign) else node.targets[0])
 
 
 def _evaluate(expression: ast.expr, file: str) -> ArtefactSpec:
@@ -131,6 +136,8 @@ def files_of(config: Config, root: str | None = None) -> Files:
 def make(name: str, job: Job) -> list[Path]:
     """Make one artefact in the results' folder -> its files. Raises ValueError for an unknown name or a missing input."""
     item = lookup(name)
+    if isinstance(item.spec, AcrossSpec):
+        raise ValueError(f"artefact {name!r} is of several scales; `sdpg compare` makes it, from the folders of their results")
     root = job.results.root
     function = getattr(item.module, item.spec.maker)
     if isinstance(item.spec, FigureSpec):

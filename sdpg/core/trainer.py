@@ -79,30 +79,12 @@ class Trainer:
         """
         self.rank, self.world = distributed.start()
         c = self.config = config
-        if (c.prompts_per_step // c.updates_per_batch) % self.world:
-            raise ValueError(
-                f"train.prompts_per_step={c.prompts_per_step} must be a multiple of train.updates_per_batch="
-                f"{c.updates_per_batch} x {self.world} processes"
-            )
-        if c.updates_per_batch > 1 and not algorithm.off_policy:
-            raise ValueError(
-                f"train.updates_per_batch={c.updates_per_batch}, but {type(algorithm).__name__} is on-policy as configured; "
-                "set it to 1, or `off_policy: true` where the method has that field"
-            )
+        _check(c, algorithm, self.world)
         self.algorithm, self.tokenizer, self.validation = algorithm, tokenizer, validation
         self.work, self.identity, self.title = work, identity, title
         self.device = _device()
-        dtype = getattr(torch, c.dtype)
-        load = partial(load_model, base, dtype=dtype, device=self.device, packed=c.packed)
-        policy = load(gradient_checkpointing=c.gradient_checkpointing)
-        needs = [algorithm.needs(k) for k in range(1, c.steps + 1)]
-        reference = None
-        if any(n.reference or n.kl_in_reward or n.teacher == "frozen" for n in needs):
-            reference = frozen(load())
-        self.average = None
-        if rates := {n.ema_rate for n in needs} - {None}:
-            self.average = MovingAverage(load(), *rates)
-        self.models = Models(policy, reference, self.average.model if self.average else None)
+        self.models, self.average = self._load(base)
+        policy = self.models.policy
         self.optimizer = MasterAdamW(
             policy,
             lr=c.lr * c.lr_multiplier,
@@ -116,6 +98,19 @@ class Trainer:
         self.collector = Collector(problems, task, engine, c, seed=seed, **share)
         self._stop = False
         self._elementwise = False  # not yet known: see _check_elementwise
+
+    def _load(self, base: Path) -> tuple[Models, MovingAverage | None]:
+        """Load the policy, and what else the method asks for in any step: the reference, the moving average."""
+        c = self.config
+        load = partial(load_model, base, dtype=getattr(torch, c.dtype), device=self.device, packed=c.packed)
+        policy = load(gradient_checkpointing=c.gradient_checkpointing)
+        needs = [self.algorithm.needs(k) for k in range(1, c.steps + 1)]
+        reference = average = None
+        if any(n.reference or n.kl_in_reward or n.teacher == "frozen" for n in needs):
+            reference = frozen(load())
+        if rates := {n.ema_rate for n in needs} - {None}:
+            average = MovingAverage(load(), *rates)
+        return Models(policy, reference, average.model if average else None), average
 
     def run(self) -> None:
         """Train from the last saved state (or the start) to the last step; raises `Interrupted` after Ctrl-C or SIGTERM."""
@@ -367,6 +362,20 @@ class Trainer:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _check(c: Train, algorithm: Algorithm, world: int) -> None:
+    """Raise ValueError for settings that the method, or the number of processes, does not fit."""
+    if (c.prompts_per_step // c.updates_per_batch) % world:
+        raise ValueError(
+            f"train.prompts_per_step={c.prompts_per_step} must be a multiple of train.updates_per_batch="
+            f"{c.updates_per_batch} x {world} processes"
+        )
+    if c.updates_per_batch > 1 and not algorithm.off_policy:
+        raise ValueError(
+            f"train.updates_per_batch={c.updates_per_batch}, but {type(algorithm).__name__} is on-policy as configured; "
+            "set it to 1, or `off_policy: true` where the method has that field"
+        )
 
 
 def _device() -> torch.device:

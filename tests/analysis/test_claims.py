@@ -103,7 +103,7 @@ def test_the_proposition_is_checked_and_could_fail(full, tmp_path, monkeypatch):
 
 
 def test_a_constant_baseline_changes_the_mean_of_the_advantage_and_not_the_gradient(monkeypatch):
-    """So the check of E_p[A] = 0 is one of its own: with A + 1e-3 the gradients still agree."""
+    """So E_p[A] = 0 needs a separate check: with A + 1e-3 the gradients still agree."""
     right = proposition.advantage
     monkeypatch.setattr(proposition, "advantage", lambda p, q: right(p, q) + 1e-3)
     assert proposition.largest_error() == pytest.approx(1e-3)

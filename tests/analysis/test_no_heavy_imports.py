@@ -20,7 +20,7 @@ assert len(Scale("cpu", {}).steps) > 15
 
 
 def loaded(code: str, *names: str) -> set[str]:
-    """Return those of the libraries that are loaded after `code` has run in a Python of its own."""
+    """Return those of the libraries that are loaded after `code` has run in a separate Python."""
     code += f"\nimport sys; print(*({set(names)!r} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

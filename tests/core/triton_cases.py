@@ -1,4 +1,4 @@
-"""The Triton kernels through Triton's interpreter, against float64; run by test_head_triton.py in a process of its own.
+"""The Triton kernels through Triton's interpreter, against float64; run by test_head_triton.py in a separate process.
 
 TRITON_INTERPRET=1 has to be set before Triton is imported first. The rows are not a multiple of the block.
 """

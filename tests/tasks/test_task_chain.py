@@ -101,7 +101,7 @@ def test_task_scores_token_ids():
     ids = [*tokenizer.encode(PROBLEM.solution), tokenizer.eos_token_id]
     assert task.text(ids) == PROBLEM.solution
     assert task.score(PROBLEM, ids, "stop") == Score(True, 1.0)
-    assert task.score(PROBLEM, ids[:-1], "length") == Score(False, 0.0)  # no end of its own
+    assert task.score(PROBLEM, ids[:-1], "length") == Score(False, 0.0)  # it has not ended
     assert task.stop_token_ids == (tokenizer.eos_token_id,)
 
 

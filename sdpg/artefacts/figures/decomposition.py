@@ -22,7 +22,7 @@ from sdpg.artefacts.figures import style
 ARTEFACT = FigureSpec(
     reads=lambda files: files.made("decomposition"),
     place=5,
-    planned=lambda config: bool(config.sweep is None and has_chain(config)),
+    planned=has_chain,
     caption=(
         "From GRPO to SDPG-URKL, one change at a time, in the order of config/decomposition.yaml (another order "
         "could give other effects). Upper row, these runs: each bar is the difference in accuracy at the last "

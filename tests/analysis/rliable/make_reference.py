@@ -1,6 +1,6 @@
 """rliable's estimates of two seeded score matrices: writes reference.json, which tests/analysis/test_rliable.py reads.
 
-rliable is no dependency of this project. In an environment of its own: `pip install rliable==1.2.0 "pandas<3"`, then
+rliable is no dependency of this project. In a separate environment: `pip install rliable==1.2.0 "pandas<3"`, then
 `python make_reference.py`, a few minutes.
 """
 
