@@ -19,15 +19,7 @@ from sdpg.algorithms.base import Algorithm
 from sdpg.algorithms.sdpg import SDPG
 from sdpg.types import Settings
 
-REGISTRY = {
-    "grpo": GRPO,
-    "opcd": OPCD,
-    "opsd": OPSD,
-    "rlsd": RLSD,
-    "sdft": SDFT,
-    "sdpo": SDPO,
-    "sdpg": SDPG,
-}
+REGISTRY = {"grpo": GRPO, "opcd": OPCD, "opsd": OPSD, "rlsd": RLSD, "sdft": SDFT, "sdpo": SDPO, "sdpg": SDPG}
 
 
 @cache

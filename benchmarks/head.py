@@ -210,9 +210,7 @@ def parse(argv=None):
     p.add_argument("--repeats", type=int, default=5)
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--no-peers", dest="peers", action="store_false", help="leave Liger out (it needs `make peers`)")
-    p.add_argument(
-        "--memory-only", action="store_true", help="of the shapes in --name's file; its times stay (2 minutes)"
-    )
+    p.add_argument("--memory-only", action="store_true", help="of the shapes in --name's file; its times stay (2 minutes)")
     p.add_argument("--name", default="head", help="of the files that are written (head)")
     p.add_argument("--out", type=Path, default=RESULTS)
     return p.parse_args(argv)
@@ -247,13 +245,8 @@ def measure_memory_again(args) -> dict:
     path = args.out / f"{stem(args.name, now)}.json"
     report = read_json(path)
     if changed := [key for key in now if report[key] != now[key]]:
-        raise ValueError(
-            f"--memory-only: {path} was measured with other {' and '.join(changed)}; measure all of it again"
-        )
-    args.hidden, args.dtype, args.peers = (
-        *(report["setting"][key] for key in ("hidden", "dtype")),
-        bool(report["peers"]),
-    )
+        raise ValueError(f"--memory-only: {path} was measured with other {' and '.join(changed)}; measure all of it again")
+    args.hidden, args.dtype, args.peers = (*(report["setting"][key] for key in ("hidden", "dtype")), bool(report["peers"]))
     shapes = [{key: entry[key] for key in ("tokens", "vocabulary")} for entry in report["shapes"]]
     rows = [entry["implementations"] for entry in report["shapes"]]
     team = Team(args)

@@ -177,9 +177,7 @@ def measure_model(model: str, args) -> dict:
     before = peaks(precision, args.quick)
     rows = timed_steps(model, batch, response, args)
     peak = {key: max(value, before[key]) for key, value in peaks(precision, args.quick).items()}
-    methods = {
-        method: summarise(rows[method], work_of(shape, batch, method, response), peak) for method in args.methods
-    }
+    methods = {method: summarise(rows[method], work_of(shape, batch, method, response), peak) for method in args.methods}
     if "grpo" in methods:
         for method, part in methods.items():
             part["over_grpo"] = over(rows[method], rows["grpo"])
@@ -224,10 +222,7 @@ def table(report: dict) -> str:
             lines += ["", f"A step without its rollout, over GRPO's of the same turn: {said}."]
         lines.append("")
         if any(p["time_over_limit"] < 1 for m in entry["methods"].values() for p in m["phases"].values()):
-            lines += [
-                "A phase below 1 beats its limit: something else ran while the peaks were measured.",
-                "",
-            ]
+            lines += ["A phase below 1 beats its limit: something else ran while the peaks were measured.", ""]
     return "\n".join(lines)
 
 
@@ -250,9 +245,7 @@ def parse(argv=None):
     p.add_argument("--shapes", nargs="+", choices=NAMES, default=list(CPU_MODELS))
     p.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     p.add_argument("--repeats", type=int, default=5)
-    p.add_argument(
-        "--threads", type=int, help="CPU threads (default: 1 for tiny, else 2, as the suite's scales have it)"
-    )
+    p.add_argument("--threads", type=int, help="CPU threads (default: 1 for tiny, else 2, as the suite's scales have it)")
     p.add_argument("--one-at-a-time", action="store_true", help="never hold several methods' models at once")
     p.add_argument("--checkpointing", action="store_true", help="gradient checkpointing, for large models")
     p.add_argument("--quick", action="store_true", help="small products for the peaks")

@@ -75,9 +75,7 @@ def peer_versions() -> dict[str, str]:
     from benchmarks.workers import peer_python
 
     names = ("trl", "liger_kernel", "torch", "transformers", "triton")
-    code = (
-        f"from importlib.metadata import version as v; import json; print(json.dumps({{n: v(n) for n in {names!r}}}))"
-    )
+    code = f"from importlib.metadata import version as v; import json; print(json.dumps({{n: v(n) for n in {names!r}}}))"
     done = subprocess.run([peer_python(), "-c", code], capture_output=True, text=True, check=True)
     versions = json.loads(done.stdout)
     if versions["torch"] != torch.__version__:

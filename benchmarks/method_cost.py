@@ -186,10 +186,7 @@ def main() -> None:
     args.overrides.insert(0, f"methods=[{', '.join(names)}]")
     config = config_of(args.scale, args.overrides, args.threads)
     root = args.results / config.name
-    for path, rule in (
-        (root / "model" / "base0" / "config.json", "base_model"),
-        (root / "data" / "train.parquet", "data"),
-    ):
+    for path, rule in ((root / "model" / "base0" / "config.json", "base_model"), (root / "data" / "train.parquet", "data")):
         if not path.is_file():
             raise ValueError(f"{path} is missing; run `snakemake {rule} --config scale={args.scale}` first")
     report = measure(config, names, args)

@@ -69,10 +69,7 @@ def serve(args) -> None:
         engine, ids = HFGenerate(folder, dtype), lambda y: y
     else:
         max_len = batch.longest()["prompt"] + length
-        engine, ids = (
-            make_engine(args.serve, folder, dtype=dtype, max_len=max_len, threads=args.threads),
-            lambda y: y.ids,
-        )
+        engine, ids = (make_engine(args.serve, folder, dtype=dtype, max_len=max_len, threads=args.threads), lambda y: y.ids)
     sampling = Sampling(1.0, length, NEVER)
     if args.serve == "vllm":  # which refuses ids outside the vocabulary; a Sampling without any is refused elsewhere
         object.__setattr__(sampling, "stop_token_ids", ())

@@ -17,16 +17,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.fixed import RECIPES, FixedBatch
-from benchmarks.machine import (
-    RESULTS,
-    hardware_in_short,
-    headline,
-    in_words,
-    machine,
-    median,
-    peer_versions,
-    write_report,
-)
+from benchmarks.machine import RESULTS, hardware_in_short, headline, in_words, machine, median, peer_versions, write_report
 from benchmarks.models import CPU_MODELS, NAMES, checkpoint, ids_of, precision_of
 from benchmarks.workers import Worker, peer_python, take_turns
 from sdpg.cli import run
@@ -103,9 +94,7 @@ class Sides:
     def fastest_rows(self, responses: int, divisions) -> tuple[int, dict[int, float | str]]:
         """TRL's best micro-batch of `responses` / each of `divisions`, and what each took (seconds, or why not)."""
         tried: dict[int, float | str] = {}
-        for rows in sorted(
-            {responses // division for division in divisions if responses % division == 0}, reverse=True
-        ):
+        for rows in sorted({responses // division for division in divisions if responses % division == 0}, reverse=True):
             try:
                 with self.trl(rows) as worker:
                     tried[rows] = min(worker.ask()["seconds"] for _ in range(MARGIN))
@@ -115,9 +104,7 @@ class Sides:
                 tried[rows] = "out of memory"
         fits = {rows: seconds for rows, seconds in tried.items() if not isinstance(seconds, str)}
         if not fits:
-            raise ValueError(
-                f"TRL runs out of memory with micro-batches of {sorted(tried)} responses; try --checkpointing"
-            )
+            raise ValueError(f"TRL runs out of memory with micro-batches of {sorted(tried)} responses; try --checkpointing")
         return min(fits, key=fits.get), tried
 
 
@@ -185,11 +172,7 @@ def table(report: dict) -> str:
         cells = [c["model"], f"{c['method']}, {c['precision']}", c["lengths"], c["response_tokens"], c["threads"]]
         cells += [f"{c[side]['step_ms']:.0f}" for side in ("ours", "trl")]
         cells += [f"{c[side]['response_tokens_per_second']:.0f}" for side in ("ours", "trl")]
-        cells += [
-            f"{c['speed_ratio']:.2f} ({low:.2f}-{high:.2f})",
-            f"{c['gradient_norm_difference']:.0e}",
-            c["trl_rows"],
-        ]
+        cells += [f"{c['speed_ratio']:.2f} ({low:.2f}-{high:.2f})", f"{c['gradient_norm_difference']:.0e}", c["trl_rows"]]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines) + "\n"
 
@@ -202,12 +185,7 @@ def headlines(report: dict) -> list[dict]:
             f"{c['responses']} responses, {c['response_tokens']} response tokens, {c['lengths']} lengths, {c['precision']}, "
             f"{c['threads']} thread(s)"
         )
-        row = {
-            "name": f"step_speed_vs_trl_{c['method']}",
-            "value": c["speed_ratio"],
-            "model": c["model"],
-            "shape": shape,
-        }
+        row = {"name": f"step_speed_vs_trl_{c['method']}", "value": c["speed_ratio"], "model": c["model"], "shape": shape}
         rows.append(row | hardware_in_short(report))
     return rows
 
@@ -220,12 +198,8 @@ def parse(argv=None):
     p.add_argument("--lengths", nargs="+", choices=("mixed", "equal"), help="default: both for tiny, else mixed")
     p.add_argument("--divisions", nargs="+", type=int, default=DIVISIONS, help="micro-batches tried for TRL (1 4)")
     p.add_argument("--repeats", type=int, default=5)
-    p.add_argument(
-        "--threads", type=int, help="CPU threads (default: 1 for tiny, else 2, as the suite's scales have it)"
-    )
-    p.add_argument(
-        "--checkpointing", action="store_true", help="gradient checkpointing on both sides, for large models"
-    )
+    p.add_argument("--threads", type=int, help="CPU threads (default: 1 for tiny, else 2, as the suite's scales have it)")
+    p.add_argument("--checkpointing", action="store_true", help="gradient checkpointing on both sides, for large models")
     p.add_argument("--one-at-a-time", action="store_true", help="never hold both sides' models at once; slower")
     p.add_argument("--out", type=Path, default=RESULTS)
     return p.parse_args(argv)

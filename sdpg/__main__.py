@@ -66,9 +66,7 @@ def train(method: Method, seed: Seed, scale: Scale = "cpu", set_: Set = None, th
 
 
 @app.command()
-def evaluate(
-    method: Method, seed: Seed, scale: Scale = "cpu", lm_eval: LmEval = False, set_: Set = None, threads: Threads = 1
-):
+def evaluate(method: Method, seed: Seed, scale: Scale = "cpu", lm_eval: LmEval = False, set_: Set = None, threads: Threads = 1):
     """Sample every checkpoint of one run on every evaluation set."""
     config = cli.config_of(scale, set_, threads)
     root, name = Path("results") / config.name, Path(method) / f"seed{seed}"
@@ -88,12 +86,7 @@ def evaluate(
 
 @app.command("lm-eval")
 def lm_eval(
-    scale: Scale = "cpu",
-    method: OneMethod = None,
-    base: Base = None,
-    seed: Seed = 0,
-    set_: Set = None,
-    threads: Threads = 1,
+    scale: Scale = "cpu", method: OneMethod = None, base: Base = None, seed: Seed = 0, set_: Set = None, threads: Threads = 1
 ):
     """Run lm-eval alone: on a run's last checkpoint (--method, --seed), or on a base model (--base)."""
     if (method is None) == (base is None):
@@ -214,16 +207,12 @@ def reference(scale: Scale = "cpu", results: Folder = None, set_: Set = None) ->
 
 
 @app.command()
-def docs(
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit code 1 if a file is old.")] = False,
-) -> int:
+def docs(check: Annotated[bool, typer.Option("--check", help="Write nothing; exit code 1 if a file is old.")] = False) -> int:
     """Write what is generated: the config's JSON schema and the list of artefacts in docs/artefacts.md."""
     from sdpg.experiment.docs import generate
 
     changed = generate(write=not check)
-    print(
-        "\n".join(f"{'old' if check else 'written'}: {path}" for path in changed) or "everything generated is current"
-    )
+    print("\n".join(f"{'old' if check else 'written'}: {path}" for path in changed) or "everything generated is current")
     return 1 if check and changed else 0
 
 

@@ -16,9 +16,7 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=1)]
-ClipDual = Annotated[
-    float, Field(gt=1)
-]  # a bound on what a negative advantage counts; at 1 or less it would bind always
+ClipDual = Annotated[float, Field(gt=1)]  # a bound on what a negative advantage counts; at 1 or less it would bind always
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -26,12 +24,7 @@ class Settings(BaseModel):
     """A block of settings: each with its type, range and default; the text below it is its meaning. Nothing else is taken."""
 
     model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
-        allow_inf_nan=False,
-        use_attribute_docstrings=True,
-        populate_by_name=True,
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True, populate_by_name=True
     )
 
     def dump(self) -> dict:

@@ -98,10 +98,7 @@ def test_a_phases_limit_is_the_larger_of_compute_and_memory():
     peak = {"flops_per_second": work["train"].flops / 0.1, "bytes_per_second": work["optimizer"].bytes / 0.05}
     result = limits.summarise(rows, work, peak)
     assert result["phases"]["train"] == result["phases"]["train"] | {"bound_by": "compute", "time_over_limit": 2.0}
-    assert result["phases"]["optimizer"] == result["phases"]["optimizer"] | {
-        "bound_by": "memory",
-        "time_over_limit": 4.0,
-    }
+    assert result["phases"]["optimizer"] == result["phases"]["optimizer"] | {"bound_by": "memory", "time_over_limit": 4.0}
     flops = sum(work[p].flops for p in ("reference", "teacher", "train"))
     assert result["mfu"] == pytest.approx(flops / 0.6 / peak["flops_per_second"], abs=1e-4)
     assert result["rest_ms"] == pytest.approx(200)

@@ -75,12 +75,7 @@ def head_report(**liger):
     own = measured | {"ms": 2.0, "ours_over_this": 1.0, "memory_mb": 4.0}
     rows = {"chunked": own, "materialising": measured, **liger}
     setting = {"hidden": 8, "dtype": "float32", "repeats": 5}
-    return {
-        "setting": setting,
-        **MACHINE,
-        "scaling": {},
-        "shapes": [{"tokens": 1, "vocabulary": 2, "implementations": rows}],
-    }
+    return {"setting": setting, **MACHINE, "scaling": {}, "shapes": [{"tokens": 1, "vocabulary": 2, "implementations": rows}]}
 
 
 def test_what_cannot_run_is_said_in_its_row_and_has_no_headline():

@@ -86,9 +86,7 @@ def test_a_default_that_goes_with_another_key_waits_for_it(scale_file):
 
 
 def test_overrides_set_merge_and_select():
-    config = resolve(
-        "cpu", {"train.steps": 7, "train": {"warmup_steps": 3}, "methods": ["sdpg-ufkl", "opcd"], "seeds": [4]}
-    )
+    config = resolve("cpu", {"train.steps": 7, "train": {"warmup_steps": 3}, "methods": ["sdpg-ufkl", "opcd"], "seeds": [4]})
     assert (config.train.steps, config.train.warmup_steps, config.seeds) == (7, 3, [4])
     assert config.train.group_size == resolve("cpu").train.group_size
     assert config.methods == {"sdpg-ufkl": resolve("cpu").methods["sdpg-ufkl"], "opcd": {}}
@@ -106,12 +104,7 @@ def test_overrides_as_text():
 
 
 def test_overrides_as_snakemake_hands_them_over():
-    options = {
-        "scale": "lm",
-        "seeds": ["0", "1"],
-        "train": {"steps": "20"},
-        "set": "train.lr=1e-5 evaluation.pass_k='[1, 2]'",
-    }
+    options = {"scale": "lm", "seeds": ["0", "1"], "train": {"steps": "20"}, "set": "train.lr=1e-5 evaluation.pass_k='[1, 2]'"}
     expected = {"seeds": [0, 1], "train": {"steps": 20}, "train.lr": 1e-5, "evaluation.pass_k": [1, 2]}
     assert from_snakemake(options) == ("lm", expected)
     assert from_snakemake({}) == ("cpu", {})
@@ -170,10 +163,7 @@ def test_a_misspelt_required_key_is_reported_as_misspelt_not_as_missing(scale_fi
             {"model.pretrained": "x"},
             "model: got warm_start, pretrained, expected exactly one of warm_start, pretrained, package",
         ),
-        (
-            {"data.train.path": "x"},
-            f"data.train: got chain, path, expected exactly one of {', '.join(KINDS)}",
-        ),
+        ({"data.train.path": "x"}, f"data.train: got chain, path, expected exactly one of {', '.join(KINDS)}"),
         ({"data.train.limit": 3}, "data.train.limit goes with data.train.path, which is missing"),
         ({"methods": {}}, None),
         ({"methods": []}, "methods: got {}, expected mapping of keys to values, not empty"),
@@ -182,14 +172,8 @@ def test_a_misspelt_required_key_is_reported_as_misspelt_not_as_missing(scale_fi
         ({"methods.sdpg-ufkl.T_warm": 2.5}, "methods.sdpg-ufkl.T_warm: got 2.5, expected integer >= 0"),
         ({"methods.grpo.algorithm": "grop"}, "methods.grpo.algorithm: got 'grop'; did you mean 'grpo'?"),
         ({"seeds.first": 1}, "override 'seeds.first': seeds is [0, 1, 2, 3, 4], which has no keys below it"),
-        (
-            {"task.template": "chian"},
-            "task.template: got 'chian', which is not in sdpg/tasks/templates; did you mean 'chain'?",
-        ),
-        (
-            {"evaluation.pass_k": [1, 16]},
-            "evaluation.pass_k: got 16, but evaluation.samples is 4; pass@k needs k <= samples",
-        ),
+        ({"task.template": "chian"}, "task.template: got 'chian', which is not in sdpg/tasks/templates; did you mean 'chain'?"),
+        ({"evaluation.pass_k": [1, 16]}, "evaluation.pass_k: got 16, but evaluation.samples is 4; pass@k needs k <= samples"),
         ({"train.steps": 1000.0}, "train.steps: got 1000.0, expected integer >= 1"),
         ({"train.steps": 10**30}, "got 1000000000000000000000000000000, expected integer >= 1 and <= 1000000000"),
         ({"seeds": [1.0]}, "seeds.0: got 1.0, expected integer >= 0"),
@@ -243,9 +227,7 @@ def test_run_config_holds_what_a_run_depends_on_and_nothing_else():
     assert (run.scale, run.seed, run.method) == ("cpu", 2, "sdpg-urkl")
     assert run.algorithm["algorithm"] == "sdpg"
     assert run.algorithm["anchor"] == "urkl"
-    other = resolve(
-        "cpu", {"seeds": [2, 9], "methods.grpo.kl_coef": 0.5, "evaluation.samples": 16, "resources.threads": 2}
-    )
+    other = resolve("cpu", {"seeds": [2, 9], "methods.grpo.kl_coef": 0.5, "evaluation.samples": 16, "resources.threads": 2})
     assert run_config(other, "sdpg-urkl", 2) == run
     assert run_config(other, "grpo", 2) != run_config(config, "grpo", 2)
     with pytest.raises(ConfigError, match="did you mean 'sdpg-urkl'"):

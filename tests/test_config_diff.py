@@ -17,22 +17,10 @@ def test_difference_of_two_mappings():
     a = {"name": "a", "x": {"one": 1, "two": [1, 2], "flag": True}, "only": None}
     b = {"name": "b", "x": {"one": 1.0, "two": [1, 3], "flag": 1}, "new": {"deep": "z"}}
     rows = difference(a, b)
-    assert rows == [
-        ("x.two", [1, 2], [1, 3]),
-        ("x.flag", True, 1),
-        ("only", None, ABSENT),
-        ("new.deep", ABSENT, "z"),
-    ]
+    assert rows == [("x.two", [1, 2], [1, 3]), ("x.flag", True, 1), ("only", None, ABSENT), ("new.deep", ABSENT, "z")]
     assert difference(a, a) == []
     assert [key for key, _, _ in difference(a, b, ignore=())][0] == "name"
-    assert [text(value) for value in (None, True, [0, 1], 1e-6, "a", ABSENT)] == [
-        "null",
-        "true",
-        "[0, 1]",
-        "1.0e-06",
-        "a",
-        "-",
-    ]
+    assert [text(value) for value in (None, True, [0, 1], 1e-6, "a", ABSENT)] == ["null", "true", "[0, 1]", "1.0e-06", "a", "-"]
     assert markdown([("k", "a|b", 2)], "A", "B") == "| key | A | B |\n| --- | --- | --- |\n| `k` | a\\|b | 2 |\n"
     assert markdown([], "A", "B") == "A and B do not differ.\n"
 

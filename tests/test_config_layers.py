@@ -5,16 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from sdpg.config import (
-    ConfigError,
-    base_config,
-    base_index,
-    base_seeds,
-    method_config,
-    methods,
-    resolve,
-    run_config,
-)
+from sdpg.config import ConfigError, base_config, base_index, base_seeds, method_config, methods, resolve, run_config
 from sdpg.config.diff import difference
 from sdpg.config.files import TUNED
 from sdpg.config.layers import explain, render
@@ -48,16 +39,9 @@ def tuned_file(tmp_path, monkeypatch):
 
 def test_tuned_values_lie_beneath_the_methods_file_and_the_scale(tuned_file):
     tuned_file("methods:\n  rpg: {train: {lr: 1e-4}, beta_base: 1.0, alpha: 0.5}\n  grpo: {kl_coef: 0.5}\n")
-    config = resolve(
-        "cpu", {"tuned": "mine", "methods": {"rpg": {"train": {"warmup_steps": 3}}, "grpo": {"kl_coef": 0.1}}}
-    )
+    config = resolve("cpu", {"tuned": "mine", "methods": {"rpg": {"train": {"warmup_steps": 3}}, "grpo": {"kl_coef": 0.1}}})
     run = run_config(config, "rpg", 0)
-    assert run.algorithm == {
-        "algorithm": "sdpg",
-        "anchor": "urkl",
-        "beta_base": 0.0,
-        "alpha": 0.5,
-    }  # its file: beta 0
+    assert run.algorithm == {"algorithm": "sdpg", "anchor": "urkl", "beta_base": 0.0, "alpha": 0.5}  # its file: beta 0
     assert (run.train.lr, run.train.warmup_steps) == (1e-4, 3)
     assert run_config(config, "grpo", 0).algorithm["kl_coef"] == 0.1
     assert run_config(resolve("cpu", {"tuned": None}), "rpg", 0).train.lr == config.train.lr
@@ -153,9 +137,7 @@ def test_what_cpu_runs_with_is_what_its_sweep_chose():
         best = several[int(means.idxmax())]
         run = run_config(cpu, method, 0)
         assert run.train.lr == best["train"]["lr"]
-        assert {key: run.algorithm[key] for key in best if key != "train"} == {
-            k: v for k, v in best.items() if k != "train"
-        }
+        assert {key: run.algorithm[key] for key in best if key != "train"} == {k: v for k, v in best.items() if k != "train"}
     for method, parent in sweep.sweep.inherit.items():
         assert run_config(cpu, method, 0).train.lr == run_config(cpu, parent, 0).train.lr
     assert run_config(cpu, "rpg", 0).algorithm["beta_base"] == 0
@@ -173,10 +155,7 @@ def test_a_cell_of_the_matrix_changes_what_it_says_alone(scale, changed):
     rows = difference(resolve("cpu").dump(), resolve(scale).dump(), ignore=("name", "matrix"))
     judged = {key for key, _, _ in rows if key.startswith("evaluation.")}  # in the training engine, without lm-eval
     assert {key for key, _, _ in rows} == changed | judged
-    assert resolve(scale).evaluation.dump() == resolve("cpu").evaluation.dump() | {
-        "engine": "in-process",
-        "lm_eval": None,
-    }
+    assert resolve(scale).evaluation.dump() == resolve("cpu").evaluation.dump() | {"engine": "in-process", "lm_eval": None}
 
 
 # --- where a value comes from -------------------------------------------------------------------------------------------

@@ -10,16 +10,7 @@ import torch
 import baselines
 from sdpg.algorithms.base import Signals
 from sdpg.artefacts import declared
-from sdpg.config import (
-    Config,
-    analysis_config,
-    base_config,
-    data_config,
-    evaluation_config,
-    method_config,
-    resolve,
-    run_config,
-)
+from sdpg.config import Config, analysis_config, base_config, data_config, evaluation_config, method_config, resolve, run_config
 from sdpg.config.checks import dotted_keys, rule_at
 from sdpg.config.settings import Evaluation, Task, Train, WarmStart
 from sdpg.experiment import base_model, compose
@@ -28,15 +19,7 @@ from sdpg.tasks.data import build_data
 from tests.scale import config_of
 
 CHAIN = {"chain": {"operations": [2], "count": 4, "seed": 1}}
-TINY = {
-    "hidden_size": 16,
-    "layers": 1,
-    "heads": 1,
-    "intermediate_size": 16,
-    "steps": 2,
-    "batch_size": 4,
-    "operations": [2],
-}
+TINY = {"hidden_size": 16, "layers": 1, "heads": 1, "intermediate_size": 16, "steps": 2, "batch_size": 4, "operations": [2]}
 BLOCKS = {
     "model": {"warm_start": TINY | {"student_range": [0.0, 1.0], "teacher_min": 0.0}},
     "data": {

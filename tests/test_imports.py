@@ -16,14 +16,7 @@ ALLOWED = {
     "baselines": {"baselines", "sdpg.algorithms", *LEAVES},
     "sdpg/rollout": {"sdpg.rollout", *LEAVES},
     "sdpg/tasks": {"sdpg.tasks", SETTINGS, *LEAVES},
-    "sdpg/config": {
-        "sdpg.config",
-        "baselines",
-        "sdpg.tasks.sources",
-        "sdpg.tasks.verifiers",
-        "sdpg.rollout.engines",
-        *LEAVES,
-    },
+    "sdpg/config": {"sdpg.config", "baselines", "sdpg.tasks.sources", "sdpg.tasks.verifiers", "sdpg.rollout.engines", *LEAVES},
     "sdpg/core": {"sdpg.core", "sdpg.algorithms", "sdpg.rollout.engine", "sdpg.provenance.git", SETTINGS, *LEAVES},
     "sdpg/evaluation": {"sdpg.evaluation", "sdpg.tasks", "sdpg.rollout", SETTINGS, *LEAVES},
     "sdpg/analysis": {"sdpg.analysis", "sdpg.evaluation.estimators", "sdpg.config", *LEAVES},
@@ -80,9 +73,7 @@ def test_no_two_files_import_each_other_in_a_circle():
         visit(name, [])
 
 
-@pytest.mark.parametrize(
-    "module", ["sdpg.tasks.verifiers", "sdpg.tasks.sources", "sdpg.rollout.engines", "sdpg.config"]
-)
+@pytest.mark.parametrize("module", ["sdpg.tasks.verifiers", "sdpg.tasks.sources", "sdpg.rollout.engines", "sdpg.config"])
 def test_what_every_command_imports_is_quick_to_import(module):
     heavy = {"torch", "pandas", "transformers", "reasoning_gym", "vllm", "datasets", "sympy", "numpy"}
     code = f"import sys, {module}\nfrom sdpg.rollout import engines\nengines.label('vllm'), engines.lm_eval_engine('vllm')\n"
@@ -93,14 +84,7 @@ def test_what_every_command_imports_is_quick_to_import(module):
 
 @pytest.mark.parametrize(
     "module",
-    [
-        "sdpg.analysis",
-        "sdpg.artefacts.figures",
-        "sdpg.config",
-        "sdpg.config.diff",
-        "sdpg.cli",
-        "sdpg.evaluation.estimators",
-    ],
+    ["sdpg.analysis", "sdpg.artefacts.figures", "sdpg.config", "sdpg.config.diff", "sdpg.cli", "sdpg.evaluation.estimators"],
 )
 def test_no_torch_where_only_files_are_read(module):
     code = (

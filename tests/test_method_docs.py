@@ -114,9 +114,7 @@ def test_links_tests_and_metrics_named_on_a_page_exist(page):
 
 
 def test_filling_in_costs_changes_only_the_tables_of_costs():
-    text = (
-        "| field | x |\n|---|---|\n| `a` | 1 |\n\n| method | relative cost |\n|---|---|\n| [`a`](a.md) | 0 |\n\nend\n"
-    )
+    text = "| field | x |\n|---|---|\n| `a` | 1 |\n\n| method | relative cost |\n|---|---|\n| [`a`](a.md) | 0 |\n\nend\n"
     assert fill(text, {"a": 1.237}) == text.replace("| [`a`](a.md) | 0 |", "| [`a`](a.md) | 1.24 |")
     with pytest.raises(KeyError):
         fill(text, {})

@@ -22,10 +22,7 @@ from tests.core.conftest import EOS, VOCAB, TokenTask, make_trainer, problems, t
 ROOT = Path(__file__).parents[1]
 STEPS = 3
 TOLERANCE = 1e-5  # of a parameter; what is found is at most 3e-6
-ANOTHER_LOSS, ANOTHER_UPDATE = (
-    1e-3,
-    5e-5,
-)  # a wrong loss differs by at least so much, wrong settings of the optimiser by this
+ANOTHER_LOSS, ANOTHER_UPDATE = (1e-3, 5e-5)  # a wrong loss differs by at least so much, wrong settings of the optimiser by this
 # beta is 1/2, 2/3, 1/3 of its peak at the three steps: the first lies on the way up, the others on the way down
 METHOD = {"beta_base": 1.0, "T_warm": 2, "T_decay": 3, "alpha": 0.5}
 OPTIMISER = {"lr": 2e-3, "warmup_steps": 2, "weight_decay": 0.1, "clip_grad_norm": 1.0, "betas": [0.9, 0.999]}
@@ -75,12 +72,7 @@ class Run:
 def trainers_run(base, work, *, temperature=1.0, **fields) -> Run:
     """Three steps of the Trainer with its own engine, in several micro-batches."""
     config = train_config(
-        steps=STEPS + 1,
-        temperature=temperature,
-        micro_batch_tokens=100,
-        checkpoint_every=9,
-        validate_every=9,
-        **OPTIMISER,
+        steps=STEPS + 1, temperature=temperature, micro_batch_tokens=100, checkpoint_every=9, validate_every=9, **OPTIMISER
     )
     algorithm = baselines.make("sdpg", T=STEPS + 1, **METHOD | fields)
     trainer = make_trainer(base, work, algorithm, config, data=problems(4), task=Mixed())

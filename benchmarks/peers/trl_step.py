@@ -79,10 +79,7 @@ class Fixed:
         places = [int(prompt) for prompt in prompts]
         group = self.batch.group
         assert places == sorted(places) and len(places) == len(self.batch.prompts) * group, "not the fixed batch"
-        return (
-            [self.batch.prompts[i] for i in places],
-            [self.batch.responses[i][j % group] for j, i in enumerate(places)],
-        )
+        return ([self.batch.prompts[i] for i in places], [self.batch.responses[i][j % group] for j, i in enumerate(places)])
 
 
 class FixedGRPO(Fixed, GRPOTrainer):

@@ -47,9 +47,7 @@ class Divergence:
         if self.kind not in ("reverse_kl", "forward_kl", "gjsd"):
             raise ValueError(f"divergence: got {self.kind!r}, expected reverse_kl, forward_kl or gjsd")
         if self.kind == "gjsd" and not 0 < self.b < 1:
-            raise ValueError(
-                f"gjsd needs 0 < b < 1, got {self.b}; its limits are forward_kl (b=0) and reverse_kl (b=1)"
-            )
+            raise ValueError(f"gjsd needs 0 < b < 1, got {self.b}; its limits are forward_kl (b=0) and reverse_kl (b=1)")
 
     def __call__(self, logp: Tensor, logq: Tensor) -> Tensor:
         """Return the divergence, differentiable in logp."""

@@ -32,9 +32,7 @@ def token_weights(
     elif reduction == "sequence":
         total = prompts * G * length_NG.double()
     elif reduction == "constant":
-        total = torch.full(
-            length_NG.shape, float(prompts * G * max_tokens), dtype=torch.float64, device=length_NG.device
-        )
+        total = torch.full(length_NG.shape, float(prompts * G * max_tokens), dtype=torch.float64, device=length_NG.device)
     else:
         raise ValueError(f"unknown reduction {reduction!r}; choose group, batch, sequence, constant or micro-batch")
     return (1.0 / total).float()

@@ -42,9 +42,7 @@ class SDPG:
         if self.beta(k) == 0:
             return Needs(reference=self.alpha > 0)
         gate = "positive" if self.gate else "all"
-        return Needs(
-            reference=self.alpha > 0, teacher="live", divergence=Divergence(clamp_total=self.div_clamp), gate=gate
-        )
+        return Needs(reference=self.alpha > 0, teacher="live", divergence=Divergence(clamp_total=self.div_clamp), gate=gate)
 
     def advantages(self, R_NG):
         """Compute Eq. (2.1)."""

@@ -91,9 +91,7 @@ def contrast(a_SP: np.ndarray, b_SP: np.ndarray | None = None) -> Contrast:
     """
     a_SP = np.asarray(a_SP, dtype=float)
     if b_SP is not None and np.shape(b_SP) != a_SP.shape:
-        raise ValueError(
-            f"a paired contrast needs the same seeds and problems: got [S, P] = {a_SP.shape} and {np.shape(b_SP)}"
-        )
+        raise ValueError(f"a paired contrast needs the same seeds and problems: got [S, P] = {a_SP.shape} and {np.shape(b_SP)}")
     d_SP = a_SP if b_SP is None else a_SP - b_SP
     parts = variances(d_SP)
     error = np.nan if d_SP.size == 1 else np.sqrt(parts.total)

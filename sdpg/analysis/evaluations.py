@@ -78,9 +78,7 @@ def problem_values(frame: pd.DataFrame, samples: int, pass_k: tuple[int, ...], p
     values |= {f"pass@{k}": np.asarray(pass_at_k(samples, c_KP, k), dtype=float).reshape(c_KP.shape) for k in pass_k}
     null = frame["process"].isna()
     if null.any() and not null.all():
-        raise ValueError(
-            f"{path}: process is null in {int(null.sum())} of {len(null)} rows; expected all or none of them"
-        )
+        raise ValueError(f"{path}: process is null in {int(null.sum())} of {len(null)} rows; expected all or none of them")
     if not null.any():
         values["process_accuracy"] = cube(frame["process"]).mean(axis=2)
     values["length"] = cube(frame["tokens"]).mean(axis=2)

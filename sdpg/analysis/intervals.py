@@ -65,9 +65,7 @@ def resample(x_SP: np.ndarray, *, draws: int = DRAWS, seed: int = 0, seed_stream
     return Resampled(w_BP @ x_SP.T, _cached_weights(S, draws, (seed, 1, seed_stream), fewer))
 
 
-def bootstrap_means(
-    x_SP: np.ndarray, *, draws: int = DRAWS, seed: int = 0, seed_stream: int = 0, fewer: int = 1
-) -> np.ndarray:
+def bootstrap_means(x_SP: np.ndarray, *, draws: int = DRAWS, seed: int = 0, seed_stream: int = 0, fewer: int = 1) -> np.ndarray:
     """Return the bootstrap distribution of the mean over seeds and problems: [B]."""
     m_BS, w_BS = resample(x_SP, draws=draws, seed=seed, seed_stream=seed_stream, fewer=fewer)
     return (m_BS * w_BS).sum(axis=1)
@@ -100,9 +98,7 @@ def hierarchical_interval(
     return Estimate(float(x_SP.mean()), *_ends(bootstrap_means(x_SP, draws=draws, seed=seed, fewer=fewer), level))
 
 
-def iqm_interval(
-    x_SP: np.ndarray, *, level: float = LEVEL, draws: int = DRAWS, seed: int = 0, fewer: int = 1
-) -> Estimate:
+def iqm_interval(x_SP: np.ndarray, *, level: float = LEVEL, draws: int = DRAWS, seed: int = 0, fewer: int = 1) -> Estimate:
     """Return the interquartile mean over the S runs of their means over the problems, with its percentile interval under
     `resample`.
 
@@ -115,9 +111,7 @@ def iqm_interval(
     return Estimate(float(point), *_ends(draws_B, level))
 
 
-def improvement_draws(
-    a_SP: np.ndarray, b_TP: np.ndarray, *, draws: int = DRAWS, seed: int = 0, fewer: int = 1
-) -> np.ndarray:
+def improvement_draws(a_SP: np.ndarray, b_TP: np.ndarray, *, draws: int = DRAWS, seed: int = 0, fewer: int = 1) -> np.ndarray:
     """Return the bootstrap distribution of `probability_of_improvement`: [B]. Problems are resampled jointly, seeds
     independently.
     """

@@ -49,9 +49,7 @@ class Agreement(NamedTuple):
     @property
     def headline(self) -> str:
         """One line: reproduced or not, how many agree, and which differ."""
-        counts = [
-            f"{rows['agrees'].sum()} of {len(rows)} {kind}s" for kind, rows in self.rows.groupby("kind", sort=False)
-        ]
+        counts = [f"{rows['agrees'].sum()} of {len(rows)} {kind}s" for kind, rows in self.rows.groupby("kind", sort=False)]
         line = f"{'reproduced' if self.holds else 'not reproduced'}: {' and '.join(counts)} agree with the reference"
         differing = self.rows[~self.rows["agrees"].astype(bool)]
         names = [row.item + (f" on {row.task}" if row.task else "") for row in differing.itertuples()]
@@ -157,9 +155,7 @@ def make_reference(results: Results, folder: Path, listed: Collection[str]) -> l
 def compare(results: Results, folder: Path) -> Agreement:
     """Compare a run with the reference in `folder`. Raises ValueError if there is none, or if nothing can be compared."""
     if not (folder / IDENTITY).is_file():
-        raise ValueError(
-            f"{folder} holds no reference for this scale; `make reference` makes one from finished results"
-        )
+        raise ValueError(f"{folder} holds no reference for this scale; `make reference` makes one from finished results")
     _check_identity(identity(results), read_json(folder / IDENTITY), folder)
     notes: list[str] = []
     differences = _scores(last_problems(results), read_csv(folder / PROBLEMS, ["method", "task", "problem"]), notes)
@@ -198,9 +194,7 @@ def _scores(here: pd.DataFrame, there: pd.DataFrame, notes: list[str]) -> list[t
         found.append(("score", *key, float(a.mean(axis=None)), float(b.mean(axis=None)), difference, False))
     notes += [f"{method} on {task} is in the reference alone" for method, task in theirs if (method, task) not in ours]
     if found and min(here.filter(like="seed").shape[1], there.filter(like="seed").shape[1]) == 1:
-        notes.append(
-            "with one seed in a run its spread over seeds is not known; it is taken from the other, or left out"
-        )
+        notes.append("with one seed in a run its spread over seeds is not known; it is taken from the other, or left out")
     return found
 
 

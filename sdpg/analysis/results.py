@@ -158,9 +158,7 @@ def read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
     frame = pd.read_csv(path)
     missing = [column for column in columns if column not in frame.columns]
     if missing:
-        raise ValueError(
-            f"{path} lacks the columns {', '.join(missing)} (it has {', '.join(frame.columns)}); make it again"
-        )
+        raise ValueError(f"{path} lacks the columns {', '.join(missing)} (it has {', '.join(frame.columns)}); make it again")
     return frame
 
 
@@ -173,9 +171,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
             try:
                 rows.append(json.loads(line))
             except json.JSONDecodeError as error:
-                raise ValueError(
-                    f"{path}, line {number}, is not valid JSON ({error}); run its training rule again"
-                ) from error
+                raise ValueError(f"{path}, line {number}, is not valid JSON ({error}); run its training rule again") from error
     if not rows:
         raise ValueError(f"{path} is empty; run its training rule again")
     return rows

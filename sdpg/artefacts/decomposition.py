@@ -145,9 +145,7 @@ def _level(curves: pd.DataFrame, entry: dict[str, str], benchmark: str) -> float
     figure, method = entry["figure"], entry["method"]
     values = curves.query("figure == @figure and method == @method and metric == @benchmark")["value"]
     if values.empty:
-        raise ValueError(
-            f"results/published/curves.csv has no {benchmark} of {method} in {figure}; see decomposition.yaml"
-        )
+        raise ValueError(f"results/published/curves.csv has no {benchmark} of {method} in {figure}; see decomposition.yaml")
     return float(values.mean())
 
 
@@ -169,9 +167,7 @@ def _holds(conditions: dict[str, Any], results: Results, method: str) -> bool:
         value: Any = config
         for key in dotted.split("."):
             if not isinstance(value, dict) or key not in value:
-                raise ValueError(
-                    f"{path} has no {dotted}, which config/decomposition.yaml asks for; train this run again"
-                )
+                raise ValueError(f"{path} has no {dotted}, which config/decomposition.yaml asks for; train this run again")
             value = value[key]
         if value != expected:
             return False

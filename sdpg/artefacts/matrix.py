@@ -111,9 +111,7 @@ def draw(cells: Sequence[Results]) -> tuple[Figure, pd.DataFrame]:
         rows += _panel(ax, results, frame[frame["cell"] == results.root.name], task, styles)
     seeds = max(len(results.seeds) for results in cells)
     marks = [
-        Line2D(
-            [], [], color=style.GREY, marker="o", linewidth=1.8, markersize=6, label=f"mean and {interval_name(seeds)}"
-        ),
+        Line2D([], [], color=style.GREY, marker="o", linewidth=1.8, markersize=6, label=f"mean and {interval_name(seeds)}"),
         style.seed_handle(),
         Line2D([], [], color=style.GREY, linestyle=":", label="before training"),
     ]

@@ -96,9 +96,7 @@ def lm_eval_rows(path: Path, method: str, seed: int, step: int) -> list[tuple]:
     content = read_json(path)
     tasks = content.get("results") if isinstance(content, dict) else None
     if not isinstance(tasks, dict) or not tasks:
-        raise ValueError(
-            f"{path} has no results of lm-eval (expected a non-empty dict under 'results'); run its rule again"
-        )
+        raise ValueError(f"{path} has no results of lm-eval (expected a non-empty dict under 'results'); run its rule again")
     rows = []
     for task, entries in tasks.items():
         keyed = {tuple(key.split(",", 1)): value for key, value in entries.items() if "," in key}

@@ -31,8 +31,7 @@ def validated(model: type[Settings], values: Mapping[str, Any], where: str, at: 
     except ValidationError as error:
         order = ("extra_forbidden", "missing")
         first = min(
-            error.errors(),
-            key=lambda e: (0 if e["type"] == order[0] else 2 if e["type"] == order[1] else 1, len(e["loc"])),
+            error.errors(), key=lambda e: (0 if e["type"] == order[0] else 2 if e["type"] == order[1] else 1, len(e["loc"]))
         )
         raise ConfigError(f"{_described(model, first, at)} ({where})") from None
 
@@ -152,9 +151,7 @@ def check_across(config: Config, where: str) -> None:
     forgetting = evaluation.lm_eval.forgetting if evaluation.lm_eval else None
     known = ["reverse", *sorted(path.stem for path in FORGETTING.glob("*.yaml"))]
     if forgetting is not None and forgetting not in known:
-        raise ConfigError(
-            f"evaluation.lm_eval.forgetting: got {show(forgetting)}; {nearest(forgetting, known)} ({where})"
-        )
+        raise ConfigError(f"evaluation.lm_eval.forgetting: got {show(forgetting)}; {nearest(forgetting, known)} ({where})")
     for name in config.matrix:
         try:
             scale_path(name)
@@ -183,9 +180,7 @@ def _check_method(name: str, config: Config, where: str) -> None:
     for key in block:
         if key not in fields.model_fields:
             known = list(fields.model_fields)
-            hint = (
-                f"nearest valid key: methods.{name}.{closest(key, known)}" if known else f"{algorithm!r} has no fields"
-            )
+            hint = f"nearest valid key: methods.{name}.{closest(key, known)}" if known else f"{algorithm!r} has no fields"
             raise ConfigError(
                 f"config key 'methods.{name}.{key}' is unknown: it is no field of {algorithm!r}; {hint} ({where})"
             )

@@ -80,9 +80,7 @@ def read_decomposition(path: Path = PATH) -> dict[str, Any]:
         raise ConfigError(f"{shown(path)}, {at}: got {show(error['input'])}; {error['msg']}") from None
     for i, step in enumerate(content.chain):
         if (step.method is None) != (step.zero_when is not None) or (step.zero_when is None) != (step.note is None):
-            raise ConfigError(
-                f"{shown(path)}, chain.{i}: expected `change` with `method`, or with `zero_when` and `note`"
-            )
+            raise ConfigError(f"{shown(path)}, chain.{i}: expected `change` with `method`, or with `zero_when` and `note`")
     methods = [step.method for step in content.chain if step.method]
     if content.chain[0].method is None:
         raise ConfigError(f"{shown(path)}, chain.0: the chain starts with a method")

@@ -48,9 +48,7 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
 )
 
 
@@ -98,9 +96,7 @@ def scale_path(scale: str | Path) -> Path:
             raise ConfigError(f"scale file {str(scale)!r} does not exist; give the path of a YAML file")
         return path
     names = [*available_scales(), *available_presets()]
-    raise ConfigError(
-        f"scale {str(scale)!r} is unknown; {nearest(str(scale), names)}, or give the path of a .yaml file"
-    )
+    raise ConfigError(f"scale {str(scale)!r} is unknown; {nearest(str(scale), names)}, or give the path of a .yaml file")
 
 
 def available_scales() -> list[str]:

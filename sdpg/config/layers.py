@@ -84,10 +84,7 @@ def explain(
         hint = "" if method else "; a method's own setting goes with --method"
         raise ConfigError(f"config key {key!r} is unknown; nearest valid key: {closest(key, known)!r}{hint}")
     files = scale_layers(scale_path(scale))
-    layers = [
-        *files,
-        *((f"{OVERRIDE} {name}", merged([("", {name: value})])) for name, value in (overrides or {}).items()),
-    ]
+    layers = [*files, *((f"{OVERRIDE} {name}", merged([("", {name: value})])) for name, value in (overrides or {}).items())]
     found = [("default", rule["default"])] if "default" in rule else []
     for origin, keys in layers:
         expand_shorthands(keys)
@@ -109,9 +106,7 @@ def _of_method(key: str, method: str, config: Config) -> list[tuple[str, Any]]:
     return [(origin, default), *layers]
 
 
-def render(
-    key: str, scale: str | Path, overrides: Mapping[str, Any] | None = None, *, method: str | None = None
-) -> str:
+def render(key: str, scale: str | Path, overrides: Mapping[str, Any] | None = None, *, method: str | None = None) -> str:
     """Return `explain` as text: the value, what the setting means and may be, and the layers with the one in force marked."""
     layers = explain(key, scale, overrides, method=method)
     config = resolve(scale, overrides)
@@ -122,20 +117,14 @@ def render(
     lines = [f"{key} = {show(layers[-1][1]) if layers else 'not set'}{of} at scale {config.name}", ""]
     if meaning := rule.get("description"):
         lines += [f"  {' '.join(meaning.split())}"]
-    lines += [
-        f"  Takes: {expected(rule)}" + (f"; a field of {algorithm!r}, {algorithm_files()[algorithm]}" if own else ""),
-        "",
-    ]
+    lines += [f"  Takes: {expected(rule)}" + (f"; a field of {algorithm!r}, {algorithm_files()[algorithm]}" if own else ""), ""]
     width = max((len(origin) for origin, _ in layers), default=0)
     for i, (origin, value) in enumerate(layers):
         mark = "  <- in force" if i + 1 == len(layers) else ""
         lines.append(f"  {origin:{width}}  {show(value)}{mark}")
     multiplier = config.train.lr_multiplier
     if key == "train.lr" and multiplier != 1:
-        lines += [
-            "",
-            f"  Training multiplies it by train.lr_multiplier = {multiplier:g}: {layers[-1][1] * multiplier:g}",
-        ]
+        lines += ["", f"  Training multiplies it by train.lr_multiplier = {multiplier:g}: {layers[-1][1] * multiplier:g}"]
     return "\n".join(lines) + "\n"
 
 

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 def fields_of(algorithm: Any, at: str, where: str) -> tuple[type[Settings], str]:
     """Return the settings of an algorithm's class, and its name. Raises ConfigError for one that is not registered."""
     if algorithm not in baselines.REGISTRY:
-        raise ConfigError(
-            f"{at}.algorithm: got {show(algorithm)}; {nearest(str(algorithm), baselines.REGISTRY)} ({where})"
-        )
+        raise ConfigError(f"{at}.algorithm: got {show(algorithm)}; {nearest(str(algorithm), baselines.REGISTRY)} ({where})")
     return baselines.hyperparameters(algorithm), algorithm
 
 
@@ -113,9 +111,7 @@ def check_sweep(config: Config, where: str) -> None:
                 raise ConfigError(f"sweep.trials.{method}: {taken[0]} is set by {shown(path)} already ({where})")
     for method, parent in config.sweep.inherit.items():
         if parent not in config.sweep.trials:
-            raise ConfigError(
-                f"sweep.inherit.{method}: got {show(parent)}; {nearest(parent, config.sweep.trials)} ({where})"
-            )
+            raise ConfigError(f"sweep.inherit.{method}: got {show(parent)}; {nearest(parent, config.sweep.trials)} ({where})")
 
 
 def _leaves(block: Mapping[str, Any]) -> set[str]:

@@ -56,10 +56,7 @@ def base_config(config: Config, index: int) -> dict[str, Any]:
 
 def evaluation_config(config: Config) -> dict[str, Any]:
     """Return all that the evaluation of a run depends on, beside the run's checkpoints."""
-    limits = {
-        "max_prompt_tokens": config.train.max_prompt_tokens,
-        "max_response_tokens": config.train.max_response_tokens,
-    }
+    limits = {"max_prompt_tokens": config.train.max_prompt_tokens, "max_response_tokens": config.train.max_response_tokens}
     data = {"evaluation": config.data.dump()["evaluation"]}
     parts = {"task": config.task.dump(), "evaluation": config.evaluation.dump()}
     return {"scale": config.name, "train": limits, "data": data, **parts}

@@ -290,9 +290,7 @@ class Train(Settings):
             text = "overlong_buffer is {overlong_buffer}, expected less than max_response_tokens={max_response_tokens}"
             raise PydanticCustomError("together", text, both)
         if self.prompts_per_step % self.updates_per_batch:
-            text = (
-                "prompts_per_step is {prompts_per_step}, expected a multiple of updates_per_batch={updates_per_batch}"
-            )
+            text = "prompts_per_step is {prompts_per_step}, expected a multiple of updates_per_batch={updates_per_batch}"
             raise PydanticCustomError("together", text, both)
         return self
 

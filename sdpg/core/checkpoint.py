@@ -71,14 +71,10 @@ def load_state(folder: Path, parts: list) -> None:
     try:
         tensors = load_file(path)
     except (SafetensorError, FileNotFoundError) as error:
-        raise ValueError(
-            f"cannot resume from {path}: {error}; delete {folder.parent} to train from the start"
-        ) from error
+        raise ValueError(f"cannot resume from {path}: {error}; delete {folder.parent} to train from the start") from error
     expected = {key for part in parts for key in part.state_tensors()}
     if set(tensors) != expected:
-        raise ValueError(
-            f"cannot resume from {path}: its tensors are not this run's; delete {folder.parent} to restart"
-        )
+        raise ValueError(f"cannot resume from {path}: its tensors are not this run's; delete {folder.parent} to restart")
     with torch.no_grad():
         for part in parts:
             part.load_state_tensors(tensors)

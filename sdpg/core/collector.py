@@ -103,9 +103,7 @@ class Collector:
                 break
             groups += self._groups(step, attempt, clock)
         sampled = [rollout for group in groups for rollout in group.rollouts]
-        work = rollout_work(
-            [len(self.student[g.problem]) for g in groups], [[len(r.ids) for r in g.rollouts] for g in groups]
-        )
+        work = rollout_work([len(self.student[g.problem]) for g in groups], [[len(r.ids) for r in g.rollouts] for g in groups])
         if self.config.dynamic_sampling:
             groups.sort(key=lambda group: not group.informative)  # stable: the first drawn come first
             groups = groups[:share]

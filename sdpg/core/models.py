@@ -26,9 +26,7 @@ def load_model(
     packed: let it read packed sequences (`enable_packing`); a model that cannot is told of and reads padded rows.
     """
     if not (Path(model_dir) / "config.json").is_file():
-        raise ValueError(
-            f"no model at {model_dir}: expected an HF checkpoint with config.json; run the rule base_model"
-        )
+        raise ValueError(f"no model at {model_dir}: expected an HF checkpoint with config.json; run the rule base_model")
     model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=dtype).to(device)
     model.train()  # only dropout and gradient checkpointing look at it
     if dropout := _dropout(model):

@@ -184,9 +184,7 @@ def packed_attention(module, query, key, value, attention_mask, scaling=None, dr
     Without `packed` it is torch's scaled dot product attention over rows. Raises CannotPack for what it does not cover.
     """
     if packed is None:
-        return sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
-        )
+        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs)
     if extra := sorted(name for name in ("sliding_window", "softcap", "s_aux", "position_bias") if kwargs.get(name)):
         raise CannotPack(f"{type(module).__name__} uses {', '.join(extra)}")
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # (S, H, D)

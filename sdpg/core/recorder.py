@@ -22,9 +22,7 @@ class Recorder:
         self.path = folder / "metrics.jsonl"
         rows = [row for row in read_rows(self.path) if row["step"] <= done] if self.path.exists() else []
         if [row["step"] for row in rows] != list(range(1, done + 1)):
-            raise ValueError(
-                f"{self.path}: expected rows for steps 1..{done}, got {len(rows)}; delete {folder} to restart"
-            )
+            raise ValueError(f"{self.path}: expected rows for steps 1..{done}, got {len(rows)}; delete {folder} to restart")
         with write_atomic(self.path) as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
         self.file = self.path.open("a", encoding="utf-8")
@@ -60,9 +58,7 @@ def read_rows(path: Path) -> list[dict]:
         except json.JSONDecodeError as error:
             if i + 1 == len(lines) and not line.endswith("\n"):
                 break
-            raise ValueError(
-                f"{path}, line {i + 1}: not valid JSON ({error}); delete the run's folder to restart"
-            ) from error
+            raise ValueError(f"{path}, line {i + 1}: not valid JSON ({error}); delete the run's folder to restart") from error
     return rows
 
 

@@ -237,9 +237,7 @@ class Trainer:
                 self.average.follow(self.optimizer.masters)
         return norm
 
-    def _micro_batches_of_update(
-        self, samples: Sequence[Sample], A: Tensor, k: int
-    ) -> Iterator[tuple[list[int], bool]]:
+    def _micro_batches_of_update(self, samples: Sequence[Sample], A: Tensor, k: int) -> Iterator[tuple[list[int], bool]]:
         """Yield micro-batches, and whether they get a backward pass: advantage 0 and no other term means no gradient."""
         teacher = self.algorithm.needs(k).teacher is not None
         idle = torch.zeros_like(A, dtype=torch.bool)

@@ -29,12 +29,7 @@ TOLERANCES = {"float32": Tolerance(1e-3, 1e-4), "bfloat16": Tolerance(1.0, 0.08)
 
 
 def check_agreement(
-    checkpoint: str | Path,
-    prompts: Sequence[Sequence[int]],
-    rollouts: Sequence[Rollout],
-    *,
-    temperature: float,
-    dtype: str,
+    checkpoint: str | Path, prompts: Sequence[Sequence[int]], rollouts: Sequence[Rollout], *, temperature: float, dtype: str
 ) -> float:
     """Compare rollouts[i], sampled after prompts[i], with the checkpoint under transformers; return the largest gap in nats.
 

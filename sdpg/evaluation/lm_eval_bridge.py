@@ -26,13 +26,7 @@ SEED = 1234
 
 
 def lm_evaluate(
-    model_dir: str | Path,
-    config: Config,
-    *,
-    seed: int,
-    data_dir: str | Path,
-    out_dir: str | Path,
-    threads: int = 1,
+    model_dir: str | Path, config: Config, *, seed: int, data_dir: str | Path, out_dir: str | Path, threads: int = 1
 ) -> Path:
     """Run lm-eval on an HF checkpoint in a separate engine and write out_dir/lm_eval.json. Errors: as evaluate_run."""
     if config.evaluation.lm_eval is None:
@@ -58,9 +52,7 @@ def forgetting_set(config: Config, task, data_dir: str | Path) -> EvaluationSet 
     if name is None or name in bundled_names():
         return name
     if name in config.data.evaluation:
-        raise ValueError(
-            f"evaluation.lm_eval.forgetting is {name!r}, which is an evaluation set already; leave it null"
-        )
+        raise ValueError(f"evaluation.lm_eval.forgetting is {name!r}, which is an evaluation set already; leave it null")
     from sdpg.tasks.data import load_problems
 
     path = Path(data_dir) / "forgetting" / f"{name}.parquet"
@@ -85,11 +77,7 @@ def lm_evaluate_engine(
     sampled = [*sets, forgetting] if isinstance(forgetting, EvaluationSet) else list(sets)
     configs = [
         sampled_task(
-            s,
-            task,
-            repeats=options.repeats,
-            temperature=evaluation.temperature,
-            max_tokens=config.train.max_response_tokens,
+            s, task, repeats=options.repeats, temperature=evaluation.temperature, max_tokens=config.train.max_response_tokens
         )
         for s in sampled
     ]

@@ -18,16 +18,12 @@ def prompt_texts(s: EvaluationSet, task) -> list[str]:
     """Return the prompts as text. Two problems with other ids but the same text cannot be told apart by lm-eval:
     ValueError.
     """
-    texts = [
-        task.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False) for ids in s.prompts
-    ]
+    texts = [task.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False) for ids in s.prompts]
     seen: dict[str, int] = {}
     for i, text in enumerate(texts):
         j = seen.setdefault(text, i)
         if s.prompts[j] != s.prompts[i]:
-            raise ValueError(
-                f"problems {s.problems[j].id!r} and {s.problems[i].id!r} of {s.name!r} have the same prompt text"
-            )
+            raise ValueError(f"problems {s.problems[j].id!r} and {s.problems[i].id!r} of {s.name!r} have the same prompt text")
     return texts
 
 

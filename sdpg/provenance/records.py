@@ -60,8 +60,7 @@ def _record(rule: str, inputs: str, log: str, params: str, checksums: str) -> Re
     values = [ast.literal_eval(text) for text in json.loads(params or "[]")]
     texts = [str(text) for value in values for text in (value if isinstance(value, list) else [value])]
     said = {
-        word: [text.partition("=")[2] for text in texts if text.startswith(f"{word}=")]
-        for word in ("stage", "code", "config")
+        word: [text.partition("=")[2] for text in texts if text.startswith(f"{word}=")] for word in ("stage", "code", "config")
     }
     logs = json.loads(log or "[]")
     return Record(

@@ -53,9 +53,7 @@ def verify(root: Path, config: Config) -> list[Mismatch]:
 def summary(found: list[Mismatch], manifest: Mapping[str, Any]) -> str:
     """Return one line that says how it stands, and below it a table of what does not match."""
     files, jobs = len(manifest["files"]), len(manifest["jobs"])
-    head = (
-        f"{manifest['scale']}: {files} files of {jobs} jobs, made at commit {manifest.get('git_commit') or 'unknown'}"
-    )
+    head = f"{manifest['scale']}: {files} files of {jobs} jobs, made at commit {manifest.get('git_commit') or 'unknown'}"
     if not found:
         return f"{head}\nevery file is the one that was made, and the present code and config are those that made it\n"
     lines = [head, f"{len({row.artefact for row in found})} of them do not match:", ""]

@@ -36,9 +36,7 @@ def load_problems(path: str | Path) -> list[Problem]:
     try:
         frame = pd.read_parquet(path)
     except Exception as error:  # pyarrow raises several unrelated kinds for a file that is not parquet
-        raise ValueError(
-            f"{path} could not be read as parquet ({error}); delete it and run the data rule again"
-        ) from error
+        raise ValueError(f"{path} could not be read as parquet ({error}); delete it and run the data rule again") from error
     if missing := [column for column in COLUMNS if column not in frame.columns]:
         raise ValueError(f"{path} has no column {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}")
     if frame.empty:
@@ -78,9 +76,7 @@ def build_data(config: Config, folder: str | Path) -> dict[str, Any]:
     sets = {"train": train} | {f"validation.{k}": v for k, v in validation.items()}
     for name, problems in (sets | {f"evaluation.{k}": v for k, v in evaluation.items()}).items():
         if not problems:
-            raise ValueError(
-                f"data.{name} has no problem left after duplicates and overlaps were taken out; give it more"
-            )
+            raise ValueError(f"data.{name} has no problem left after duplicates and overlaps were taken out; give it more")
     overlap = (_keys([train]) & held_out) | (_keys(validation.values()) & _keys(evaluation.values()))
     report = {"train": train_report, **reports, "overlap_remaining": len(overlap)}
     assert report["overlap_remaining"] == 0

@@ -48,9 +48,7 @@ def _dataset(name: str, options: str):
 def regenerate(source: str):
     """Return (dataset, entry) of a problem's `source`, for `dataset.score_answer(answer, entry)`."""
     if not source.startswith(PREFIX):
-        raise ValueError(
-            f"got a problem from {source[:80]!r}, expected one from reasoning-gym; choose another verifier"
-        )
+        raise ValueError(f"got a problem from {source[:80]!r}, expected one from reasoning-gym; choose another verifier")
     name, options, index = json.loads(source[len(PREFIX) :])
     dataset = _dataset(name, json.dumps(options, sort_keys=True))
     return dataset, dataset[index]
@@ -65,9 +63,7 @@ def gym_problems(mix: dict[str, dict], count: int, seed: int, prefix: str = "gym
     parts = list(mix)
     weights = [float((mix[part] or {}).get("weight", 1.0)) for part in parts]
     if min(weights) < 0 or not sum(weights):
-        raise ValueError(
-            f"reasoning-gym: weights must be >= 0 and not all 0, got {dict(zip(parts, weights, strict=True))}"
-        )
+        raise ValueError(f"reasoning-gym: weights must be >= 0 and not all 0, got {dict(zip(parts, weights, strict=True))}")
     rng = random.Random(f"gym/{seed}")
     problems = []
     for i in range(count):

@@ -45,9 +45,7 @@ class Template:
             raise ValueError(f"template {self.name!r}: 'student' has no {{question}} in it, so no problem could be put")
         for field in _PRIVILEGED:
             if f"{{{field}}}" in self.student:
-                raise ValueError(
-                    f"template {self.name!r}: 'student' must not use {{{field}}}: the policy would see the hint"
-                )
+                raise ValueError(f"template {self.name!r}: 'student' must not use {{{field}}}: the policy would see the hint")
         if "{question}" not in self.teacher and "{student}" not in self.teacher:
             raise ValueError(f"template {self.name!r}: 'teacher' has neither {{question}} nor {{student}} in it")
         for i, shot in enumerate(self.shots):
@@ -83,9 +81,7 @@ def load_template(name: str) -> Template:
     if not path.is_file():
         near = get_close_matches(name, template_names(), n=1)
         hint = f"; nearest: {near[0]!r}" if near else ""
-        raise ValueError(
-            f"unknown template {name!r}{hint}; known: {', '.join(template_names())}, or a path to a .yaml file"
-        )
+        raise ValueError(f"unknown template {name!r}{hint}; known: {', '.join(template_names())}, or a path to a .yaml file")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:

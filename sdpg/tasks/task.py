@@ -93,11 +93,7 @@ class Task:
         if ids and ids[-1] in self.eos_token_ids and not self.chat_template:
             ids.pop()  # some tokenizers close every text; a prompt goes on
         unknown = self.tokenizer.unk_token_id  # some tokenizers use one token for this and for the ends of a text
-        if (
-            unknown in ids
-            and not self.chat_template
-            and unknown not in (*self.eos_token_ids, self.tokenizer.bos_token_id)
-        ):
+        if unknown in ids and not self.chat_template and unknown not in (*self.eos_token_ids, self.tokenizer.bos_token_id):
             raise ValueError(
                 f"problem {problem.id!r}: its prompt has characters that the tokenizer does not know: {text[:120]!r}; "
                 "take problems, or a template, that fit the model"

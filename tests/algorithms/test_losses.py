@@ -15,11 +15,7 @@ from sdpg.algorithms.reduce import token_weights
 
 N, G, V = 2, 3, 5
 LENGTHS = [[4, 1, 2], [3, 3, 1]]
-REWARDS = {
-    "mixed": [[1, 0, 0], [0, 1, 1]],
-    "one group equal": [[1, 1, 1], [0, 1, 0]],
-    "all equal": [[0, 0, 0], [1, 1, 1]],
-}
+REWARDS = {"mixed": [[1, 0, 0], [0, 1, 1]], "one group equal": [[1, 1, 1], [0, 1, 0]], "all equal": [[0, 0, 0], [1, 1, 1]]}
 K = 30
 
 
@@ -118,12 +114,7 @@ def project_loss(world, rewards, algorithm, k=K, *, old=False, reduction="group"
 
 
 def anchor(name, logw):
-    return {
-        "ufkl": torch.exp(-logw) + logw,
-        "urkl": logw**2 / 2,
-        "fkl": torch.exp(-logw),
-        "rkl": (logw + 1) ** 2 / 2,
-    }[name]
+    return {"ufkl": torch.exp(-logw) + logw, "urkl": logw**2 / 2, "fkl": torch.exp(-logw), "rkl": (logw + 1) ** 2 / 2}[name]
 
 
 def beta(k, peak, T=100, warm=20, decay=50):
@@ -183,9 +174,7 @@ def test_at_rho_one_the_off_policy_form_has_the_gradient_of_the_on_policy_one():
 
 
 def test_options_of_any_term_truncated_importance_sampling_and_stop_token_exclusion():
-    algorithm = baselines.make(
-        "sdpg", T=100, T_warm=0, T_decay=0, beta_base=0.7, alpha=0.0, tis_cap=1.05, exclude_stop=True
-    )
+    algorithm = baselines.make("sdpg", T=100, T_warm=0, T_decay=0, beta_base=0.7, alpha=0.0, tis_cap=1.05, exclude_stop=True)
 
     def per_token(A, x):
         weight = torch.exp(x.old - x.rollout).clamp(max=1.05)

@@ -15,9 +15,7 @@ from sdpg.algorithms.surrogates import clipped
 
 
 def random_logp(*shape, seed=0):
-    return torch.log_softmax(
-        torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)), -1
-    )
+    return torch.log_softmax(torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)), -1)
 
 
 def test_advantages_are_equation_2_1():

@@ -68,8 +68,7 @@ def write_claim_results(root: Path, claim: dict, outcome: str) -> Results:
             folder = root / "runs" / method / f"seed{seed}"
             folder.mkdir(parents=True)
             rows = [
-                {"step": k, metric: value(k / STEPS), "sampled_tokens": 1000 + k, "flops": 2e9}
-                for k in range(1, STEPS + 1)
+                {"step": k, metric: value(k / STEPS), "sampled_tokens": 1000 + k, "flops": 2e9} for k in range(1, STEPS + 1)
             ]
             (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     family = next(name for name in claim["family"] if name != "published data")

@@ -25,9 +25,7 @@ from tests.making import make
 ROOT = Path(__file__).resolve().parents[2]
 ALPHA, ALL = read_claims()
 TESTED = [claim for claim in ALL if claim["test"] not in ("proposition", "published")]
-KEYS = (
-    "id claim source family comparison effect low high unit direction margin verdict axis reason figure p p_holm parts"
-)
+KEYS = "id claim source family comparison effect low high unit direction margin verdict axis reason figure p p_holm parts"
 
 
 def alone(claim, folder: Path) -> Path:
@@ -135,9 +133,7 @@ def test_files(full, tmp_path):
     text = table.read_text()
     assert text.count("\n| **") == len(ALL)
     assert all(words in text for words in ("Holm", "3 seeds", "not corrected", "weakest"))
-    assert [line.split("**")[1] for line in text.splitlines() if line.startswith("| **")] == [
-        r["verdict"] for r in rows
-    ]
+    assert [line.split("**")[1] for line in text.splitlines() if line.startswith("| **")] == [r["verdict"] for r in rows]
     assert rows[0]["verdict"] != "not run at this scale"
     assert {row["verdict"] for row in rows if "rlsd" in row["comparison"]} == {"not run at this scale"}
     make("claims", made)
@@ -238,9 +234,7 @@ def test_relative_margins_are_shares_on_either_side():
 
 
 def test_a_window_without_a_checkpoint_and_an_evaluation_set_of_another_scale_are_not_run(full, tmp_path):
-    (row,) = evaluate(
-        full, alone(of("6a") | {"methods": ["sdpg-urkl", "grpo"]}, tmp_path)
-    )  # checkpoints at 0, 1/2 and 1
+    (row,) = evaluate(full, alone(of("6a") | {"methods": ["sdpg-urkl", "grpo"]}, tmp_path))  # checkpoints at 0, 1/2 and 1
     assert (row["verdict"], row["reason"]) == ("not run at this scale", "no checkpoint between 0 and 0.25 of the run")
     (row,) = evaluate(full, alone(of("1a") | {"tasks": ["aime24"]}, tmp_path))
     assert row["reason"] == "evaluation set aime24 is not part of this scale"
@@ -263,18 +257,12 @@ def test_a_metric_that_is_nowhere_is_an_error_with_the_nearest(full, tmp_path):
         ({"figure": "final_acuracy"}, "figure: got 'final_acuracy'; did you mean 'final_accuracy'"),
         ({"methods": ["sdpg-urkll", "grpo"]}, "claim 1a: method 'sdpg-urkll' is unknown; did you mean 'sdpg-urkl'"),
         ({"methods": ["grpo"]}, "claim 1a: test 'last' takes 2 methods, got 1"),
-        (
-            {"window": [0, 1]},
-            "claim 1a: test 'last' does not use the key 'window'; it takes combine, methods, metric, tasks",
-        ),
+        ({"window": [0, 1]}, "claim 1a: test 'last' does not use the key 'window'; it takes combine, methods, metric, tasks"),
         ({"test": "mean", "data": "training"}, "claim 1a: test 'mean' needs the key 'window'"),
         ({"margin": -1}, "claim 1a: margin: got -1; input should be greater than or equal to 0"),
         ({"family": ["matchd"]}, "claim 1a: family: got 'matchd'; did you mean 'matched'"),
         ({"test": "mean", "data": "training", "window": [1, 0.5]}, "window \\[1, 0.5\\] is empty"),
-        (
-            {"test": "mean", "data": "evaluation", "window": [0, 1], "relative": True},
-            "relative goes with data: training",
-        ),
+        ({"test": "mean", "data": "evaluation", "window": [0, 1], "relative": True}, "relative goes with data: training"),
         ({"test": "mean", "data": "training", "window": [0, 1], "tasks": ["a"]}, "tasks and combine go with"),
         (
             {"test": "time_to", "share": 0.5, "direction": "below", "margin": 1.5},

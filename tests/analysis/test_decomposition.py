@@ -27,13 +27,7 @@ CHAIN = ("grpo", "grpo-sdpg-rate", "rpg", "sdpg-open", "sdpg-no-schedule", "sdpg
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
     made = write_results(
-        tmp_path_factory.mktemp("chain") / "fake",
-        methods=CHAIN,
-        seeds=(0, 1),
-        problems=6,
-        steps=4,
-        every=2,
-        lm_eval=False,
+        tmp_path_factory.mktemp("chain") / "fake", methods=CHAIN, seeds=(0, 1), problems=6, steps=4, every=2, lm_eval=False
     )
     made = replace(made, published=PUBLISHED)
     write_analysis(made)
@@ -74,9 +68,7 @@ def test_a_change_whose_method_is_missing_is_merged_with_the_next(tree):
     # Later ends: no bar of zero hangs at the end; and what leads to the first method is no part of it.
     assert labels(tree, ("grpo", "rpg")) == [("GRPO", "grpo"), ("learning rate and anchor form", "rpg")]
     assert [method for _, method in labels(tree, ("rpg", "sdpg-urkl")) if method] == ["rpg", "sdpg-urkl"]
-    with pytest.raises(
-        ValueError, match="the decomposition needs two or more of grpo, .*; the config of .* has grpo, opcd"
-    ):
+    with pytest.raises(ValueError, match="the decomposition needs two or more of grpo, .*; the config of .* has grpo, opcd"):
         labels(tree, ("grpo", "opcd"))
 
 
@@ -92,9 +84,7 @@ def test_what_is_not_zero_under_this_config_is_merged_too(tree, tmp_path):
         assert "group std (the same in both)" in changes
         del info["config"]["train"]["updates_per_batch"]
         path.write_text(json.dumps(info))
-        with pytest.raises(
-            ValueError, match="run.json has no train.updates_per_batch, which config/decomposition.yaml"
-        ):
+        with pytest.raises(ValueError, match="run.json has no train.updates_per_batch, which config/decomposition.yaml"):
             labels(tree, CHAIN)
     finally:
         path.write_text(original)
@@ -111,9 +101,7 @@ def test_the_bars_add_up_and_each_has_its_paired_interval():
     kinds, changes, methods, before, effect, low, high = map(list, zip(*rows, strict=True))
     assert (kinds, changes) == (["start", "change", "none", "change"], ["A", "to b", "nothing", "to c"])
     assert methods == ["a", "b", None, "c"]
-    np.testing.assert_allclose(
-        np.cumsum(effect), [last["a"].mean(), last["b"].mean(), last["b"].mean(), last["c"].mean()]
-    )
+    np.testing.assert_allclose(np.cumsum(effect), [last["a"].mean(), last["b"].mean(), last["b"].mean(), last["c"].mean()])
     np.testing.assert_allclose(before, [0, *np.cumsum(effect)[:-1]])
     assert (low[0], high[0], effect[2], low[2]) == (None, None, 0, None)
     assert (effect[3], low[3], high[3]) == paired_difference(last["c"], last["b"])
@@ -132,9 +120,7 @@ def test_the_file_agrees_with_the_scores(tree):
             assert row.before + row.difference == pytest.approx(last[task, row.method])
         pairs = rows[rows["kind"] == "together"].set_index("change")["difference"]
         assert pairs["all changes together"] == pytest.approx(last[task, "sdpg-urkl"] - last[task, "grpo"])
-        assert pairs["distillation, gate and schedule together"] == pytest.approx(
-            last[task, "sdpg-urkl"] - last[task, "rpg"]
-        )
+        assert pairs["distillation, gate and schedule together"] == pytest.approx(last[task, "sdpg-urkl"] - last[task, "rpg"])
         bars = rows[rows["kind"].isin(["change", "together"])]
         assert (bars["low"] < bars["high"]).all()
 

@@ -22,8 +22,7 @@ def draw(rng, of: Spread, S: int, effect: float, trials: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("effect", "of"),
-    [(0.06, KNOWN), (0.05, KNOWN._replace(seeds=0.08**2)), (0.2, KNOWN._replace(seeds=0.15**2))],
+    ("effect", "of"), [(0.06, KNOWN), (0.05, KNOWN._replace(seeds=0.08**2)), (0.2, KNOWN._replace(seeds=0.15**2))]
 )
 def test_the_seeds_needed_have_the_power_said_and_one_less_has_not(effect, of):
     S, trials = seeds_needed(effect, of), 1500

@@ -12,9 +12,7 @@ TABLES = pd.read_csv(PUBLISHED / "tables.csv")
 CURVES = pd.read_csv(PUBLISHED / "curves.csv")
 
 
-@pytest.mark.parametrize(
-    "row", TABLES.query("table == 1").itertuples(), ids=lambda row: f"{row.method}-{row.benchmark}"
-)
+@pytest.mark.parametrize("row", TABLES.query("table == 1").itertuples(), ids=lambda row: f"{row.method}-{row.benchmark}")
 def test_figure_3_ends_at_table_1(row):
     curve = CURVES.query("figure == 'fig3' and method == @row.method and metric == @row.benchmark").sort_values("step")
     assert curve["step"].tolist() == list(range(10, 401, 10))

@@ -46,9 +46,7 @@ def test_the_reference_is_the_small_outcome(both):
     assert names == {"scores.csv", "intervals.csv", "comparisons.csv", "claims.json", "problems.csv", "reference.json"}
     frame = pd.read_csv(folder / "problems.csv")
     mean = frame.query("method == 'grpo' and task == 'chain'")["seed2"].mean()
-    score = first.scores.query(
-        "method == 'grpo' and task == 'chain' and seed == 2 and step == 4 and metric == 'mean@8'"
-    )
+    score = first.scores.query("method == 'grpo' and task == 'chain' and seed == 2 and step == 4 and metric == 'mean@8'")
     assert mean == pytest.approx(score["value"].item())
 
 

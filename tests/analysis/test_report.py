@@ -90,9 +90,7 @@ def test_a_reader_who_does_not_see_it_can_use_it(page):
 
 
 def test_the_verdicts_come_first(page):
-    order = [
-        page.index(f'id="{name}"') for name in ("verdicts", "figures", "tables", "configuration", "cost", "reproduce")
-    ]
+    order = [page.index(f'id="{name}"') for name in ("verdicts", "figures", "tables", "configuration", "cost", "reproduce")]
     assert order == sorted(order)
     row = page[page.index('id="claim-ends-above-grpo"') :].partition("</tr>")[0]
     for text in ("✓ supported", "+0.080 [+0.030, +0.130]", 'href="#figure-final_accuracy"', "0.016", "Table 1"):
@@ -190,9 +188,7 @@ def test_cost_by_hand():
     used = energy(jobs, gpu=False)
     assert (used["seconds"], used["high"]) == (20.0, pytest.approx(20 * 15 / 3600))
     assert energy(jobs, gpu=True) is None
-    frame = pd.DataFrame(
-        {"method": "grpo", "seed": [0, 0, 1], "tokens": [5, 6, 7], "seconds": 1.0, "flops": [1e9, 2e9, 5e9]}
-    )
+    frame = pd.DataFrame({"method": "grpo", "seed": [0, 0, 1], "tokens": [5, 6, 7], "seconds": 1.0, "flops": [1e9, 2e9, 5e9]})
     assert by_method(frame) == [("grpo", 9.0, 4e9, 1.5)]
     assert by_method(frame.drop(columns="flops")) == [("grpo", 9.0, None, 1.5)]
 

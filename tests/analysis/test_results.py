@@ -45,9 +45,7 @@ def test_metrics_of_all_runs_below_each_other(results):
 def test_unfinished_run_is_named(results):
     path = results.run_dir("grpo", 1) / "metrics.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:3]))
-    with pytest.raises(
-        ValueError, match=r"grpo/seed1/metrics.jsonl should have one row for each of the steps 1..4, got 3"
-    ):
+    with pytest.raises(ValueError, match=r"grpo/seed1/metrics.jsonl should have one row for each of the steps 1..4, got 3"):
         _ = results.metrics
 
 

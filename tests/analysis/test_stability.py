@@ -169,8 +169,7 @@ def test_the_worst_seed_follows_the_bad_direction():
 
 
 @pytest.mark.parametrize(
-    "value, shown",
-    [(0.0, "0.00"), (-0.1, "−0.10"), (0.0123, "0.012"), (1e-6, "1e−6"), (float("nan"), "–"), (12.345, "12.35")],
+    "value, shown", [(0.0, "0.00"), (-0.1, "−0.10"), (0.0123, "0.012"), (1e-6, "1e−6"), (float("nan"), "–"), (12.345, "12.35")]
 )
 def test_numbers_as_they_are_shown(value, shown):
     assert text(value) == shown
@@ -188,16 +187,12 @@ def test_a_run_without_a_column_is_named(results):
 def test_a_table_of_another_config_is_refused(results):
     path = results.root / "stability.csv"
     stability.read(results).query("seed != 1").to_csv(path, index=False)
-    with pytest.raises(
-        ValueError, match="stability.csv has 1 rows for last_minus_best of sdpg-ufkl on chain, expected 2"
-    ):
+    with pytest.raises(ValueError, match="stability.csv has 1 rows for last_minus_best of sdpg-ufkl on chain, expected 2"):
         build(results)
 
 
 def test_every_metric_is_defined_with_its_direction():
-    rows = re.findall(
-        r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", METRICS_PAGE.read_text(encoding="utf-8"), re.M
-    )
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", METRICS_PAGE.read_text(encoding="utf-8"), re.M)
     directions = {name: bad.strip() for name, _, bad, _ in rows}
     assert set(METRICS) <= set(directions)
     for name, metric in METRICS.items():

@@ -23,9 +23,7 @@ TABLES = [name for name in declared() if name.startswith("tables/")]
 def rows_of(markdown: str) -> list[list[str]]:
     """Cells of a pipe table, header first, the rule left out."""
     lines = [line for line in markdown.splitlines() if line.startswith("|")]
-    return [
-        [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines if not line.startswith("| ---")
-    ]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines if not line.startswith("| ---")]
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -103,9 +101,7 @@ def test_lm_eval_stands_beside_vllm(full):
         ("reverse (not trained on)", "lm-eval accuracy"),
     ]
     row = table.data.query("method == 'grpo' and task == 'chain'").iloc[0]
-    vllm = full.scores.query("method == 'grpo' and task == 'chain' and metric == 'mean@8' and step == 40")[
-        "value"
-    ].mean()
+    vllm = full.scores.query("method == 'grpo' and task == 'chain' and metric == 'mean@8' and step == 40")["value"].mean()
     assert (row["lm_eval"], row["stderr"], row["other"]) == pytest.approx((0.57, 0.02, vllm))
     assert "first 64 problems" in table.caption
     assert "no values of the base model" in table.caption
@@ -135,9 +131,7 @@ def test_missing_lm_eval_values_are_named(results):
     with pytest.raises(ValueError, match="scores.csv has no lm-eval values"):
         lm_eval.build(replace(results))
     scores[(scores["seed"] != 1) | (scores["method"] != "grpo")].to_csv(results.root / "scores.csv", index=False)
-    with pytest.raises(
-        ValueError, match=r"lm_eval_accuracy of grpo on chain is there for the seeds \[0\], expected \[0, 1\]"
-    ):
+    with pytest.raises(ValueError, match=r"lm_eval_accuracy of grpo on chain is there for the seeds \[0\], expected \[0, 1\]"):
         lm_eval.build(replace(results))
 
 
@@ -169,9 +163,7 @@ def test_power_with_one_seed_says_so(results):
 
 def test_special_characters_survive_in_every_format(tmp_path):
     nasty = r"a|b_50%&$#{}~^\<>"
-    table = Table(
-        f"Caption {nasty}", "method", [(nasty, "x")], [(nasty, [Cell("1", bold=True)])], pd.DataFrame({"m": [nasty]})
-    )
+    table = Table(f"Caption {nasty}", "method", [(nasty, "x")], [(nasty, [Cell("1", bold=True)])], pd.DataFrame({"m": [nasty]}))
     assert rows_of(to_markdown(table))[1][0].replace(r"\|", "|") == nasty
     latex = to_latex(table, "x")
     assert r"a|b\_50\%\&\$\#\{\}\textasciitilde{}\textasciicircum{}\textbackslash{}\textless{}\textgreater{}" in latex

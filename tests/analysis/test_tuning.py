@@ -57,10 +57,7 @@ def test_scores_and_choice_by_hand(swept):
     assert scores["sdpg-urkl", 1, 6] == pytest.approx(0.8)
     assert frame.set_index(["method", "trial", "seed"])["last"]["sdpg-urkl", 1, 5] == pytest.approx(0.6)
     chosen = frame[frame["chosen"] == 1][["method", "trial"]].drop_duplicates()
-    assert dict(zip(chosen["method"], chosen["trial"], strict=True)) == {
-        "grpo": 1,
-        "sdpg-urkl": 0,
-    }  # 0.8 = 0.8: the first
+    assert dict(zip(chosen["method"], chosen["trial"], strict=True)) == {"grpo": 1, "sdpg-urkl": 0}  # 0.8 = 0.8: the first
 
 
 def test_an_inheriting_method_takes_what_its_file_leaves_open(swept):

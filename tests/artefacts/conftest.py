@@ -60,9 +60,7 @@ def comparison(tmp_path_factory):
 
 def write_trials(root: Path) -> None:
     """Write sweep/tuned.csv with TRIALS."""
-    rows = [
-        (*trial[:4], seed, 0.1 * i + 0.02 * seed, 0.5, trial[4]) for i, trial in enumerate(TRIALS) for seed in (0, 1)
-    ]
+    rows = [(*trial[:4], seed, 0.1 * i + 0.02 * seed, 0.5, trial[4]) for i, trial in enumerate(TRIALS) for seed in (0, 1)]
     columns = ["method", "trial", "train.lr", "beta_base", "seed", "score", "last", "chosen"]
     (root / "sweep").mkdir()
     pd.DataFrame(rows, columns=columns).to_csv(root / "sweep" / "tuned.csv", index=False)

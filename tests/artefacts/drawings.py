@@ -64,6 +64,4 @@ def nothing_overlaps(figure):
             ticks = [t.get_window_extent(renderer) for t in axis.get_ticklabels() if t.get_text()]
             ticks = [t for t in ticks if t.width]
             inside = [t for t in ticks if ax.bbox.padded(20).overlaps(t)]
-            assert all(not a.overlaps(b) for a, b in combinations(inside, 2)), (
-                f"tick labels of {ax.get_title(loc='left')}"
-            )
+            assert all(not a.overlaps(b) for a, b in combinations(inside, 2)), f"tick labels of {ax.get_title(loc='left')}"

@@ -47,9 +47,7 @@ def test_a_comparison_is_the_training_curves_of_its_methods(comparison, drawn, n
     all_runs = curves.draw(comparison, method_styles(comparison.methods))[1]
     expected = all_runs[all_runs["method"].isin(SHOWN[name])]
     order = ["panel", "method", "step"]
-    pd.testing.assert_frame_equal(
-        runs.sort_values(order, ignore_index=True), expected.sort_values(order, ignore_index=True)
-    )
+    pd.testing.assert_frame_equal(runs.sort_values(order, ignore_index=True), expected.sort_values(order, ignore_index=True))
     assert set(runs["method"]) == set(SHOWN[name])
     labels = texts_of(figure)[: len(SHOWN[name])]
     panels = dict(zip(runs["panel"].unique(), figure.axes, strict=True))

@@ -65,9 +65,7 @@ def test_a_declaration_is_read_without_importing_its_module(project):
     ],
 )
 def test_a_name_of_the_module_is_refused(project, text):
-    with pytest.raises(
-        ValueError, match="sdpg/artefacts/figures/mine.py, ARTEFACT: .*'NAME' is unknown; .*/declare.py"
-    ):
+    with pytest.raises(ValueError, match="sdpg/artefacts/figures/mine.py, ARTEFACT: .*'NAME' is unknown; .*/declare.py"):
         project(text)
 
 

@@ -36,9 +36,7 @@ def test_every_cell_shows_its_mean_its_seeds_and_its_shade(tree):
         (box,) = [p for p in ax.patches if p.get_label() == "_shade" and p.get_xy() == (x, y - 0.5)]
         assert box.get_alpha() == pytest.approx(stability.DEEPEST * shown.loc[method, "shade"])
         (circles,) = [
-            line
-            for line in lines(ax, "_seeds")
-            if line.get_ydata()[0] == y + 0.27 and x <= line.get_xdata()[0] <= x + 1
+            line for line in lines(ax, "_seeds") if line.get_ydata()[0] == y + 0.27 and x <= line.get_xdata()[0] <= x + 1
         ]
         own = values.query("method == @method")["value"]
         np.testing.assert_allclose(circles.get_xdata(), x + 0.1 + 0.8 * (own - low) / (high - low))
@@ -48,9 +46,7 @@ def test_shades_by_hand():
     np.testing.assert_allclose(stability.shades("drawdown", [0.0, 0.3, 0.6]), [0, 0.5, 1])
     np.testing.assert_allclose(stability.shades("length_floor", [0.2, 1.0]), [1, 0])
     span = METRICS["drawdown"].span
-    np.testing.assert_allclose(
-        stability.shades("drawdown", [0.0, span / 10]), [0, 0.1]
-    )  # a small difference stays light
+    np.testing.assert_allclose(stability.shades("drawdown", [0.0, span / 10]), [0, 0.1])  # a small difference stays light
     np.testing.assert_allclose(stability.shades("kl_ref_last", [np.nan, 0.1, 5.1]), [0, 0, 1])
     assert not stability.shades("gate_fraction", [0.0, 1.0]).any()  # neither is bad
     assert not stability.shades("drawdown", [np.nan]).any()
@@ -156,9 +152,7 @@ def test_the_bars_are_the_rows_of_the_summary(comparison):
 
 
 def test_colours_say_gain_loss_and_what_cannot_be_told_from_nothing(comparison, tmp_path):
-    frame = (
-        decomposition.read(comparison).query("source == 'runs' and task == 'aime24' or source == 'published'").copy()
-    )
+    frame = decomposition.read(comparison).query("source == 'runs' and task == 'aime24' or source == 'published'").copy()
     change = frame["kind"] == "change"
     frame.loc[change & frame["low"].notna(), ["difference", "low", "high"]] = [0.1, -0.1, 0.3]
     frame.loc[frame.index[change & frame["low"].notna()][0], ["difference", "low", "high"]] = [-0.2, -0.3, -0.1]

@@ -145,10 +145,7 @@ def test_bf16_inputs_are_measured_in_float32_and_gradients_agree_within_bf16(cas
     for inputs_, dtype in ((x, torch.float32), (true_x, torch.float64)):
         positional, how = arguments(inputs_, **CASES[case])
         ours, gradient = token_signals_backward(
-            *positional,
-            lambda s, j: weighted((s.logp, s.entropy, s.div), u[:, j]),
-            **how,
-            chunk_elements=4 * V,
+            *positional, lambda s, j: weighted((s.logp, s.entropy, s.div), u[:, j]), **how, chunk_elements=4 * V
         )
         assert {s.dtype for s in (ours.logp, ours.entropy, ours.div, ours.logq) if s is not None} == {dtype}
         results.append([ours.logp, ours.entropy, gradient, inputs_["weight"].grad, inputs_["bias"].grad])

@@ -38,9 +38,7 @@ def big(tokens=64, hidden=8, vocabulary=512):
     return h.requires_grad_(), weight, teacher, torch.randint(0, vocabulary, (tokens,), generator=g)
 
 
-@pytest.mark.parametrize(
-    "divergence", [*DIVERGENCES, Divergence(top_k=20, tail=True)], ids=lambda d: f"{d.kind} {d.top_k}"
-)
+@pytest.mark.parametrize("divergence", [*DIVERGENCES, Divergence(top_k=20, tail=True)], ids=lambda d: f"{d.kind} {d.top_k}")
 @pytest.mark.parametrize("two_pass", [False, True])
 def test_nothing_of_size_tokens_by_vocabulary_is_ever_allocated(divergence, two_pass):
     """Forward and backward; the largest tensor is a chunk's, an eighth of all logits (the weight is of the same size)."""

@@ -13,11 +13,7 @@ import baselines
 from sdpg.core.recorder import Clock
 from tests.core.conftest import make_trainer, train_config
 
-METHODS = {
-    "sdpg": {"T": 6, "beta_base": 1.0, "T_warm": 0, "T_decay": 0, "alpha": 0.1},
-    "grpo": {"kl_coef": 0.1},
-    "opcd": {},
-}
+METHODS = {"sdpg": {"T": 6, "beta_base": 1.0, "T_warm": 0, "T_decay": 0, "alpha": 0.1}, "grpo": {"kl_coef": 0.1}, "opcd": {}}
 
 
 def parameters_after(tiny, work, name, steps=2, **changes):
@@ -36,9 +32,7 @@ def test_micro_batch_split_and_padding_change_nothing(tiny, tmp_path, name, redu
     assert rows[0]["grad_norm"] > 1e-3
     assert (whole - start).abs().max() > 1e-3
     for budget in (60, 1):
-        split, split_rows = parameters_after(
-            tiny, tmp_path / str(budget), name, reduction=reduction, micro_batch_tokens=budget
-        )
+        split, split_rows = parameters_after(tiny, tmp_path / str(budget), name, reduction=reduction, micro_batch_tokens=budget)
         assert (whole - split).abs().max() < 2e-5
         for key in ("loss", "entropy", "grad_norm"):
             assert split_rows[0][key] == pytest.approx(rows[0][key], rel=1e-4, abs=1e-6)
@@ -58,11 +52,7 @@ def test_two_processes_do_what_one_does(tiny, tmp_path, reduction):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", __file__]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(
-        [*command, str(tiny), str(tmp_path / "two"), reduction],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
+        [*command, str(tiny), str(tmp_path / "two"), reduction], env=environment, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr[-2000:]
     two = torch.tensor(json.loads((tmp_path / "two.json").read_text())["parameters"])

@@ -132,9 +132,7 @@ def test_log_prob_gap_to_the_engine_stays_at_rounding(tiny, tmp_path):
     trainer = make_trainer(tiny, tmp_path / "w", baselines.make("sdpg", **SDPG), train_config(temperature=0.8))
     rows = [trainer.step(k) for k in range(1, 5)]
     assert max(row["logprob_gap_max"] for row in rows) < 1e-4
-    trainer.collector.engine.load_weights(
-        ((n, p + 0.1) for n, p in trainer.models.policy.named_parameters()), version=9
-    )
+    trainer.collector.engine.load_weights(((n, p + 0.1) for n, p in trainer.models.policy.named_parameters()), version=9)
     with pytest.raises(RuntimeError, match="step 5: log-probs of the in-process engine are .* nats a token from"):
         trainer.step(5)
 
@@ -265,9 +263,7 @@ def test_bad_input_is_refused_before_anything_is_written(tiny, tmp_path):
     with pytest.raises(ValueError, match="training set is empty"):
         make_trainer(tiny, tmp_path / "w", algorithm, data=[])
     long = [Problem("p7", " ".join(["3"] * 17), "4", "", "test")]
-    with pytest.raises(
-        ValueError, match=r"problem 'p7' gives a prompt of 17 tokens, more than 16 \(train.max_prompt_tokens"
-    ):
+    with pytest.raises(ValueError, match=r"problem 'p7' gives a prompt of 17 tokens, more than 16 \(train.max_prompt_tokens"):
         make_trainer(tiny, tmp_path / "w", algorithm, data=long)
     with pytest.raises(ValueError, match="no model at .*missing"):
         trainer = make_trainer(tiny, tmp_path / "w", algorithm)

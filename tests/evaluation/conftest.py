@@ -48,9 +48,7 @@ class FinishedRun:
 
 def train_tiny(model, tokenizer, steps: int) -> None:
     """Plain next-token training on chains of one or two operations and reversals until it is right now and then."""
-    problems = (
-        chain_problems([1], 150, seed=0) + chain_problems([2], 1500, seed=0) + reverse_problems(60, seed=0, digits=[2])
-    )
+    problems = chain_problems([1], 150, seed=0) + chain_problems([2], 1500, seed=0) + reverse_problems(60, seed=0, digits=[2])
     rows = [tokenizer(p.question + p.solution + tokenizer.eos_token)["input_ids"] for p in problems]
     width = max(map(len, rows))
     ids = torch.tensor([row + [tokenizer.pad_token_id] * (width - len(row)) for row in rows])

@@ -59,9 +59,7 @@ def test_a_hostile_response_costs_no_time():
     assert time.perf_counter() - start < 0.5
 
 
-@pytest.mark.parametrize(
-    "question", ["", "?", "6?", "6-?", "6-2", "6/2?", "66-2?", "6-2*?", "x+1?", "1" + "+1" * 100 + "?"]
-)
+@pytest.mark.parametrize("question", ["", "?", "6?", "6-?", "6-2", "6/2?", "66-2?", "6-2*?", "x+1?", "1" + "+1" * 100 + "?"])
 def test_what_is_no_chain_is_refused(question):
     with pytest.raises(ValueError, match="not a chain question"):
         parse_question(question)

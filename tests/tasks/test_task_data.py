@@ -50,9 +50,7 @@ def test_validation_shares_no_problem_with_training_or_evaluation(tmp_path):
     report = build_data(several, tmp_path)
     assert report["validation"]["watched"]["overlap_removed"] == 60  # the same seed draws the same problems first
     files = ("train.parquet", "validation/watched.parquet", "eval/chain.parquet")
-    train, validation, evaluation = (
-        {content_key(p.question) for p in load_problems(tmp_path / file)} for file in files
-    )
+    train, validation, evaluation = ({content_key(p.question) for p in load_problems(tmp_path / file)} for file in files)
     assert (len(train), len(validation), len(evaluation)) == (50, 40, 60)
     assert not train & validation and not train & evaluation and not validation & evaluation
 
@@ -107,17 +105,9 @@ def test_own_parquet_with_other_columns_and_a_limit(tmp_path):
     ("content", "options", "message"),
     [
         ("", {}, "own.jsonl is empty"),
-        (
-            '{"question": "a?", "anwser": 1}\n',
-            {},
-            r"no column 'answer' for answer \(did you mean 'anwser'\?\).*'question'",
-        ),
+        ('{"question": "a?", "anwser": 1}\n', {}, r"no column 'answer' for answer \(did you mean 'anwser'\?\).*'question'"),
         ('{"question": "a?", "answer": 1}\n', {"columns": {"solution": "work"}}, "no column 'work' for solution"),
-        (
-            '{"question": "a?", "answer": 1}\n{"question": null, "answer": 1}\n',
-            {},
-            "row 2: question .*is empty; got None",
-        ),
+        ('{"question": "a?", "answer": 1}\n{"question": null, "answer": 1}\n', {}, "row 2: question .*is empty; got None"),
         ('{"question": "a?", "answer": 1}\n{"question": "b?"}\n', {}, "row 2: answer .*is empty"),
         ('{"question": ["a"], "answer": 1}\n', {}, "row 1: question .*must be text or a number, got list"),
         ('{"question": "a?"\n', {}, "line 1 is not JSON"),

@@ -14,9 +14,7 @@ from sdpg.tasks.tokenizer import character_tokenizer
 from sdpg.types import Problem
 
 CHAT = "{% for m in messages %}<|user|>{{ m['content'] }}<|end|>{% endfor %}{% if add_generation_prompt %}<|bot|>{% endif %}"
-BRACES = Problem(
-    "b", r"Is {answer} in \{1, 2\}, \frac{1}{2} {0} {}?", "SECRET-7", r"It is \boxed{SECRET-7} {question}.", "x"
-)
+BRACES = Problem("b", r"Is {answer} in \{1, 2\}, \frac{1}{2} {0} {}?", "SECRET-7", r"It is \boxed{SECRET-7} {question}.", "x")
 
 
 @pytest.fixture(scope="module")
@@ -87,9 +85,7 @@ def test_boxed_is_figure_4():
 def test_few_shot_prompts_end_where_the_response_begins():
     template = load_template("addition-3shot")
     student = template.student_text("What is 12 + 34?")
-    assert student.startswith("Q: What is 27 + 15?\nA: 27 + 15 = 42.\nQ: ") and student.endswith(
-        "\nQ: What is 12 + 34?\nA:"
-    )
+    assert student.startswith("Q: What is 27 + 15?\nA: 27 + 15 = 42.\nQ: ") and student.endswith("\nQ: What is 12 + 34?\nA:")
     assert student.count("Q: ") == 4
     assert "12 + 34 = 46" in template.teacher_text("What is 12 + 34?", "46", "12 + 34 = 46.")
 

@@ -22,9 +22,7 @@ def make_model(folder: Path, texts: list[str]) -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=320, special_tokens=["<end>"], initial_alphabet=alphabet, show_progress=False
-    )
+    trainer = trainers.BpeTrainer(vocab_size=320, special_tokens=["<end>"], initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator(texts, trainer)
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", pad_token="<end>").save_pretrained(folder)
     torch.manual_seed(0)
@@ -55,9 +53,7 @@ def scale(tmp_path):
     make_model(tmp_path / "model", questions)
     rows = [{"problem": q, "final": str(i % 5), "why": f"Count: {i % 5}."} for i, q in enumerate(questions)]
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows[:20]))
-    pd.DataFrame([{"question": r["problem"], "answer": r["final"]} for r in rows[20:]]).to_parquet(
-        tmp_path / "test.parquet"
-    )
+    pd.DataFrame([{"question": r["problem"], "answer": r["final"]} for r in rows[20:]]).to_parquet(tmp_path / "test.parquet")
     config = {
         "name": "mine",
         "seeds": [0],
@@ -113,11 +109,7 @@ def test_own_model_and_data_from_data_to_evaluation(scale, tmp_path):
         ({"methods": {"sdpg-urk": {}}}, "data", "sdpg-urk"),
         ({"train": {"stepz": 3}}, "data", "train.steps"),
         ({"evaluation": {"samples": 2, "pass_k": [4]}}, "data", "pass_k"),
-        (
-            {"data": {"train": {"path": "none.jsonl"}, "evaluation": {"t": {"path": "none.jsonl"}}}},
-            "data",
-            "none.jsonl",
-        ),
+        ({"data": {"train": {"path": "none.jsonl"}, "evaluation": {"t": {"path": "none.jsonl"}}}}, "data", "none.jsonl"),
     ],
 )
 def test_a_mistake_is_one_clear_line_and_leaves_nothing(scale, tmp_path, change, script_name, message):

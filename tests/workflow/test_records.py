@@ -78,13 +78,9 @@ def test_records_of_another_place_are_adopted_and_its_locks_dropped(tmp_path):
     assert database.parent.is_dir()
     here = str(tmp_path / ".snakemake")
     with sqlite3.connect(database) as connection:
-        connection.execute(
-            "CREATE TABLE snakemake_metadata (namespace TEXT, target TEXT, PRIMARY KEY (namespace, target))"
-        )
+        connection.execute("CREATE TABLE snakemake_metadata (namespace TEXT, target TEXT, PRIMARY KEY (namespace, target))")
         connection.execute("CREATE TABLE snakemake_locks (namespace TEXT)")
-        connection.executemany(
-            "INSERT INTO snakemake_metadata VALUES (?, ?)", [("/old", "a"), ("/old", "b"), (here, "b")]
-        )
+        connection.executemany("INSERT INTO snakemake_metadata VALUES (?, ?)", [("/old", "a"), ("/old", "b"), (here, "b")])
         connection.executemany("INSERT INTO snakemake_locks VALUES (?)", [("/old",), (here,)])
     adopt_records(database, tmp_path)
     with sqlite3.connect(database) as connection:

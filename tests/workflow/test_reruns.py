@@ -97,11 +97,7 @@ def test_editing_a_claim_or_how_it_is_decided_asks_for_the_verdicts_alone(finish
 def test_editing_what_training_does_not_use_retrains_nothing(finished):
     with finished.edited("sdpg/rollout/engines/vllm.py"):
         assert finished.planned("train", *SMOKE) == set()
-    with (
-        finished.edited("baselines/__init__.py"),
-        finished.edited("sdpg/config/__init__.py"),
-        finished.edited("sdpg/cli.py"),
-    ):
+    with finished.edited("baselines/__init__.py"), finished.edited("sdpg/config/__init__.py"), finished.edited("sdpg/cli.py"):
         assert finished.planned(*SMOKE) == set()
 
 
@@ -140,9 +136,7 @@ def test_adding_a_method_trains_that_method(finished):
 
 def test_results_copied_into_a_fresh_clone_count_there(finished, tmp_path):
     clone = copy_project(tmp_path / "clone", finished.folder)
-    shutil.copytree(
-        finished.folder / "results", clone.folder / "results", dirs_exist_ok=True, copy_function=shutil.copyfile
-    )
+    shutil.copytree(finished.folder / "results", clone.folder / "results", dirs_exist_ok=True, copy_function=shutil.copyfile)
     age(clone.folder / "results" / "smoke", seed=1)
     assert clone.planned(*SMOKE) == set()
     with clone.edited("baselines/grpo.py"):

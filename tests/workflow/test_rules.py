@@ -29,9 +29,7 @@ def test_every_job_says_what_it_does_and_keeps_a_log(finished):
     assert all(log.startswith("results/smoke/logs/") for log in logs)
     output = finished.snakemake("-n", "--forceall", "--config", "scale=smoke")
     assert len(re.findall(r"^Job \d+: \[smoke\] ", output, flags=re.MULTILINE)) > 20
-    assert not re.findall(
-        r"^(?:local)?rule \w+:", output, flags=re.MULTILINE
-    )  # what Snakemake shows for lack of a message
+    assert not re.findall(r"^(?:local)?rule \w+:", output, flags=re.MULTILINE)  # what Snakemake shows for lack of a message
 
 
 @pytest.mark.slow
@@ -103,19 +101,7 @@ def test_command_lines_report_a_users_mistake_in_one_line():
 
 def test_help_has_a_line_for_every_command_and_names_complete():
     help_page = command_line("--help").stdout
-    names = (
-        "data",
-        "base-model",
-        "train",
-        "evaluate",
-        "lm-eval",
-        "make",
-        "artefacts",
-        "explain",
-        "diff",
-        "verify",
-        "compare",
-    )
+    names = ("data", "base-model", "train", "evaluate", "lm-eval", "make", "artefacts", "explain", "diff", "verify", "compare")
     for name in names:
         (line,) = [line for line in help_page.splitlines() if line.startswith(f"  {name} ")]
         assert line.endswith("."), line  # not cut
@@ -127,12 +113,7 @@ def test_help_has_a_line_for_every_command_and_names_complete():
     ):
         asked = {"_SDPG_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
         done = subprocess.run(
-            [sys.executable, "-m", "sdpg"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-            env=os.environ | asked,
+            [sys.executable, "-m", "sdpg"], cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ | asked
         )
         assert expected in done.stdout.split(), done.stdout + done.stderr
 

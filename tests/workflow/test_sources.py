@@ -15,10 +15,7 @@ from sdpg.provenance.sources import PLUMBING, fingerprint, fingerprints, stage_s
 from sdpg.rollout.engines import engine_file, names
 from sdpg.tasks.verifiers import verifier_file
 
-VERIFIERS = {
-    "verifiers/chain.py",
-    "verifiers/reverse.py",
-}  # the task's, and that of the task that training leaves alone
+VERIFIERS = {"verifiers/chain.py", "verifiers/reverse.py"}  # the task's, and that of the task that training leaves alone
 
 
 def test_training_depends_on_the_core_on_its_engine_and_on_no_other_method():

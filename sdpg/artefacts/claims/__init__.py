@@ -17,17 +17,7 @@ from sdpg.artefacts.claims.kinds import KINDS, Claim
 from sdpg.artefacts.claims.runs import NotRun, Runs
 from sdpg.artefacts.claims.spec import CLAIMS, read_claims
 from sdpg.artefacts.claims.table import markdown
-from sdpg.artefacts.claims.verdicts import (
-    INCONCLUSIVE,
-    NOT_RUN,
-    REFUTED,
-    SINGLE,
-    SUPPORTED,
-    Part,
-    combine,
-    decide,
-    margin_of,
-)
+from sdpg.artefacts.claims.verdicts import INCONCLUSIVE, NOT_RUN, REFUTED, SINGLE, SUPPORTED, Part, combine, decide, margin_of
 from sdpg.artefacts.declare import PUBLISHED_CURVES, ArtefactSpec, analysis
 from sdpg.io import write_atomic, write_json
 
@@ -123,17 +113,14 @@ def _measure(runs: Runs, claim: Claim, row: Row) -> list[Part]:
     parts = [_part(runs, claim, task) for task in tasks]
     several = len(runs.results.seeds) > 1
     row["parts"] = [
-        {"task": part.task, **_numbers(claim, part.up.effect, part.up.interval() if several else None)}
-        for part in parts
+        {"task": part.task, **_numbers(claim, part.up.effect, part.up.interval() if several else None)} for part in parts
     ]
     return parts
 
 
 def _published(runs: Runs, claim: Claim) -> Row:
     """Return the differences of two of the paper's curves, one for each metric, and their mean."""
-    levels = [
-        [runs.published(*curve, metric, claim["window"]) for metric in claim["metric"]] for curve in claim["curves"]
-    ]
+    levels = [[runs.published(*curve, metric, claim["window"]) for metric in claim["metric"]] for curve in claim["curves"]]
     effects = np.subtract(*levels)
     parts = [
         {"task": task, "effect": effect, "low": None, "high": None}

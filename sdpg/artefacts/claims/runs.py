@@ -14,10 +14,7 @@ from sdpg.analysis.evaluations import TaskScores, task_scores
 from sdpg.analysis.results import Results, smoothing_window
 from sdpg.config import nearest
 
-AXES = {
-    "tokens": "sampled_tokens",
-    "compute": "flops",
-}  # column of metrics.jsonl that a step adds; steps count themselves
+AXES = {"tokens": "sampled_tokens", "compute": "flops"}  # column of metrics.jsonl that a step adds; steps count themselves
 LAST = 0.1  # share of the run that "ends at" is averaged over
 
 
@@ -40,9 +37,7 @@ class Runs:
         scores = self._scores(self._known(method), task)
         name = self.results.accuracy if metric == "accuracy" else metric
         if name not in scores.values:
-            raise ValueError(
-                f"config/claims.yaml: no metric {metric!r} in the evaluation; {nearest(name, scores.values)}"
-            )
+            raise ValueError(f"config/claims.yaml: no metric {metric!r} in the evaluation; {nearest(name, scores.values)}")
         x_SKP = scores.values[name]
         if window is None:
             return x_SKP[:, -1]
@@ -57,9 +52,7 @@ class Runs:
         """Return a column of metrics.jsonl of every run: [S, T]; smoothed as in the figures on demand."""
         frame = self._training(self._known(method))
         if metric not in frame:
-            raise ValueError(
-                f"config/claims.yaml: no column {metric!r} in metrics.jsonl of {method}; {nearest(metric, frame)}"
-            )
+            raise ValueError(f"config/claims.yaml: no column {metric!r} in metrics.jsonl of {method}; {nearest(metric, frame)}")
         table = frame.pivot(index="step", columns="seed", values=metric)[list(self.results.seeds)].astype(float)
         if table.isna().any(axis=None):
             raise NotRun(f"{method} has no values of {metric} at every step")

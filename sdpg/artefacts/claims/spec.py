@@ -64,8 +64,7 @@ class Claim(BaseModel):
     axis: Literal["steps", "tokens", "compute"] = "steps"
     """What a cost is counted in: steps, sampled tokens, or FLOPs."""
     curves: (
-        Annotated[list[Annotated[list[str], Field(min_length=2, max_length=2)]], Field(min_length=2, max_length=2)]
-        | None
+        Annotated[list[Annotated[list[str], Field(min_length=2, max_length=2)]], Field(min_length=2, max_length=2)] | None
     ) = None
     """Two curves of results/published/curves.csv as [figure, method]: the first minus the second."""
 
@@ -117,9 +116,7 @@ def _misfit(claim: dict[str, Any]) -> str | None:
     if claim["figure"] is not None and claim["figure"] not in figures:
         return f"figure: got {claim['figure']!r}; {nearest(str(claim['figure']), figures)}"
     if "methods" in claim and len(claim["methods"]) not in kind.methods:
-        return (
-            f"test {claim['test']!r} takes {' or '.join(map(str, kind.methods))} methods, got {len(claim['methods'])}"
-        )
+        return f"test {claim['test']!r} takes {' or '.join(map(str, kind.methods))} methods, got {len(claim['methods'])}"
     for key in ("window", "before", "after"):
         if key in claim and claim[key][0] >= claim[key][1]:
             return f"{key} {claim[key]} is empty; expected [a, b] with a < b"

@@ -32,9 +32,7 @@ def markdown(rows: list[dict[str, Any]], results: Results, alpha: float) -> str:
 
 
 def _caption(seeds: int, alpha: float) -> str:
-    tested = (
-        f"of {seeds} seeds, paired by seed and problem (t-intervals)" if seeds > 1 else "of one seed, nothing is tested"
-    )
+    tested = f"of {seeds} seeds, paired by seed and problem (t-intervals)" if seeds > 1 else "of one seed, nothing is tested"
     return (
         f"Effects {tested}. Supported: the effect is beyond the margin on the claimed side. Refuted: it falls short of the "
         "margin, no effect or the opposite. Inconclusive: neither can be said. All claims of the table are tested together "

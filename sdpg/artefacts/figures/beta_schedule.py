@@ -57,15 +57,10 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
         ax.set_ylim(bottom=0, top=ax.get_ylim()[1] * 1.08)
     marks = [Line2D([], [], color=style.GREY, linewidth=1.5, label="schedule")]
     marks += [
-        Line2D(
-            [], [], color="black", marker=SEED_MARKERS[i % 8], linestyle="none", fillstyle="none", label=f"seed {seed}"
-        )
+        Line2D([], [], color="black", marker=SEED_MARKERS[i % 8], linestyle="none", fillstyle="none", label=f"seed {seed}")
         for i, seed in enumerate(results.seeds)
     ]
-    ends = [
-        Line2D([], [], label=r"$T_\mathrm{warm}$", **WARM),
-        Line2D([], [], label=r"$T - T_\mathrm{decay}$", **DECAY),
-    ]
+    ends = [Line2D([], [], label=r"$T_\mathrm{warm}$", **WARM), Line2D([], [], label=r"$T - T_\mathrm{decay}$", **DECAY)]
     style.legend_below(figure, marks, ends)
     return figure, pd.DataFrame(rows, columns=COLUMNS)
 
@@ -79,14 +74,10 @@ def _parameters(results: Results, method: str, seed: int) -> dict | None:
     return {name: algorithm[name] for name in PARAMETERS} | {"T": algorithm.get("T", config["train"]["steps"])}
 
 
-def _run(
-    ax: Axes, results: Results, method: str, seed: int, i: int, look: style.Style, parameters: dict
-) -> list[tuple]:
+def _run(ax: Axes, results: Results, method: str, seed: int, i: int, look: style.Style, parameters: dict) -> list[tuple]:
     run = results.metrics.query("method == @method and seed == @seed")
     if "beta" not in run or run["beta"].isna().any():
-        raise ValueError(
-            f"{results.run_dir(method, seed)}/metrics.jsonl has no beta in some rows, but run.json has a schedule"
-        )
+        raise ValueError(f"{results.run_dir(method, seed)}/metrics.jsonl has no beta in some rows, but run.json has a schedule")
     steps, logged = run["step"].to_numpy(), run["beta"].to_numpy(dtype=float)
     analytic = schedule(steps, **parameters)
     if i == 0:

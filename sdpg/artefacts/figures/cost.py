@@ -53,9 +53,7 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
         for method in known:
             rows += _line(ax, of_task[of_task["method"] == method], axis, styles[method], divisor)
         if axis in limits:
-            ax.axvline(
-                limits[axis][0] / divisor, color=style.GREY, linestyle=":", linewidth=1, label="_budget", zorder=0
-            )
+            ax.axvline(limits[axis][0] / divisor, color=style.GREY, linestyle=":", linewidth=1, label="_budget", zorder=0)
         style.finish(ax, task, f"{results.accuracy} (fraction)", unit, ymin=0)
         style.set_title(ax, f"{letter} {task}", width=28)
         ax.xaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))

@@ -62,9 +62,7 @@ def legend(figure: Figure, results: Results, styles: Mapping[str, style.Style], 
     window = smoothing_window(int(results.metrics["step"].max()))
     marks = style.band_handles(RANGE_NAME, len(results.seeds))
     if window > 1:
-        marks.append(
-            Line2D([], [], color=style.GREY, label=f"rollout metrics: mean of {window} steps around each step")
-        )
+        marks.append(Line2D([], [], color=style.GREY, label=f"rollout metrics: mean of {window} steps around each step"))
     if window > 1 and len(styles) <= style.MANY:
         marks.append(Line2D([], [], color=style.GREY, alpha=0.35, linewidth=0.7, label="unsmoothed mean"))
     style.legend_below(figure, style.method_handles(styles), [*marks, *extra])

@@ -38,9 +38,7 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
     curves = results.published_curves.query("figure == @FIGURE")
     tables = results.published_tables.query("table == @TABLE")
     present = set(curves["method"])
-    styles = style.method_styles(
-        sorted(present, key=lambda m: list(style.METHODS).index(m) if m in style.METHODS else 99)
-    )
+    styles = style.method_styles(sorted(present, key=lambda m: list(style.METHODS).index(m) if m in style.METHODS else 99))
     figure, axes = style.panel_grid(len(BENCHMARKS) + len(TRAINING))
     titles = style.letters(len(axes))
     rows = []
@@ -64,13 +62,7 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
             label="Table 1, Last (step 400, drawn side by side)",
         ),
         Line2D(
-            [],
-            [],
-            color=style.GREY,
-            marker="*",
-            linestyle="none",
-            markersize=10,
-            label="Table 1, Best (where the curve peaks)",
+            [], [], color=style.GREY, marker="*", linestyle="none", markersize=10, label="Table 1, Best (where the curve peaks)"
         ),
     ]
     figure.suptitle(TITLE, fontsize=10)
@@ -81,9 +73,7 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
 def _curve(ax: Axes, curves: pd.DataFrame, panel: str, method: str, look: style.Style, markers: int) -> list[tuple]:
     curve = curves.query("metric == @panel and method == @method").sort_values("step")
     if curve.empty:
-        raise ValueError(
-            f"published curves.csv has no {panel} of {method} in {FIGURE}; restore the file from version control"
-        )
+        raise ValueError(f"published curves.csv has no {panel} of {method} in {FIGURE}; restore the file from version control")
     style.line(ax, curve["step"], curve["value"], look, markers=markers)
     return [(panel, method, step, value, "curve") for step, value in zip(curve["step"], curve["value"], strict=True)]
 
@@ -92,9 +82,7 @@ def _table_marks(ax: Axes, curves, tables, panel: str, method: str, look: style.
     """Draw Last `shift` steps to the right of the curve's end, and Best on the step of the curve's peak."""
     entry = tables.query("benchmark == @panel and method == @method")
     if len(entry) != 1:
-        raise ValueError(
-            f"published tables.csv: expected one row for {panel} of {method} in table {TABLE}, got {len(entry)}"
-        )
+        raise ValueError(f"published tables.csv: expected one row for {panel} of {method} in table {TABLE}, got {len(entry)}")
     curve = curves.query("metric == @panel and method == @method")
     at = {"last": int(curve["step"].max()), "best": int(curve.loc[curve["value"].idxmax(), "step"])}
     rows = []

@@ -52,19 +52,8 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
         rows += _panel(ax, setting, several, styles)
     marks = [
         Line2D([], [], color=style.GREY, marker="o", markersize=5, label="mean over seeds"),
-        Line2D(
-            [], [], color=style.GREY, marker="o", fillstyle="none", linestyle="none", markersize=3, label="one seed"
-        ),
-        Line2D(
-            [],
-            [],
-            color=style.GREY,
-            marker="o",
-            fillstyle="none",
-            linestyle="none",
-            markersize=10,
-            label="chosen trial",
-        ),
+        Line2D([], [], color=style.GREY, marker="o", fillstyle="none", linestyle="none", markersize=3, label="one seed"),
+        Line2D([], [], color=style.GREY, marker="o", fillstyle="none", linestyle="none", markersize=10, label="chosen trial"),
     ]
     style.legend_below(figure, style.method_handles(styles), marks)
     return figure, pd.DataFrame(rows, columns=COLUMNS)
@@ -85,28 +74,15 @@ def _panel(ax: Axes, setting: str, lines: list[pd.DataFrame], styles: dict[str, 
     for line in lines:
         method = line["method"].iloc[0]
         look = styles[method]
-        shift = (
-            list(styles).index(method) / max(1, len(styles) - 1) - 0.5
-        ) * 0.24  # so that seeds do not hide each other
+        shift = (list(styles).index(method) / max(1, len(styles) - 1) - 0.5) * 0.24  # so that seeds do not hide each other
         means = line.groupby([setting, "trial"], as_index=False).agg(score=("score", "mean"), chosen=("chosen", "max"))
         x = [place[value] + shift for value in means[setting]]
         style.line(ax, x, means["score"], look, alpha=1.0 if line["chosen"].any() else 0.45)
         for at, (_, row) in zip(x, means.iterrows(), strict=True):
             if row["chosen"]:
-                ax.plot(
-                    [at], [row["score"]], marker="o", fillstyle="none", color=look.color, markersize=10, label="_chosen"
-                )
+                ax.plot([at], [row["score"]], marker="o", fillstyle="none", color=look.color, markersize=10, label="_chosen")
             rows.append(
-                (
-                    setting,
-                    method,
-                    drawn[method],
-                    int(row["trial"]),
-                    row[setting],
-                    None,
-                    row["score"],
-                    int(row["chosen"]),
-                )
+                (setting, method, drawn[method], int(row["trial"]), row[setting], None, row["score"], int(row["chosen"]))
             )
         ax.plot(
             [place[value] + shift for value in line[setting]],

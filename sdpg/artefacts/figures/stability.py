@@ -94,9 +94,7 @@ def _block(ax: Axes, frame: pd.DataFrame, task: str | None, metrics: Sequence[st
     style.method_rows(ax, styles)
     ax.set(xlim=(0, len(metrics)), ylim=(len(styles) - 0.5, -0.5))
     ax.set_xticks(np.arange(len(metrics)) + 0.5, [_heading(metric) for metric in metrics], fontsize=8)
-    ax.set_xlabel(
-        "over the checkpoints" if task else "over the training steps (no bad direction: it depends on the accuracy)"
-    )
+    ax.set_xlabel("over the checkpoints" if task else "over the training steps (no bad direction: it depends on the accuracy)")
     ax.tick_params(length=0)
     ax.grid(visible=False)
     return rows

@@ -78,10 +78,7 @@ METHODS = {
     "sdpg-no-gate": Style("SDPG without gate", "#aa4499", _DASHDOTDOT, "d"),
     "sdpg-no-schedule": Style("SDPG without schedule", "#999933", _SOLID, "h"),
 }
-LABELS = {
-    "grpo-double": "GRPO, twice the responses",
-    "grpo-imitation": "GRPO with imitation",
-}  # of methods without a style
+LABELS = {"grpo-double": "GRPO, twice the responses", "grpo-imitation": "GRPO with imitation"}  # of methods without a style
 _SPARE = [  # for every other method name, in the order in which they are asked for
     ("#2b8073", _SOLID, "*"),
     ("#bb5566", _DASH, "8"),
@@ -163,9 +160,7 @@ def band(axes: Axes, x, low, high, style: Style, methods: int = 1) -> None:
     axes.fill_between(x, low, high, color=style.color, alpha=0.18 if methods <= MANY else 0.08, linewidth=0)
 
 
-def interval_row(
-    axes: Axes, y: int, mean: float, low: float, high: float, points: Sequence[float], style: Style
-) -> None:
+def interval_row(axes: Axes, y: int, mean: float, low: float, high: float, points: Sequence[float], style: Style) -> None:
     """Draw one method's row of a dot plot: its mean on its interval, and below them the single seeds as open circles."""
     axes.plot([low, high], [y, y], color=style.color, linewidth=1.8, label="_interval")
     mark = {"color": style.color, "marker": style.marker, "markersize": 7, "markeredgecolor": "white"}

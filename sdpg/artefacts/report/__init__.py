@@ -73,9 +73,7 @@ def context(job: Job, *, command: str, reference: Path) -> dict[str, Any]:
     blocks = run_blocks(results, infos)
     jobs = benchmarks(results)
     shown = figures(results.root / "figures")
-    tables = sorted(
-        (item.spec.place, name, item) for name, item in planned(job.config).items() if name.startswith("tables/")
-    )
+    tables = sorted((item.spec.place, name, item) for name, item in planned(job.config).items() if name.startswith("tables/"))
     return {
         "name": results.name,
         "methods": results.methods,

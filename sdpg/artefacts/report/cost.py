@@ -49,12 +49,7 @@ def by_rule(jobs: list[dict]) -> list[tuple]:
     if not jobs:
         return []
     frame = pd.DataFrame(jobs)
-    columns = {
-        "jobs": ("job", "size"),
-        "seconds": ("seconds", "sum"),
-        "cpu": ("cpu", "sum"),
-        "memory": ("memory", "max"),
-    }
+    columns = {"jobs": ("job", "size"), "seconds": ("seconds", "sum"), "cpu": ("cpu", "sum"), "memory": ("memory", "max")}
     rules = frame.groupby("rule").agg(**columns).sort_values("seconds", ascending=False)
     total = ("together", len(frame), frame["seconds"].sum(), frame["cpu"].sum(), frame["memory"].max())
     return [*rules.itertuples(name=None), total]

@@ -33,16 +33,12 @@ def files(results: Results) -> list[tuple[str, list[dict[str, Any]]]]:
             continue
         size = (results.root / path).stat().st_size
         if folded := FOLDED.match(name):
-            entry = entries.setdefault(
-                folded[1] + "/", {"path": folded[1] + "/", "size": 0, "count": 0, "sha256": None}
-            )
+            entry = entries.setdefault(folded[1] + "/", {"path": folded[1] + "/", "size": 0, "count": 0, "sha256": None})
             entry["size"] += size
             entry["count"] += 1
         else:
             entries[name] = {"path": name, "size": size, "count": None, "sha256": sha256(results.root / path)}
-    return [
-        (group, found) for group in GROUPS if (found := [e for e in entries.values() if _group(e["path"]) == group])
-    ]
+    return [(group, found) for group in GROUPS if (found := [e for e in entries.values() if _group(e["path"]) == group])]
 
 
 def _group(name: str) -> str:

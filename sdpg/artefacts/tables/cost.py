@@ -9,10 +9,7 @@ from sdpg.artefacts.cost import AXES, BUDGET_COLUMNS, at_equal_budget, budgets, 
 from sdpg.artefacts.declare import TableSpec
 from sdpg.artefacts.tables.layout import Cell, Table, number
 
-ARTEFACT = TableSpec(
-    reads=lambda files: files.made("cost"),
-    place=3,
-)
+ARTEFACT = TableSpec(reads=lambda files: files.made("cost"), place=3)
 
 NAMES = {"step": "steps", "tokens": "tokens", "flops": "FLOPs", "seconds": "seconds"}
 
@@ -27,9 +24,7 @@ def build(results: Results) -> Table:
     rows = []
     for method in results.methods:
         keys = [(task, axis, method) for task in results.tasks for axis in AXES]
-        rows.append(
-            (method, [_cell(found.loc[key], len(results.seeds)) if key in found.index else Cell() for key in keys])
-        )
+        rows.append((method, [_cell(found.loc[key], len(results.seeds)) if key in found.index else Cell() for key in keys]))
     return Table(_caption(results, frame, limits), "method", columns, rows, data[BUDGET_COLUMNS])
 
 
@@ -51,9 +46,7 @@ def _cell(row: pd.Series, seeds: int) -> Cell:
 
 
 def _caption(results: Results, frame: pd.DataFrame, limits: dict) -> str:
-    ends = "; ".join(
-        f"{NAMES[axis]}: {method} seed {seed}" for axis, (_, method, seed) in limits.items() if axis != "step"
-    )
+    ends = "; ".join(f"{NAMES[axis]}: {method} seed {seed}" for axis, (_, method, seed) in limits.items() if axis != "step")
     caption = (
         f"Accuracy ({results.accuracy}) at equal cost: at the largest budget that every run of every method reached, by linear "
         "interpolation between checkpoints; mean over seeds"

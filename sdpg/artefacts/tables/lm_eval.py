@@ -104,9 +104,7 @@ def _base_values(results: Results) -> dict[tuple[str, str], float]:
 
 def _cells(entry: dict) -> list[Cell]:
     error = f" ± {number(entry['stderr'])}" if entry["stderr"] is not None else ""
-    cells = [
-        Cell(f"{number(entry['lm_eval'])}{error} ({number(entry['lowest_seed'])}–{number(entry['highest_seed'])})")
-    ]
+    cells = [Cell(f"{number(entry['lm_eval'])}{error} ({number(entry['lowest_seed'])}–{number(entry['highest_seed'])})")]
     if entry["compared_with"]:
         cells += [Cell(number(entry["other"])), Cell(signed(entry["lm_eval"] - entry["other"]))]
     assert all(cell.text != NONE for cell in cells)

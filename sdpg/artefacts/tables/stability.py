@@ -9,10 +9,7 @@ from sdpg.artefacts.declare import TableSpec
 from sdpg.artefacts.stability import ACCURACY, METRICS, TRAINING, read, text, worst
 from sdpg.artefacts.tables.layout import NONE, Cell, Table
 
-ARTEFACT = TableSpec(
-    reads=lambda files: files.made("stability"),
-    place=2,
-)
+ARTEFACT = TableSpec(reads=lambda files: files.made("stability"), place=2)
 
 COLUMNS = ["method", "task", "metric", "unit", "bad", "mean", "worst_seed", "lowest_seed", "highest_seed", "seeds"]
 

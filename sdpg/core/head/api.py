@@ -233,10 +233,7 @@ class Reader:
 
 @torch.no_grad()
 def _sweep(
-    reader: Reader,
-    derivative: Derivative | None = None,
-    weight: Accumulator | None = None,
-    bias: Accumulator | None = None,
+    reader: Reader, derivative: Derivative | None = None, weight: Accumulator | None = None, bias: Accumulator | None = None
 ) -> tuple[TokenSignals, Tensor | None]:
     """Read all chunks -> the signals (M,), and the gradient of the hidden states (M, d), None if all coefficients are 0.
 
@@ -278,8 +275,7 @@ class _TwoPass(torch.autograd.Function):
         index, c = _nonzero(upstream[:3])
         index = slice(0) if index is None else index
         weight_sum, bias_sum = (
-            Accumulator(x if needed else None)
-            for x, needed in zip((weight, bias), ctx.needs_input_grad[1:3], strict=True)
+            Accumulator(x if needed else None) for x, needed in zip((weight, bias), ctx.needs_input_grad[1:3], strict=True)
         )
         options = ctx.options.of_rows(index, distil=c[2] is not None)
         reader = Reader(hidden[index], Head(weight, bias, ctx.softcap), ctx.targets[index], options)

@@ -70,9 +70,7 @@ def closed_form(z: Tensor, z_teacher: Tensor | None, y: Tensor, how: Reading, di
             div, *distilled = _divergence(d, p, logp, q, logq)
 
     def gradient(c: Coefficients, rows: Rows) -> Tensor:
-        c_logp, c_entropy, c_div = (
-            c if how.temperature == 1 else (None if x is None else x / how.temperature for x in c)
-        )
+        c_logp, c_entropy, c_div = c if how.temperature == 1 else (None if x is None else x / how.temperature for x in c)
         p_, g, of_p = p[rows], None, []  # of_p adds up to what multiplies p
         if c_div is not None:
             T = how.divergence.temperature

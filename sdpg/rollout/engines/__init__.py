@@ -60,8 +60,6 @@ def engine_module(name: str) -> ModuleType:
     return importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
 
 
-def make_engine(
-    name: str, model_dir: str | Path, *, dtype: str, max_len: int, threads: int = 1, seed: int = 0
-) -> Engine:
+def make_engine(name: str, model_dir: str | Path, *, dtype: str, max_len: int, threads: int = 1, seed: int = 0) -> Engine:
     """Start an engine on an HF checkpoint. dtype: "float32" | "bfloat16"; max_len: prompt plus response, in tokens."""
     return engine_module(name).ENGINE(model_dir, dtype=dtype, max_len=max_len, threads=threads, seed=seed)

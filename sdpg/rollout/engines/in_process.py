@@ -52,9 +52,7 @@ class HFEngine:
         given = set()
         for name, tensor in named_tensors:
             if name not in parameters:
-                raise ValueError(
-                    f"load_weights: the model has no parameter {name!r}; send the names of its HF checkpoint"
-                )
+                raise ValueError(f"load_weights: the model has no parameter {name!r}; send the names of its HF checkpoint")
             parameters[name].copy_(tensor)
             given.add(name)
         if missing := sorted(own - given):
@@ -123,12 +121,7 @@ class HFEngine:
 
     def _forward(self, ids, mask, position, cache):
         out = self.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=position,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
+            input_ids=ids, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True, logits_to_keep=1
         )
         return out.logits[:, -1]  # (B, V)
 

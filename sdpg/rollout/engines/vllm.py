@@ -235,9 +235,7 @@ def _checked_config(model_dir: str | Path, dtype: str, max_len: int):
     if dtype not in DTYPES:
         raise ValueError(f"unknown dtype {dtype!r}; choose one of {', '.join(DTYPES)}")
     if not (Path(model_dir) / "config.json").is_file():
-        raise FileNotFoundError(
-            f"no model in {model_dir}: config.json is missing; give a Hugging Face checkpoint directory"
-        )
+        raise FileNotFoundError(f"no model in {model_dir}: config.json is missing; give a Hugging Face checkpoint directory")
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(model_dir)

@@ -140,7 +140,5 @@ def _hub_rows(options: Options) -> tuple[list[dict], str]:
     try:
         data = load_dataset(name, options.subset, split=options.split, revision=revision)
     except Exception as error:  # the hub's client raises many kinds: no network, no such id, no such split ...
-        raise ValueError(
-            f"data set {name!r} at {revision} could not be loaded: {type(error).__name__}: {error}"
-        ) from error
+        raise ValueError(f"data set {name!r} at {revision} could not be loaded: {type(error).__name__}: {error}") from error
     return data.to_list(), f"{name}@{revision[:12]}"

@@ -22,7 +22,5 @@ def judge(answer: str, given: str, source: str) -> bool:
 
     dataset, entry = regenerate(source)
     if entry["answer"] != answer:
-        raise ValueError(
-            f"reasoning-gym now generates {entry['answer']!r} where the data says {answer!r}; make the data again"
-        )
+        raise ValueError(f"reasoning-gym now generates {entry['answer']!r} where the data says {answer!r}; make the data again")
     return dataset.score_answer(given, entry) >= 1.0

@@ -25,9 +25,7 @@ def main():
     """Draw the matrices, estimate, and write both."""
     rng = np.random.default_rng(2021)
     difficulty = rng.normal(0, 1, TASKS)
-    x, y = (
-        np.round(1 / (1 + np.exp(-(difficulty + shift + rng.normal(0, 0.5, (RUNS, TASKS))))), 3) for shift in (0.3, 0.0)
-    )
+    x, y = (np.round(1 / (1 + np.exp(-(difficulty + shift + rng.normal(0, 0.5, (RUNS, TASKS))))), 3) for shift in (0.3, 0.0))
     np.random.seed(0)  # noqa: NPY002 - rliable draws from the global generator
     reference = {
         "rliable": version("rliable"),
