@@ -35,7 +35,11 @@ if "mem_mb" not in workflow.global_resources:
 adopt_records(DATABASE, Path.cwd())
 # Results of an earlier version are not taken for this one's, nor overwritten; --touch files them as made now.
 if workflow.is_main_process and "--touch" not in sys.argv:
-    ASKED = [MAIN, *([SMOKE] if "smoke" in sys.argv else []), *(CELLS if "matrix" in sys.argv else [])]
+    ASKED = [
+        MAIN,
+        *([SMOKE] if "smoke" in sys.argv else []),
+        *(CELLS if "matrix" in sys.argv else []),
+    ]
     for reason in filter(None, [foreign_results(DATABASE, Path(scale.root)) for scale in ASKED]):
         raise WorkflowError(reason)
 
