@@ -57,7 +57,7 @@ def base_model(scale: Scale = "cpu", base: Base = 0, set_: Set = None, threads: 
 
 @app.command()
 def train(method: Method, seed: Seed, scale: Scale = "cpu", set_: Set = None, threads: Threads = 1):
-    """Train one run; after a stop the same command goes on where it was."""
+    """Train one run. After a stop the same command goes on where it was."""
     config = cli.config_of(scale, set_, threads)
     with quick_imports():  # of torch: only once the command line is known to be right
         from sdpg.experiment.compose import train_run
@@ -88,7 +88,7 @@ def evaluate(method: Method, seed: Seed, scale: Scale = "cpu", lm_eval: LmEval =
 def lm_eval(
     scale: Scale = "cpu", method: OneMethod = None, base: Base = None, seed: Seed = 0, set_: Set = None, threads: Threads = 1
 ):
-    """Run lm-eval alone: on a run's last checkpoint (--method, --seed), or on a base model (--base)."""
+    """Run lm-eval alone. The model is a run's last checkpoint (--method, --seed) or a base model (--base)."""
     if (method is None) == (base is None):
         raise ValueError("give one of --method (with --seed) and --base")
     config = cli.config_of(scale, set_, threads)
@@ -104,7 +104,7 @@ def lm_eval(
 
 @app.command()
 def make(artefact: ArtefactName, scale: Scale = "cpu", results: Folder = None, set_: Set = None, threads: Threads = 1):
-    """Make one artefact from finished runs: figures/cost, tables/main, scores, claims, report, manifest, ..."""
+    """Make one artefact from finished runs. `sdpg artefacts` lists their names: figures/cost, tables/main, scores, report, ..."""
     from sdpg import artefacts
     from sdpg.artefacts.declare import AcrossSpec
 
@@ -136,7 +136,7 @@ def explain(
     method: OneMethod = None,
     set_: Set = None,
 ):
-    """Print the value of a setting and where it comes from, layer by layer."""
+    """Print a setting's value and where it comes from. The layers stand in order, from the default to the one in force."""
     from sdpg.config import parse_overrides
     from sdpg.config.layers import render
 
@@ -152,7 +152,7 @@ def diff(
     method_b: Annotated[str | None, typer.Option(help="The method under B.")] = None,
     set_: Set = None,
 ):
-    """Print what differs between two configs, defaults included, as a Markdown table; --set goes on top of B.
+    """Print what differs between two configs. It is a Markdown table, defaults included; --set goes on top of B.
 
     sdpg diff paper-qwen3-4b released-qwen3-4b             two scales or presets, all methods that both have
     sdpg diff matched --method-a grpo --method-b rlsd      two methods of one scale
@@ -164,7 +164,7 @@ def diff(
 
 @app.command()
 def verify(scale: Scale = "cpu", results: Folder = None, set_: Set = None) -> int:
-    """Say which results do not match their manifest, or the present code and config; exit code 1 if any."""
+    """Check results against their manifest, code and config. The exit code is 1 if any does not match."""
     from sdpg.artefacts.manifest import read_manifest
     from sdpg.provenance.verify import summary, verify
 
@@ -176,7 +176,7 @@ def verify(scale: Scale = "cpu", results: Folder = None, set_: Set = None) -> in
 
 @app.command()
 def compare(scale: Scale = "cpu", results: Folder = None, reference: Reference = None, set_: Set = None) -> int:
-    """Compare a run with the committed reference, within sampling error; exit code 1 if a score or claim differs."""
+    """Compare a run with the committed reference. The exit code is 1 if a score differs by more than sampling error, or a claim."""
     from sdpg.analysis.reference import FOLDER, compare
 
     there, _ = cli.finished(scale, set_, results)
@@ -190,7 +190,7 @@ def compare(scale: Scale = "cpu", results: Folder = None, reference: Reference =
 
 @app.command()
 def reference(scale: Scale = "cpu", results: Folder = None, set_: Set = None) -> int:
-    """Make a scale's results the committed reference, if they match their manifest."""
+    """Make a scale's results the committed reference. They must match their manifest, the code and the config."""
     from sdpg.analysis.reference import FOLDER, make_reference
     from sdpg.artefacts.manifest import read_manifest
     from sdpg.provenance.verify import summary, verify
@@ -208,7 +208,7 @@ def reference(scale: Scale = "cpu", results: Folder = None, set_: Set = None) ->
 
 @app.command()
 def docs(check: Annotated[bool, typer.Option("--check", help="Write nothing; exit code 1 if a file is old.")] = False) -> int:
-    """Write what is generated: the config's JSON schema and the list of artefacts in docs/artefacts.md."""
+    """Write config/schema.json and the list in docs/artefacts.md."""
     from sdpg.experiment.docs import generate
 
     changed = generate(write=not check)

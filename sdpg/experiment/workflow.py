@@ -131,8 +131,8 @@ class Scale:
 
     def own_model(self) -> list[str]:
         """Return the config.json of the user's own model directory, if the scale names one."""
-        path = Path(self.config.dump()["model"].get("pretrained", "")) / "config.json"
-        return [str(path)] if "pretrained" in self.config.dump()["model"] and path.is_file() else []
+        folder = self.config.model.pretrained
+        return [str(path)] if folder and (path := Path(folder) / "config.json").is_file() else []
 
     @cached_property
     def forgetting(self) -> list[str]:
@@ -144,7 +144,7 @@ class Scale:
     def sets(self, part: str) -> list[str]:
         """Return the files of the problem sets of `evaluation` or `validation`."""
         folder = {"evaluation": "eval", "validation": "validation"}[part]
-        return [f"{self.root}/data/{folder}/{name}.parquet" for name in self.config.dump()["data"][part]]
+        return [f"{self.root}/data/{folder}/{name}.parquet" for name in getattr(self.config.data, part)]
 
     def base(self, wildcards) -> str:
         """Return the report of the base model that a run starts from."""
@@ -224,7 +224,7 @@ class Scale:
     @property
     def model_kind(self) -> str:
         """Where the base model comes from: warm_start, pretrained or package."""
-        return next(iter(self.config.dump()["model"]))
+        return self.config.model.kind
 
     @property
     def finished(self) -> list[str]:
