@@ -104,7 +104,7 @@ def lm_eval(
 
 @app.command()
 def make(artefact: ArtefactName, scale: Scale = "cpu", results: Folder = None, set_: Set = None, threads: Threads = 1):
-    """Make one artefact from finished runs. `sdpg artefacts` lists their names: figures/cost, tables/main, scores, report, ..."""
+    """Make one artefact from finished runs. `sdpg artefacts` lists their names: figures/cost, tables/main, scores, ..."""
     from sdpg import artefacts
     from sdpg.artefacts.declare import AcrossSpec
 
@@ -176,7 +176,7 @@ def verify(scale: Scale = "cpu", results: Folder = None, set_: Set = None) -> in
 
 @app.command()
 def compare(scale: Scale = "cpu", results: Folder = None, reference: Reference = None, set_: Set = None) -> int:
-    """Compare a run with the committed reference. The exit code is 1 if a score differs by more than sampling error, or a claim."""
+    """Compare a run with the committed reference. The exit code is 1 if a score or claim differs beyond sampling error."""
     from sdpg.analysis.reference import FOLDER, compare
 
     there, _ = cli.finished(scale, set_, results)
