@@ -109,7 +109,10 @@ def make(artefact: ArtefactName, scale: Scale = "cpu", results: Folder = None, s
     from sdpg.artefacts.declare import AcrossSpec
 
     job = cli.job_of(scale, set_, results)
-    if isinstance(artefacts.lookup(artefact).spec, AcrossSpec):
+    there = artefacts.planned(job.config)
+    if artefacts.lookup(artefact).name not in there:
+        raise ValueError(f"artefact {artefact!r} is not planned at scale {job.config.name}, which has {', '.join(there)}")
+    if isinstance(there[artefact].spec, AcrossSpec):
         cells = [cli.job_of(cell, set_, None).results for cell in job.config.matrix]
         paths = artefacts.make_across(artefact, cells, job.results.root.with_name(f"{job.config.name}-{artefact}"))
     else:

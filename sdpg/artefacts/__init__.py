@@ -137,7 +137,9 @@ def make(name: str, job: Job) -> list[Path]:
     """Make one artefact in the results' folder -> its files. Raises ValueError for an unknown name or a missing input."""
     item = lookup(name)
     if isinstance(item.spec, AcrossSpec):
-        raise ValueError(f"artefact {name!r} is of several scales; `sdpg compare` makes it, from the folders of their results")
+        raise ValueError(
+            f"artefact {name!r} is of several scales; `sdpg make` at a scale that lists them under `matrix` makes it"
+        )
     root = job.results.root
     function = getattr(item.module, item.spec.maker)
     if isinstance(item.spec, FigureSpec):

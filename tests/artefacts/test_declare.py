@@ -146,6 +146,18 @@ def test_the_matrix_is_planned_where_the_scale_lists_its_cells(tree):
     assert "matrix" not in {*planned(resolve("smoke")), *planned(resolve("cpu-clean"))}
 
 
+def test_a_declaration_may_carry_its_type(project, tmp_path):
+    assert project("FigureSpec(reads=lambda files: [], place=3)")["figures/mine"].spec.place == 3
+    file = tmp_path / "sdpg" / "artefacts" / "figures" / "mine.py"
+    file.write_text(file.read_text().replace("ARTEFACT =", "ARTEFACT: FigureSpec ="))
+    assert declared.__wrapped__()["figures/mine"].spec.place == 3
+
+
+def test_an_artefact_of_several_scales_is_not_made_of_one(tree):
+    with pytest.raises(ValueError, match="'matrix' is of several scales"):
+        make("matrix", tree)
+
+
 @pytest.mark.parametrize("name", declared())
 def test_some_scale_has_every_artefact(name):
     assert any(name in planned(resolve(scale)) for scale in SCALES)

@@ -87,6 +87,9 @@ run(main)
 def test_command_lines_report_a_users_mistake_in_one_line():
     for arguments, expected in (
         (["artefacts", "--set", "train.stps=3"], "error: config key 'train.stps' is unknown"),
+        (["make", "figures/costs"], "error: there is no artefact 'figures/costs'; did you mean 'figures/cost'?"),
+        (["make", "matrix", "--scale", "smoke"], "error: artefact 'matrix' is not planned at scale smoke"),
+        (["make", "tuning", "--scale", "smoke"], "error: artefact 'tuning' is not planned at scale smoke"),
         (["artefacts", "--scale", "smok"], "error: scale 'smok' is unknown; did you mean 'smoke'?"),
         (["make", "figures/coast"], "error: there is no artefact 'figures/coast'; did you mean 'figures/cost'?"),
         (["train", "--method", "grpo", "--seed", "0", "--threads", "none"], "error: Invalid value for '--threads'"),
