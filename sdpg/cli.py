@@ -60,7 +60,10 @@ Method = Annotated[
     str, typer.Option("--method", metavar="NAME", help="A method of the scale.", autocompletion=_names(_methods))
 ]
 OneMethod = Annotated[str | None, typer.Option("--method", metavar="NAME", help="A method.", autocompletion=_names(_methods))]
-Seed = Annotated[int, typer.Option("--seed", metavar="N", help="The run's seed: decides the data order and every sample.")]
+Seed = Annotated[
+    int,
+    typer.Option("--seed", metavar="N", min=0, max=2**63 - 1, help="The run's seed: decides the data order and every sample."),
+]
 ArtefactName = Annotated[
     str, typer.Argument(metavar="ARTEFACT", help="See `sdpg artefacts`.", autocompletion=_names(lambda: list(declared())))
 ]

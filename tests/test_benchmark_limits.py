@@ -6,23 +6,10 @@ import pytest
 import torch
 
 from benchmarks import limits
-from benchmarks.fixed import RECIPES, FixedBatch, Recipe
+from benchmarks.fixed import RECIPES, FixedBatch
 from benchmarks.flops import Shape, rollout_work, step_work
-from benchmarks.models import QWEN3, checkpoint, qwen3_config
-
-MACHINE = {
-    "hardware": {"processor": "p", "cores": 2, "threads": 1, "gpu": None, "platform": "x"},
-    "versions": {"torch": "1"},
-    "peers": {"trl": "1"},
-}
-SMALL = Recipe(2, 4, (5, 8), (12, 16), (3, 7), 64)
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    """The tiny model's checkpoint."""
-    return checkpoint("tiny", tmp_path_factory.mktemp("models"))
-
+from benchmarks.models import QWEN3, qwen3_config
+from tests.benchmark_facts import MACHINE, SMALL
 
 TOY = Shape(layers=2, hidden=4, heads=3, kv_heads=1, head_dim=2, intermediate=5, vocabulary=7, tied=True, width=2)
 

@@ -11,20 +11,15 @@ import pytest
 import torch
 
 from benchmarks import against_in_docs, bench, head, limits, rollout, step
-from benchmarks.fixed import FixedBatch, Recipe
+from benchmarks.fixed import FixedBatch
 from benchmarks.machine import RESULTS, exponents, extra_memory_mb, headline
 from benchmarks.models import QWEN3, checkpoint
 from benchmarks.ours import FixedEngine, build_trainer
 from benchmarks.workers import PEERS, Worker, peer_python, take_turns
+from tests.benchmark_facts import MACHINE, SMALL
 
 ROOT = Path(__file__).parents[1]
 KEYS = {"name", "value", "model", "shape", "device", "hardware"}
-MACHINE = {
-    "hardware": {"processor": "p", "cores": 2, "threads": 1, "gpu": None, "platform": "x"},
-    "versions": {"torch": "1"},
-    "peers": {"trl": "1"},
-}
-SMALL = Recipe(2, 4, (5, 8), (12, 16), (3, 7), 64)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,19 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from sdpg.config import ConfigError, base_config, base_index, base_seeds, method_config, methods, resolve, run_config
+from sdpg.config import (
+    Config,
+    ConfigError,
+    available_scales,
+    base_config,
+    base_index,
+    base_seeds,
+    method_config,
+    methods,
+    resolve,
+    run_config,
+)
+from sdpg.config.checks import dotted_keys
 from sdpg.config.diff import difference
 from sdpg.config.files import TUNED
 from sdpg.config.layers import explain, render
@@ -191,3 +203,24 @@ def test_an_explanation_says_the_meaning_the_range_and_what_is_in_force():
         explain("train.lrr", "cpu")
     with pytest.raises(ConfigError, match="a method's own setting goes with --method"):
         explain("beta_base", "cpu")
+
+
+@pytest.mark.parametrize("scale", available_scales())
+def test_what_is_explained_as_in_force_is_what_the_config_has(scale):
+    config = resolve(scale)
+    keys = [key for key in dotted_keys(Config) if not key.startswith(("methods", "matrix"))]
+    for key in keys:
+        value = config.dump()
+        for part in key.split("."):
+            value = value.get(part, ...) if isinstance(value, dict) else ...
+        if value is not ...:
+            assert explain(key, scale)[-1][1] == value, key
+    for method in config.methods:
+        for key, value in method_config(config, method).items():
+            if key not in ("algorithm", "train", "like"):
+                assert explain(key, scale, method=method)[-1][1] == value, (method, key)
+
+
+@pytest.mark.parametrize("methods", [["grpo", {"rlsd": 5}], [["grpo"]], [None], [{"grpo": ["lr"]}]])
+def test_a_list_of_methods_that_is_none_is_refused(methods):
+    assert "expected names, or NAME: settings" in message("smoke", {"methods": methods})

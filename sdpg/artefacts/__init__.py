@@ -73,11 +73,16 @@ def declared() -> dict[str, Declared]:
     found = {}
     for path in sorted(FOLDER.rglob("*.py")):
         file = path.relative_to(ROOT).as_posix()
-        tree = ast.parse(path.read_text(encoding="utf-8"), filename=file)
+        try:
+            tree = ast.parse(path.read_text(encoding="utf-8"), filename=file)
+        except SyntaxError as error:
+            raise ValueError(f"{file}, line {error.lineno}: {error.msg}") from None
         for node in tree.body:
-            if isinstance(node, ast.Assign | ast.AnnAssign) and _target(node) == "ARTEFACT":
+            if isinstance(node, ast.Assign | ast.AnnAssign) and node.value and _target(node) == "ARTEFACT":
                 parts = path.relative_to(FOLDER).with_suffix("").parts
                 name = "/".join(part for part in parts if part != "__init__")
+                if name in found:
+                    raise ValueError(f"{found[name].file} and {file} both declare the artefact {name!r}; rename one")
                 found[name] = Declared(name, _evaluate(node.value, file), file, ast.get_docstring(tree) or "")
     return found
 
@@ -94,7 +99,7 @@ def _evaluate(expression: ast.expr, file: str) -> ArtefactSpec:
     code = compile(ast.Expression(expression), file, "eval")
     try:
         spec = eval(code, vars(declare).copy())  # the project's own source, in the names of declare.py
-    except TypeError as error:
+    except Exception as error:  # whatever an expression can raise
         raise ValueError(f"{file}, ARTEFACT: {error}") from error
     if not isinstance(spec, ArtefactSpec):
         raise ValueError(f"{file}, ARTEFACT: got {type(spec).__name__}, expected one of the kinds in declare.py")
@@ -114,12 +119,16 @@ def _is_read(node: ast.Name | ast.arg) -> bool:
 
 def planned(config: Config) -> dict[str, Declared]:
     """Return the artefacts that a scale has, by name."""
-    return {name: item for name, item in declared().items() if _is_planned(item.spec, config)}
+    return {name: item for name, item in declared().items() if _is_planned(item, config)}
 
 
-def _is_planned(spec: ArtefactSpec, config: Config) -> bool:
-    compared = getattr(spec, "methods", ())
-    return spec.planned(config) and (not compared or len(set(compared) & set(config.methods)) >= 2)
+def _is_planned(item: Declared, config: Config) -> bool:
+    compared = getattr(item.spec, "methods", ())
+    try:
+        wanted = item.spec.planned(config)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"{item.file}, ARTEFACT, planned: {error}") from error
+    return wanted and (not compared or len(set(compared) & set(config.methods)) >= 2)
 
 
 def files_of(config: Config, root: str | None = None) -> Files:
@@ -128,7 +137,7 @@ def files_of(config: Config, root: str | None = None) -> Files:
     there = {name: item for name, item in planned(config).items() if not isinstance(item.spec, AcrossSpec)}
 
     def made(name: str) -> list[str]:
-        return [f"{root}/{output}" for output in there[name].outputs] if name in there else []
+        return [f"{root}/{output}" for output in there[name].outputs] if lookup(name).name in there else []
 
     return Files(config, root, made, lambda prefix: [name for name in there if name.startswith(prefix)])
 
@@ -141,7 +150,9 @@ def make(name: str, job: Job) -> list[Path]:
             f"artefact {name!r} is of several scales; `sdpg make` at a scale that lists them under `matrix` makes it"
         )
     root = job.results.root
-    function = getattr(item.module, item.spec.maker)
+    function = getattr(item.module, item.spec.maker, None)
+    if function is None:
+        raise ValueError(f"{item.file} has no function {item.spec.maker}(); see docs/adding.md")
     if isinstance(item.spec, FigureSpec):
         from sdpg.artefacts.figures import style
 

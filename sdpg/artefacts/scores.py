@@ -39,7 +39,7 @@ def score_rows(results: Results, method: str, task: str, scores: TaskScores) -> 
 
 
 def best_checkpoints(accuracy_SKP: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """Index [S] of each seed's checkpoint with the highest mean accuracy; step 0 is not a candidate if there are others."""
+    """Return the index [S] of each seed's best checkpoint by mean accuracy; step 0 is no candidate if there are others."""
     means_SK = accuracy_SKP.mean(axis=2)
     candidates = steps > 0 if (steps > 0).any() else np.ones(len(steps), dtype=bool)
     return np.where(candidates, means_SK, -np.inf).argmax(axis=1)

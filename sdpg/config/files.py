@@ -134,6 +134,8 @@ def _selected(items: list[Any], known: Mapping[str, Any]) -> dict[str, Any]:
     chosen: dict[str, Any] = {}
     for item in items:
         for name, block in item.items() if isinstance(item, Mapping) else [(item, None)]:
+            if not isinstance(name, str) or not isinstance(block, Mapping | None):
+                raise ConfigError(f"methods: got {show(item)}, expected names, or NAME: settings")
             chosen[name] = {**(known.get(name) or {}), **(block or {})}
     return chosen
 

@@ -24,7 +24,7 @@ from sdpg.config.files import (
     show,
     shown,
 )
-from sdpg.config.methods import algorithm_files, expand_sweep, method_block, method_config, method_layers, tuned
+from sdpg.config.methods import algorithm_files, expand_sweep, method_block, method_layers, tuned
 from sdpg.config.settings import Config
 
 OVERRIDE = "override"
@@ -93,15 +93,28 @@ def explain(
     if method is not None and key.startswith("train."):
         found += [(origin, block["train"]) for origin, block in method_layers(method, config) if "train" in block]
         found = [(o, v if not isinstance(v, dict) else _get({"train": v}, key)) for o, v in found]
-        found = [(origin, value) for origin, value in found if value is not MISSING]
-    return found
+        return [(origin, value) for origin, value in found if value is not MISSING]
+    return _ending_with(_get(config.dump(), key), found)
+
+
+def _ending_with(value: Any, found: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """Return the layers so that the last one is what is in force: of a block that is all of them, merged.
+
+    The default of some keys goes with another one: a source's `split` has the default of its kind.
+    """
+    if value is MISSING or (found and found[-1][1] == value):
+        return found
+    if isinstance(value, Mapping):
+        return [*found, ("together", value)]
+    return [("default", value)] if len(found) < 2 else [*found, ("together", value)]
 
 
 def _of_method(key: str, method: str, config: Config) -> list[tuple[str, Any]]:
     origin = "default: the number of training steps" if key == "T" else "default"
-    plain = method_config(config.model_copy(update={"methods": {method: {}}, "tuned": None}), method)[key]
     algorithm = method_block(method, config)["algorithm"]
-    default = plain if key == "T" else hyperparameters(algorithm).model_fields[key].default
+    default = hyperparameters(algorithm).model_fields[key].default
+    if key == "T":
+        default = method_block(method, config).get("train", {}).get("steps", config.train.steps)
     layers = [(name, block[key]) for name, block in method_layers(method, config) if key in block]
     return [(origin, default), *layers]
 

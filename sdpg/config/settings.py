@@ -347,7 +347,7 @@ class Config(Settings):
     names overrides nothing. `like: NAME` runs another method file under this name."""
     resources: Resources = Resources()
     """What one model job takes (training, evaluation, base model)."""
-    tuned: str | None = None
+    tuned: Name | None = None
     """Name of a file in config/tuned: what a sweep chose for each method, beneath its file in config/methods."""
     sweep: Sweep | None = None
     """Takes the place of `methods`: one run for each method, trial and seed, scored on the validation sets."""
