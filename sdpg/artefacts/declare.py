@@ -116,12 +116,12 @@ def analysis(config: Config) -> Any:
 
 
 def nothing(config: Config) -> Any:
-    """Return the part of the config that an artefact depends on which reads published numbers alone."""
+    """Return the config part of an artefact that reads published numbers alone: none."""
     return {}
 
 
 def has_chain(config: Config) -> bool:
-    """Return whether the config has two methods of config/decomposition.yaml."""
+    """Return whether the scale is evaluated and has at least two methods of config/decomposition.yaml."""
     return evaluated(config) and len(chain(config)) > 1
 
 
@@ -177,7 +177,7 @@ class SummarySpec(ArtefactSpec):
 class FigureSpec(ArtefactSpec):
     """A picture with its numbers. Its module has `draw(results) -> (Figure, DataFrame)`.
 
-    methods: the methods that it compares; it is then planned where the config has two of them. place: its rank in the report;
+    methods: the methods that it compares; it is then planned where the config has two or more. place: its rank in the report;
     figures below 10 come before the tables.
     """
 

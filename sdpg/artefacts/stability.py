@@ -148,7 +148,7 @@ def slope(values_K: np.ndarray) -> float:
 
 
 def spikes(norms_K: np.ndarray) -> float:
-    """Share of steps whose gradient norm exceeds SPIKE_FACTOR times the median of the SPIKE_WINDOW steps before it.
+    """Return the share of steps whose gradient norm exceeds SPIKE_FACTOR times the median of the SPIKE_WINDOW steps before it.
 
     Of the steps that have at least SPIKE_LEAST before them; NaN if there are none. A median of 0 counts no spike.
     """

@@ -165,7 +165,7 @@ class Collector:
         return sum(self.task.failures.values())
 
     def accuracy(self, problems: Sequence[Problem], step: int) -> float:
-        """Share of right answers with one response per problem, at the training temperature."""
+        """Return the share of right answers with one response per problem, at the training temperature."""
         prompts = [self.task.student_prompt(p) for p in problems]
         seeds = [derive_seed("validation", self.seed, step, p.id) for p in problems]
         groups = self.engine.generate(prompts, 1, self.sampling, seeds)

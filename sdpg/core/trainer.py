@@ -252,7 +252,7 @@ class Trainer:
         return micro_batches(samples, self.config.micro_batch_tokens, packed=packs(self.models.policy), teacher=teacher)
 
     def _backward(self, passes: Passes, A_B1: Tensor, w_B1: Tensor, k: int) -> tuple[Signals, dict[str, Tensor]]:
-        """Return loss and gradients of a micro-batch -> its signals, and its loss terms by name."""
+        """Compute loss and gradients of a micro-batch -> its signals, and its loss terms by name."""
         totals: dict[str, Tensor] = {}
 
         def weighted_sum(s: Signals, A: Tensor, w: Tensor) -> Tensor:
@@ -344,7 +344,7 @@ class Trainer:
 
     @contextmanager
     def _stop_on_signals(self):
-        """Finish the present step after Ctrl-C or SIGTERM, save the state, leave. A second one ends at once."""
+        """Finish the present step after Ctrl-C or SIGTERM, save the state, leave. A second signal ends the run at once."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 
 def mean_at_n(n: int, c: ArrayLike) -> np.ndarray:
-    """Share of correct samples: c of n, elementwise. c: any shape [...], 0 <= c <= n -> [...] in [0, 1]."""
+    """Return the share of correct samples: c of n, elementwise. c: any shape [...], 0 <= c <= n -> [...] in [0, 1]."""
     return _counts(n, c) / n
 
 

@@ -120,7 +120,7 @@ def _check_sizes(name: str, sizes: list[int], largest: int) -> None:
 
 
 def verify_chain(problem: Problem, text: str) -> Score:
-    """Return correct: `text` ends in `#` and the right answer. process: 1.0 only if `text` is the worked solution itself.
+    """Judge a response. correct: `text` ends in `#` and the answer. process: 1.0 only if it is the worked solution itself.
 
     The answer part is everything after the last `#`. There is one right chain, so comparing with it checks every copied
     step and every running value. Plain comparisons on a bounded text: nothing that a model writes is evaluated.

@@ -65,7 +65,7 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
 
 
 def units(axis: str, largest: float | None) -> tuple[str, float]:
-    """Label of an axis, and what its values are divided by: "generated tokens (thousand)", 1000."""
+    """Return the label of an axis, and what its values are divided by: "generated tokens (thousand)", 1000."""
     if axis in ("step", "seconds") or not largest:
         return LABELS[axis], 1.0
     powers = PREFIXES if axis == "flops" else POWERS

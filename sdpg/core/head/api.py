@@ -155,7 +155,7 @@ class Options:
         return closed_form if closed else by_autograd
 
     def sizes(self, V: int, device: torch.device) -> tuple[int, int]:
-        """Return the tokens of a chunk and of a tile."""
+        """Return how many tokens a chunk and a tile have."""
         if self.chunk_elements is None:
             rows = max(LEAST_ROWS, CHUNK_ELEMENTS.get(device.type, CHUNK_ELEMENTS["cuda"]) // V)
         else:
