@@ -222,6 +222,8 @@ class Train(Settings):
     """Recompute activations in the backward pass to save memory."""
     checkpoint_every: Count = 20
     """Steps between checkpoints; the first and the last state are always kept."""
+    keep: Literal["all", "last"] | Count = "all"
+    """Which checkpoints stay, and are evaluated: all, the last, or those at multiples of so many steps; always the first."""
     validate_every: Count = 20
     """Steps between two looks at the validation sets, and after the last step: one response per problem."""
     reward: Annotated[list[float], Field(min_length=2, max_length=2)] = [0.0, 1.0]

@@ -1,4 +1,4 @@
-"""Checkpoints for evaluation (ordinary HF folders) and the state a killed run resumes from. Safetensors and JSON only."""
+"""Checkpoints for evaluation: ordinary HF folders. What a killed run goes on from is in state.py."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import os
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from torch import nn
 
+from sdpg.core import distributed, sharding
 from sdpg.io import read_json, sha256, write_json
+
+Keep = Literal["all", "last"] | int
 
 
 @contextmanager
@@ -30,54 +34,44 @@ def new_folder(path: Path):
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def save_policy(model, tokenizer, checkpoints: Path, step: int) -> None:
-    """Write checkpoints/step000020/ and list it, with the SHA-256 of its weights, in checkpoints/checkpoints.json."""
+def save_policy(model: nn.Module, tokenizer, checkpoints: Path, step: int, *, dtype: torch.dtype, keep: Keep) -> None:
+    """Write checkpoints/step000020/ and list it, with the SHA-256 of its weights, in checkpoints/checkpoints.json. Collective.
+
+    dtype: of the weights in it. keep: which of the older ones stay, see `kept`.
+    """
+    first = distributed.start().first
+    state = None
+    if sharding.is_sharded(model):  # gathered tensor by tensor; the first process alone keeps them
+        state = {name: x.cpu() for name, x in sharding.full_tensors(model, dtype) if first}
+    if not first:
+        return
     name = f"step{step:06d}"
     with new_folder(checkpoints / name) as folder:
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, state_dict=state)
+        if state is not None:  # the shards are wider than what is written here
+            config = read_json(folder / "config.json") | {"dtype": str(dtype).removeprefix("torch.")}
+            write_json(folder / "config.json", config)
         tokenizer.save_pretrained(folder)
         hashes = {file.name: sha256(file) for file in sorted(folder.glob("*.safetensors"))}
     listed = [c for c in list_checkpoints(checkpoints) if c["step"] < step]
     listed.append({"step": step, "path": name, "sha256": hashes})
-    write_json(checkpoints / "checkpoints.json", {"checkpoints": listed})
+    stay = kept([c["step"] for c in listed], keep)
+    write_json(checkpoints / "checkpoints.json", {"checkpoints": [c for c in listed if c["step"] in stay]})
+    for entry in listed:
+        if entry["step"] not in stay:
+            shutil.rmtree(checkpoints / entry["path"])
+
+
+def kept(steps: list[int], keep: Keep) -> set[int]:
+    """Return which steps' checkpoints stay: the first, the last, and "all" others or those at multiples of `keep`."""
+    between = set(steps) if keep == "all" else {step for step in steps if keep != "last" and step % keep == 0}
+    return {steps[0], steps[-1]} | between
 
 
 def list_checkpoints(checkpoints: Path) -> list[dict]:
     """Return the entries of checkpoints.json, ascending by step; [] if there is none yet."""
     path = checkpoints / "checkpoints.json"
     return read_json(path)["checkpoints"] if path.exists() else []
-
-
-def save_state(folder: Path, parts: list, step: int, identity: dict) -> None:
-    """Replace the resume state in one step: tensors of optimizer and moving average, the step, and the run's identity."""
-    with new_folder(folder) as temporary:
-        tensors = {key: t for part in parts for key, t in part.state_tensors().items()}
-        save_file({k: t.contiguous().cpu() for k, t in tensors.items()}, temporary / "state.safetensors")
-        write_json(temporary / "state.json", {"step": step, "identity": identity})
-
-
-def saved_step(folder: Path, identity: dict) -> int:
-    """Return the step that can be resumed from, 0 if there is none or it belongs to another run."""
-    path = folder / "state.json"
-    if not path.exists():
-        return 0
-    state = read_json(path)
-    return state["step"] if state["identity"] == identity else 0
-
-
-def load_state(folder: Path, parts: list) -> None:
-    """Restore what `save_state` saved, and through the optimizer the policy; a broken file is a ValueError that says so."""
-    path = folder / "state.safetensors"
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, FileNotFoundError) as error:
-        raise ValueError(f"cannot resume from {path}: {error}; delete {folder.parent} to train from the start") from error
-    expected = {key for part in parts for key in part.state_tensors()}
-    if set(tensors) != expected:
-        raise ValueError(f"cannot resume from {path}: its tensors are not this run's; delete {folder.parent} to restart")
-    with torch.no_grad():
-        for part in parts:
-            part.load_state_tensors(tensors)
 
 
 def publish(work: Path, run: Path) -> None:

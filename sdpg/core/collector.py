@@ -1,28 +1,53 @@
-"""From problems to scored rollouts: which problems a step takes, their responses, and their rewards."""
+"""From problems to scored rollouts: which problems a step takes, their responses, their rewards, and who trains on them.
+
+Each engine samples its share of the prompts. What is decided over all of them (which groups a step keeps, who trains on which)
+is decided by every process from the same facts, so that no result depends on how many processes there are.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sdpg.config.settings import Train
+from sdpg.core import distributed
 from sdpg.core.batch import Sample
 from sdpg.core.flops import Work, rollout_work
+from sdpg.core.plan import deal
+from sdpg.core.stopping import Stopper
 from sdpg.rollout.engine import Engine, derive_seed
 from sdpg.types import Problem, Rollout, Sampling, Score
+
+Place = tuple[int, int]  # attempt, number among the prompts of its step
 
 
 @dataclass(frozen=True)
 class Group:
     """The G responses to one problem (its index), judged."""
 
+    place: Place
     problem: int
     rollouts: list[Rollout]
     scores: list[Score]
     rewards: list[float]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the responses."""
+        return sum(len(rollout.ids) for rollout in self.rollouts)
+
+
+@dataclass(frozen=True)
+class Fact:
+    """What all processes know of a group."""
+
+    place: Place
+    rewards: list[float]
+    tokens: int  # of the responses and, once, of the prompt
 
     @property
     def informative(self) -> bool:
@@ -32,11 +57,16 @@ class Group:
 
 @dataclass(frozen=True)
 class Batch:
-    """Responses of N prompts x G, row by row: samples[i * G + j] is response j to prompt i; R (N, G) their rewards."""
+    """A step's rewards R (N, G), and the responses that this process trains on: those of the groups `own`, row by row.
+
+    samples[i * G + j] is response j to the prompt of group own[i]. shares: for each update the rows of `own` that it takes.
+    """
 
     samples: list[Sample]
     scores: list[Score]
     R_NG: Tensor
+    own: list[int]
+    shares: list[slice]
     unjudged: int  # responses that the verifier could not judge in time or size and called wrong
     sampled: int  # responses, with those of groups that dynamic sampling left out; unjudged counts among these
     sampled_tokens: int  # their tokens
@@ -55,16 +85,20 @@ class Collector:
         *,
         seed: int,
         max_positions: int,
-        rank: int = 0,
-        world: int = 1,
+        processes_per_engine: int = 1,
+        stopper: Stopper | None = None,
     ):
         """Encode all prompts. max_positions: the model's context length, which the teacher's prompt plus a response must
-        fit as well.
+        fit as well. processes_per_engine: so many sample together, and the first of them judges.
         """
         if not problems:
             raise ValueError("the training set is empty; check data.train in the config and rerun the rule data")
         self.problems, self.task, self.engine, self.config = problems, task, engine, config
-        self.seed, self.rank, self.world = seed, rank, world
+        self.seed, self.stopper = seed, stopper or Stopper()
+        self.world = distributed.start()
+        self.engines = self.world.size // processes_per_engine
+        self.engine_number, place_in_engine = divmod(self.world.rank, processes_per_engine)
+        self.judges = place_in_engine == 0
         self.P, self.G = config.prompts_per_step, config.group_size
         self.sampling = Sampling(config.temperature, config.max_response_tokens, tuple(task.stop_token_ids))
         limit = config.max_prompt_tokens
@@ -91,49 +125,105 @@ class Collector:
         return torch.randperm(len(self.problems), generator=generator).tolist()
 
     def collect(self, step: int, clock, context: str = "solution") -> Batch:
-        """Sample G responses to this process's share of the step's prompts, and judge them.
+        """Sample and judge G responses to each of the step's prompts, and choose what this process trains on. Collective.
 
-        context: what the teacher reads, see `Needs`.
+        context: what the teacher reads, see `Needs`. Raises Stopped if a process was asked to stop.
         """
         before = self._failures()
         groups = self._groups(step, 0, clock)
-        share = len(groups)
+        facts = self._facts(groups)
         for attempt in range(1, self.config.dynamic_sampling + 1):
-            if sum(group.informative for group in groups) >= share:
+            if sum(fact.informative for fact in facts) >= self.P:
                 break
             groups += self._groups(step, attempt, clock)
-        sampled = [rollout for group in groups for rollout in group.rollouts]
+            facts = self._facts(groups)
         work = rollout_work([len(self.student[g.problem]) for g in groups], [[len(r.ids) for r in g.rollouts] for g in groups])
         if self.config.dynamic_sampling:
-            groups.sort(key=lambda group: not group.informative)  # stable: the first drawn come first
-            groups = groups[:share]
-        samples = [sample for group in groups for sample in self._samples(group, context, step)]
+            facts.sort(key=lambda fact: not fact.informative)  # stable: the first drawn come first
+            facts = facts[: self.P]
+        own, shares = self._deal(facts)
+        here = self._exchange(groups, [facts[i].place for i in own], {fact.place for fact in facts})
         return Batch(
-            samples,
-            [score for group in groups for score in group.scores],
-            torch.tensor([group.rewards for group in groups]),
+            [sample for group in here for sample in self._samples(group, context, step)],
+            [score for group in here for score in group.scores],
+            torch.tensor([fact.rewards for fact in facts]),
+            own,
+            shares,
             self._failures() - before,
-            len(sampled),
-            sum(len(rollout.ids) for rollout in sampled),
+            sum(len(group.rollouts) for group in groups),
+            sum(group.tokens for group in groups),
             work,
         )
 
+    def _facts(self, groups: list[Group]) -> list[Fact]:
+        """Return the facts of all groups that all processes have sampled so far, in the order of their places."""
+        self.stopper.check()
+        own = [(g.place, g.rewards, g.tokens + len(self.student[g.problem])) for g in groups]
+        every = [Fact(tuple(place), rewards, tokens) for part in distributed.gather(own) for place, rewards, tokens in part]
+        return sorted(every, key=lambda fact: fact.place)
+
+    def _deal(self, facts: list[Fact]) -> tuple[list[int], list[slice]]:
+        """Return the groups that this process trains on, and which of them each update takes: as many tokens as any other's."""
+        n = len(facts) // self.config.updates_per_batch
+        own: list[int] = []
+        shares = []
+        for first in range(0, len(facts), n):
+            mine = deal([fact.tokens for fact in facts[first : first + n]], self.world.size)[self.world.rank]
+            shares.append(slice(len(own), len(own) + len(mine)))
+            own += [first + i for i in mine]
+        return own, shares
+
+    def _exchange(self, groups: list[Group], places: list[Place], chosen: set[Place]) -> list[Group]:
+        """Return the groups of these places, wherever they were sampled. Collective. chosen: all groups that are trained on."""
+        found = {group.place: group for group in groups}
+        if self.world.size == 1:
+            return [found[place] for place in places]
+        groups = [found[place] for place in sorted(found.keys() & chosen - set(places))]
+        rollouts = [rollout for group in groups for rollout in group.rollouts]
+        heads = [
+            {
+                "place": group.place,
+                "problem": group.problem,
+                "rollouts": [(len(r.ids), r.finish_reason, r.policy_version) for r in group.rollouts],
+                "scores": [asdict(score) for score in group.scores],
+                "rewards": group.rewards,
+            }
+            for group in groups
+        ]
+        ids = distributed.gather_array(np.array([i for r in rollouts for i in r.ids], dtype=np.int64))
+        logprobs = distributed.gather_array(np.array([x for r in rollouts for x in r.logprobs], dtype=np.float64))
+        wanted = set(places)
+        for part, part_ids, part_logprobs in zip(distributed.gather(heads), ids, logprobs, strict=True):
+            at = 0
+            for head in part:
+                end = at + sum(length for length, _, _ in head["rollouts"])
+                if (place := tuple(head["place"])) in wanted:
+                    found[place] = _unpacked(head, place, part_ids[at:end].tolist(), part_logprobs[at:end].tolist())
+                at = end
+        return [found[place] for place in places]
+
     def _groups(self, step: int, attempt: int, clock) -> list[Group]:
-        """Sample and judge this process's share of one batch of P prompts."""
-        places = range(self.rank, self.P, self.world)
+        """Sample this engine's share of one batch of P prompts, and judge it; [] if another process of the engine does, or if
+        this one was asked to stop.
+        """
+        places = range(self.engine_number, self.P, self.engines)
         indices = self.indices(step, attempt)
         chosen = [indices[place] for place in places]
         extra = (attempt,) if attempt else ()
         seeds = [derive_seed("rollout", self.seed, step, place, *extra) for place in places]
+        prompts = [self.student[i] for i in chosen]
         with clock("rollout"):
-            responses = self.engine.generate([self.student[i] for i in chosen], self.G, self.sampling, seeds)
+            responses = self.stopper.sample(lambda: self.engine.generate(prompts, self.G, self.sampling, seeds))
+        if responses is None or not self.judges:
+            return []
         with clock("verify"):
-            return [self._judge(i, rollouts) for i, rollouts in zip(chosen, responses, strict=True)]
+            judged = zip(places, chosen, responses, strict=True)
+            return [self._judge((attempt, place), i, rollouts) for place, i, rollouts in judged]
 
-    def _judge(self, i: int, rollouts: list[Rollout]) -> Group:
+    def _judge(self, place: Place, i: int, rollouts: list[Rollout]) -> Group:
         scores = [self.task.score(self.problems[i], r.ids, r.finish_reason) for r in rollouts]
         rewards = [self._reward(score, len(r.ids)) for score, r in zip(scores, rollouts, strict=True)]
-        return Group(i, rollouts, scores, rewards)
+        return Group(place, i, rollouts, scores, rewards)
 
     def _reward(self, score: Score, length: int) -> float:
         """Return the configured reward of a right or wrong answer, less DAPO's soft overlong penalty (arXiv 2503.14476, Eq.
@@ -165,12 +255,25 @@ class Collector:
         return sum(self.task.failures.values())
 
     def accuracy(self, problems: Sequence[Problem], step: int) -> float:
-        """Return the share of right answers with one response per problem, at the training temperature."""
-        prompts = [self.task.student_prompt(p) for p in problems]
-        seeds = [derive_seed("validation", self.seed, step, p.id) for p in problems]
+        """Return the share of right answers with one response per problem, at the training temperature. Collective."""
+        mine = problems[self.engine_number :: self.engines]
+        prompts = [self.task.student_prompt(p) for p in mine]
+        seeds = [derive_seed("validation", self.seed, step, p.id) for p in mine]
         groups = self.engine.generate(prompts, 1, self.sampling, seeds)
-        scores = [self.task.score(p, g[0].ids, g[0].finish_reason) for p, g in zip(problems, groups, strict=True)]
-        return sum(score.correct for score in scores) / len(scores)
+        right = 0
+        if self.judges:
+            scores = [self.task.score(p, g[0].ids, g[0].finish_reason) for p, g in zip(mine, groups, strict=True)]
+            right = sum(score.correct for score in scores)
+        return sum(distributed.gather(right)) / len(problems)
+
+
+def _unpacked(head: dict, place: Place, ids: list[int], logprobs: list[float]) -> Group:
+    """Return a group as it was before it was sent."""
+    rollouts, at = [], 0
+    for length, finish_reason, version in head["rollouts"]:
+        rollouts.append(Rollout(ids[at : at + length], logprobs[at : at + length], finish_reason, version))
+        at += length
+    return Group(place, head["problem"], rollouts, [Score(**score) for score in head["scores"]], head["rewards"])
 
 
 def _within(prompt: list[int], limit: int, problem: Problem, what: str) -> list[int]:

@@ -1,58 +1,105 @@
-"""Data parallelism in a few lines: every process takes its share of the prompts, gradients are summed.
+"""The processes of one run: who they are, and what they tell each other. Model state is sharded elsewhere (sharding.py).
 
-The loss weights are those of the whole update (`sdpg.algorithms.reduce`), so summing gives the single-process gradient.
-Started by `torchrun`; without it there is one process and every function here is the identity.
+`start` joins the group that torchrun's environment describes. Without torchrun there is one process, and every function here is
+the identity. How many processes there are is known from `start` alone: vLLM starts a process group too, for itself.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
 
+import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+PATIENCE = timedelta(hours=1)  # sampling of one process may take that much longer than another's
 
 
-def start() -> tuple[int, int]:
-    """Join the process group that torchrun's environment describes -> (rank, world size); (0, 1) without one."""
-    if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", 1)) == 1:
-        return 0, 1
-    if not dist.is_initialized():
-        if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    return dist.get_rank(), dist.get_world_size()
+@dataclass(frozen=True)
+class World:
+    """All processes of the run. rank: this one's number; local: processes on each node."""
+
+    rank: int = 0
+    size: int = 1
+    local: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that writes and prints."""
+        return self.rank == 0
 
 
-def sum_over_processes(tensors: list[Tensor]) -> None:
-    """Sum each tensor over all processes, in place, as one flat message per dtype."""
-    if not dist.is_initialized():
-        return
-    for dtype in {t.dtype for t in tensors}:
-        same = [t for t in tensors if t.dtype == dtype]
-        flat = torch._utils._flatten_dense_tensors(same)
-        dist.all_reduce(flat)
-        for t, part in zip(same, torch._utils._unflatten_dense_tensors(flat, same), strict=True):
-            t.copy_(part)
+@cache
+def start() -> World:
+    """Join the processes that torchrun started, each on a GPU of its own where there are GPUs. Call it before vLLM starts.
+
+    Raises ValueError for more processes on this node than GPUs.
+    """
+    size = int(os.environ.get("WORLD_SIZE", 1))
+    if "RANK" not in os.environ or size == 1:
+        return World()
+    local, cuda = int(os.environ.get("LOCAL_WORLD_SIZE", size)), torch.cuda.is_available()
+    if cuda:
+        if local > torch.cuda.device_count():
+            raise ValueError(
+                f"got {local} processes on this node, but {torch.cuda.device_count()} GPUs; start one process per GPU "
+                "(resources.gpus, or torchrun --nproc-per-node)"
+            )
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
+    return World(dist.get_rank(), size, local)
+
+
+@cache
+def mesh() -> DeviceMesh | None:
+    """Return the processes as FSDP2 wants them: (nodes, processes of a node), or one row on one node; None if alone."""
+    world = start()
+    if world.size == 1:
+        return None
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if world.size > world.local > 1:
+        shape = (world.size // world.local, world.local)
+        return init_device_mesh(device, shape, mesh_dim_names=("replicate", "shard"))
+    return init_device_mesh(device, (world.size,), mesh_dim_names=("shard",))
+
+
+def gather_array(values: np.ndarray) -> list[np.ndarray]:
+    """Return every process's array (n,) of one dtype, in rank order, on every process. The lengths may differ."""
+    if start().size == 1:
+        return [values]
+    own = torch.from_numpy(np.ascontiguousarray(values))
+    sizes = [torch.zeros(1, dtype=torch.long) for _ in range(start().size)]
+    dist.all_gather(sizes, torch.tensor([len(own)]))
+    padded = own.new_zeros(int(max(sizes)))
+    padded[: len(own)] = own
+    parts = [torch.empty_like(padded) for _ in sizes]
+    dist.all_gather(parts, padded)
+    return [part[: int(n)].numpy() for part, n in zip(parts, sizes, strict=True)]
 
 
 def gather(value) -> list:
     """Return every process's value (JSON data), in rank order, on every process."""
-    if not dist.is_initialized():
+    if start().size == 1:
         return [value]
-    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    message = torch.tensor(list(json.dumps(value).encode()), dtype=torch.uint8, device=device)
-    sizes = [torch.zeros(1, dtype=torch.long, device=device) for _ in range(dist.get_world_size())]
-    dist.all_gather(sizes, torch.tensor([len(message)], device=device))
-    padded = torch.zeros(int(max(sizes)), dtype=torch.uint8, device=device)
-    padded[: len(message)] = message
-    parts = [torch.zeros_like(padded) for _ in sizes]
-    dist.all_gather(parts, padded)
-    return [json.loads(bytes(p[: int(n)].tolist())) for p, n in zip(parts, sizes, strict=True)]
+    messages = gather_array(np.frombuffer(bytearray(json.dumps(value).encode()), dtype=np.uint8))
+    return [json.loads(message.tobytes()) for message in messages]
+
+
+def agree(flag: bool) -> bool:
+    """Return whether any process says so; all get the same answer."""
+    if start().size == 1:
+        return flag
+    vote = torch.tensor(int(flag))
+    dist.all_reduce(vote, dist.ReduceOp.MAX)
+    return bool(vote)
 
 
 def barrier() -> None:
     """Wait for all processes."""
-    if dist.is_initialized():
-        dist.barrier()
+    if start().size > 1:
+        dist.all_reduce(torch.zeros(1))  # of the CPU group: a barrier of NCCL would wait for the GPU as well

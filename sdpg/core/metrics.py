@@ -14,11 +14,13 @@ from sdpg.algorithms.anchors import k3
 from sdpg.algorithms.base import Signals
 from sdpg.core.collector import Batch
 
+MAXIMA = ("gap_max", "peak_memory_mb")  # everything else is a sum
 PHASES = ("rollout", "verify", "reference", "teacher", "train", "optimizer", "sync", "validation", "checkpoint")
 
 
 def rollout_sums(batch: Batch, A_NG: Tensor) -> dict[str, float]:
-    """Return the sums over the responses of a batch."""
+    """Return the sums over the responses that this process trains on; A_NG: their advantages."""
+    R_NG = batch.R_NG[batch.own]
     process = [s.process for s in batch.scores if s.process is not None]
     return {
         "responses": len(batch.samples),
@@ -28,12 +30,12 @@ def rollout_sums(batch: Batch, A_NG: Tensor) -> dict[str, float]:
         "sampled_tokens": batch.sampled_tokens,
         "teachers": sum(s.teacher_prompt is not None for s in batch.samples),
         "truncated": sum(s.rollout.finish_reason == "length" for s in batch.samples),
-        "reward": batch.R_NG.sum().item(),
+        "reward": R_NG.sum().item(),
         "correct": sum(score.correct for score in batch.scores),
         "process": sum(process),
         "processes": len(process),
-        "groups": len(batch.R_NG),
-        "informative": (batch.R_NG != batch.R_NG[:, :1]).any(1).sum().item(),
+        "groups": len(R_NG),
+        "informative": (R_NG != R_NG[:, :1]).any(1).sum().item(),
         "positive": (A_NG > 0).sum().item(),
     }
 
@@ -61,7 +63,7 @@ def add_up(parts: Sequence[dict]) -> dict[str, float]:
     total = defaultdict(float)
     for part in parts:
         for key, value in part.items():
-            total[key] = max(total[key], value) if key == "gap_max" else total[key] + value
+            total[key] = max(total[key], value) if key in MAXIMA else total[key] + value
     return total
 
 

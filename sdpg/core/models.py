@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from sdpg.core import distributed, sharding
 from sdpg.core.head.api import Head
 from sdpg.core.packing import CannotPack, enable_packing
+from sdpg.core.sharding import local
 
 
 def load_model(
@@ -18,27 +20,37 @@ def load_model(
     *,
     dtype: torch.dtype,
     device: torch.device,
+    masters: bool = False,
     gradient_checkpointing: bool = False,
     packed: bool = True,
 ) -> PreTrainedModel:
-    """Load a checkpoint for training; raises ValueError if its logits are not lm-head(hidden), see `check_head`.
+    """Load a checkpoint, and shard it over the processes of the run. Collective where there are several.
 
-    packed: let it read packed sequences (`enable_packing`); a model that cannot is told of and reads padded rows.
+    dtype: of the passes. masters: over several processes the shards are float32, so that they can be optimised or averaged.
+    packed: let it read packed sequences (`enable_packing`); a model that cannot is told of and reads padded rows. Raises
+    ValueError if its logits are not lm-head(hidden), see `check_head`.
     """
     if not (Path(model_dir) / "config.json").is_file():
         raise ValueError(f"no model at {model_dir}: expected an HF checkpoint with config.json; run the rule base_model")
-    model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=dtype).to(device)
+    mesh = distributed.mesh()
+    kept = torch.float32 if mesh is not None and masters else dtype
+    model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=kept)
     model.train()  # only dropout and gradient checkpointing look at it
     if dropout := _dropout(model):
         raise ValueError(f"{model_dir}: {dropout} has dropout > 0, so log-probs would not be the policy's; set it to 0")
     if gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if mesh is None:
+        model.to(device)
     check_head(model, str(model_dir))
+    if mesh is not None:
+        sharding.shard(model, mesh, dtype)
     if packed:
         try:
             enable_packing(model)
         except CannotPack as error:
-            print(f"{model_dir}: padded rows instead of packed sequences: {error}", file=sys.stderr, flush=True)
+            if distributed.start().first:
+                print(f"{model_dir}: padded rows instead of packed sequences: {error}", file=sys.stderr, flush=True)
     return model
 
 
@@ -64,23 +76,21 @@ class MovingAverage:
     @torch.no_grad()
     def follow(self, masters: list[Tensor]) -> None:
         """Go one step towards the policy's float32 weights (in the order of its parameters)."""
-        torch._foreach_lerp_(self.masters, [m.detach() for m in masters], self.rate)
+        torch._foreach_lerp_([local(m) for m in self.masters], [local(m.detach()) for m in masters], self.rate)
         self._copy_back()
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """Return the float32 weights by name, for a checkpoint."""
+        """Return the float32 weights by name: those in use, to be saved or loaded into."""
         return {f"ema/{name}": m for name, m in zip(self.names, self.masters, strict=True)}
 
-    @torch.no_grad()
-    def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Restore what `state_tensors` gave."""
-        for name, m in zip(self.names, self.masters, strict=True):
-            m.copy_(tensors[f"ema/{name}"])
+    def loaded(self, updates: int) -> None:
+        """Take over what was loaded into `state_tensors()`."""
         self._copy_back()
 
+    @torch.no_grad()
     def _copy_back(self) -> None:
         for p, m in zip(self.model.parameters(), self.masters, strict=True):
-            if p.data_ptr() != m.data_ptr():
+            if local(p).data_ptr() != local(m).data_ptr():
                 p.copy_(m)
 
 

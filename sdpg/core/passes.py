@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from sdpg.algorithms.base import Algorithm, Needs, Signals
+from sdpg.algorithms.base import Needs, Signals
 from sdpg.core.batch import Sample, Tokens, locate, per_token
 from sdpg.core.flops import TRAIN, forward_flops
 from sdpg.core.head.api import Head, TokenSignals, token_signals, token_signals_backward
 from sdpg.core.packing import Packed, Padded, prepare
+from sdpg.core.sharding import WholeHead, is_sharded
+from sdpg.types import Rollout
 
+# What a process reads while others read a micro-batch (plan.py): of no weight, and left out of every metric.
+DUMMY = Sample([0], [0], Rollout([0], [0.0], "length", 0))
 Clock = Callable[[str], AbstractContextManager]
 
 
@@ -27,6 +31,29 @@ class Models:
     policy: PreTrainedModel
     reference: PreTrainedModel | None = None
     average: PreTrainedModel | None = None
+    heads: dict[int, Head] = field(default_factory=dict)  # of the sharded models, while they are gathered
+
+    def head(self, model: PreTrainedModel) -> Head:
+        """Return a model's lm-head; a sharded model's only while it is `gathered`."""
+        return self.heads[id(model)] if is_sharded(model) else Head.of(model)
+
+    @contextmanager
+    def gathered(self, dtype: torch.dtype, needs: Needs) -> Iterator[None]:
+        """Hold the lm-heads that an update needs, in `dtype`; at the end their gradients go to the shards. Collective."""
+        kinds = {"policy": self.policy}
+        if needs.reference or needs.kl_in_reward:
+            kinds["reference"] = self.reference
+        if needs.teacher is not None:
+            kinds["teacher"] = self.teacher(needs.teacher)
+        models = {id(model): model for model in kinds.values() if is_sharded(model)}
+        whole = {key: WholeHead(model, dtype) for key, model in models.items()}
+        self.heads.update({key: x.head for key, x in whole.items()})
+        try:
+            yield
+            for x in whole.values():
+                x.release()
+        finally:
+            self.heads.clear()
 
     def teacher(self, kind: str) -> PreTrainedModel:
         """Return the weights that read the privileged context."""
@@ -40,9 +67,8 @@ def inputs(model: PreTrainedModel, samples: Sequence[Sample], *, teacher: bool =
 
 
 @torch.no_grad()
-def policy_logprobs(model: PreTrainedModel, read: Packed | Padded, tokens: Tokens, temperature: float) -> Tensor:
-    """Return the log-probs (B, T) of the sampled tokens under `model`, without gradient."""
-    head = Head.of(model)
+def policy_logprobs(model: PreTrainedModel, head: Head, read: Packed | Padded, tokens: Tokens, temperature: float) -> Tensor:
+    """Return the log-probs (B, T) of the sampled tokens under `model` and its head, without gradient."""
     return tokens.scatter(token_signals(read.hidden(model), head, tokens.targets, temperature=temperature).logp)
 
 
@@ -69,12 +95,13 @@ def run_passes(
     temperature: float,
     logp_old: Tensor | None = None,
     clock: Clock = lambda name: nullcontext(),
+    others_read_teacher: bool = False,
 ) -> Passes:
     """Run the passes that `needs` names on one micro-batch.
 
     A_B1 (B, 1): advantages, which decide the gate. logp_old (B, T): None takes the current policy's own log-probs, which is
     exact while there is one update per rollout batch. Time is told to `clock` as "reference", "teacher" and "train".
-    Under `torch.no_grad()` there is no graph for a backward pass.
+    Under `torch.no_grad()` there is no graph for a backward pass. others_read_teacher: run a teacher's pass in any case.
     """
     policy = models.policy
     tokens = locate(samples, policy.device)
@@ -83,11 +110,14 @@ def run_passes(
     logp_ref = None
     if needs.reference:
         with clock("reference"):
-            logp_ref = policy_logprobs(models.reference, read, tokens, temperature)
+            logp_ref = policy_logprobs(models.reference, models.head(models.reference), read, tokens, temperature)
         flops += forward_flops(policy, read.work)
-    reads_teacher = _gate(needs, A_B1, samples)
+    reads_teacher = gate(needs, A_B1, samples)
     teacher_hidden = None
-    if reads_teacher.any():
+    if others_read_teacher and not reads_teacher.any():
+        with clock("teacher"), torch.no_grad():
+            inputs(policy, [DUMMY], teacher=True).hidden(models.teacher(needs.teacher))
+    elif reads_teacher.any():
         with clock("teacher"), torch.no_grad():
             teacher = models.teacher(needs.teacher)
             chosen = [samples[i] for i in reads_teacher.nonzero()[:, 0].tolist()]
@@ -118,6 +148,8 @@ def signals(p: Passes) -> Signals:
 def backward(p: Passes, loss_of_tokens: Callable[[Signals, Tensor], Tensor]) -> Signals:
     """Run forward and backward of a loss that adds up over tokens, through the lm-head in chunks -> signals (B, T), detached.
 
+    A sharded model's backward pass takes place with a gradient of 0, too: the other processes take part in it.
+
     loss_of_tokens: the signals of m tokens, (m, 1) each, and the rows (m,) of the micro-batch that they belong to -> a scalar.
     """
     gradient = None
@@ -136,27 +168,11 @@ def backward(p: Passes, loss_of_tokens: Callable[[Signals, Tensor], Tensor]) -> 
         for name in ("logp", "entropy", "div", "logq"):
             if (column := getattr(x, name)) is not None:
                 columns[name] = columns[name] + p.tokens.scatter(column, where)
+    if gradient is None and is_sharded(p.models.policy):
+        gradient = torch.zeros_like(p.hidden)
     if gradient is not None:
         p.hidden.backward(gradient)
     return _signals(p, columns)
-
-
-def gradient_without_advantage(algorithm: Algorithm, k: int) -> bool:
-    """Return whether responses with advantage 0 have a gradient at step k. Asked of `token_loss` itself, on signals of all
-    sizes.
-    """
-    needs = algorithm.needs(k)
-    g = torch.Generator().manual_seed(0)
-    draw = lambda scale: scale * torch.rand(64, 4, generator=g, dtype=torch.float64) ** 3  # noqa: E731
-    leaves = {"logp": -draw(20.0), "entropy": draw(10.0)} | ({"div": draw(50.0)} if needs.divergence else {})
-    leaves = {name: x.requires_grad_() for name, x in leaves.items()}
-    fixed = {"logp_old": -draw(20.0), "logp_rollout": -draw(20.0), "mask": torch.ones(64, 4), "stop": draw(1.0).round()}
-    fixed |= {"logp_ref": -draw(20.0) if needs.reference else None, "logq": -draw(20.0) if needs.teacher_logp else None}
-    loss = sum(term.sum() for term in algorithm.token_loss(Signals(**leaves, **fixed), torch.zeros(64, 1), k).values())
-    if not loss.requires_grad:
-        return False
-    found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
-    return any(x is not None and x.ne(0).any().item() for x in found)
 
 
 def by_token(s: Signals) -> Signals:
@@ -175,13 +191,13 @@ def _by_teacher(p: Passes):
                 "temperature": p.temperature,
                 "divergence": p.needs.divergence,
                 "teacher_hidden": p.teacher_hidden,
-                "teacher_head": Head.of(p.models.teacher(p.needs.teacher)),
+                "teacher_head": p.models.head(p.models.teacher(p.needs.teacher)),
             },
         )
 
 
 def _head(p: Passes, where: Tensor) -> tuple[Head, Tensor]:
-    return Head.of(p.models.policy), p.tokens.targets[where]
+    return p.models.head(p.models.policy), p.tokens.targets[where]
 
 
 def _signals(p: Passes, columns: dict[str, Tensor]) -> Signals:
@@ -217,7 +233,7 @@ def _flat(p: Passes, x: TokenSignals, index: Tensor) -> Signals:
     )
 
 
-def _gate(needs: Needs, A_B1: Tensor, samples: Sequence[Sample]) -> Tensor:
+def gate(needs: Needs, A_B1: Tensor, samples: Sequence[Sample]) -> Tensor:
     """Return (B,) bool: which responses get a teacher pass."""
     if needs.teacher is None:
         return torch.zeros(len(A_B1), dtype=torch.bool, device=A_B1.device)

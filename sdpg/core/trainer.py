@@ -7,48 +7,35 @@ Names: P prompts per step, G responses each, U updates per rollout batch, k the 
 from __future__ import annotations
 
 import shutil
-import signal
 import sys
-import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from sdpg.algorithms.base import Algorithm, Needs, Signals
+from sdpg.algorithms.base import Algorithm, Needs
 from sdpg.algorithms.reduce import micro_batch_weight, token_weights
 from sdpg.config.settings import Train
-from sdpg.core import checkpoint, distributed, metrics
+from sdpg.core import checkpoint, distributed, metrics, sharding
 from sdpg.core.batch import Sample, locate, micro_batches, per_token
 from sdpg.core.collector import Batch, Collector
 from sdpg.core.flops import forward_flops
 from sdpg.core.models import MovingAverage, frozen, load_model
+from sdpg.core.objective import Objective, gradient_without_advantage
 from sdpg.core.optimizer import MasterAdamW
 from sdpg.core.packing import packs
-from sdpg.core.passes import (
-    Models,
-    Passes,
-    backward,
-    by_token,
-    gradient_without_advantage,
-    inputs,
-    policy_logprobs,
-    run_passes,
-    signals,
-)
+from sdpg.core.passes import DUMMY, Models, gate, inputs, policy_logprobs, run_passes
+from sdpg.core.plan import Piece, Slot, slots
 from sdpg.core.recorder import Clock, Recorder
+from sdpg.core.state import StateFolder
+from sdpg.core.stopping import Interrupted, Stopped, Stopper
 from sdpg.rollout.engine import Engine
 from sdpg.types import Problem
 
 GAP_LIMIT = {"fp32": 0.01, "bf16": 0.25}  # nats per token; rounding gives about 1e-6 and 1e-2
-
-
-class Interrupted(KeyboardInterrupt):
-    """Training was asked to stop, and did after saving its state."""
 
 
 class Trainer:
@@ -69,20 +56,21 @@ class Trainer:
         work: Path,
         identity: dict,
         title: str,
+        processes_per_engine: int = 1,
     ):
-        """Load the models and encode the prompts. Raises ValueError for settings that the number of processes does not fit.
+        """Load the models and encode the prompts. Raises ValueError for settings that the method does not fit.
 
         base: HF checkpoint to start from. task: prompts and verifier (`sdpg.tasks.task.Task`). problems: to train on; seed
         decides their order and every sample. validation: problems by set name, for the accuracy that is watched during
         training. work: folder of the unfinished run. identity: what decides the run's outcome (JSON); a state saved under
-        another one is not resumed.
+        another one is not resumed. title: what progress is shown under. processes_per_engine: so many sample together.
         """
-        self.rank, self.world = distributed.start()
+        self.world = distributed.start()
         c = self.config = config
-        _check(c, algorithm, self.world)
+        _check(c, algorithm)
         self.algorithm, self.tokenizer, self.validation = algorithm, tokenizer, validation
         self.work, self.identity, self.title = work, identity, title
-        self.device = _device()
+        self.device, self.dtype = _device(), getattr(torch, c.dtype)
         self.models, self.average = self._load(base)
         policy = self.models.policy
         self.optimizer = MasterAdamW(
@@ -93,55 +81,84 @@ class Trainer:
             warmup_steps=c.warmup_steps,
             clip_norm=c.clip_grad_norm,
         )
-        positions = policy.config.max_position_embeddings
-        share = {"max_positions": positions, "rank": self.rank, "world": self.world}
-        self.collector = Collector(problems, task, engine, c, seed=seed, **share)
-        self._stop = False
-        self._elementwise = False  # not yet known: see _check_elementwise
+        self.stopper = Stopper(leave_sampling=processes_per_engine == 1)
+        self.collector = Collector(
+            problems,
+            task,
+            engine,
+            c,
+            seed=seed,
+            max_positions=policy.config.max_position_embeddings,
+            processes_per_engine=processes_per_engine,
+            stopper=self.stopper,
+        )
+        self.state = StateFolder(work / "state", identity)
+        self._saved = 0  # the last step whose state was saved
+        self.objective = Objective(algorithm)
 
     def _load(self, base: Path) -> tuple[Models, MovingAverage | None]:
         """Load the policy, and what else the method asks for in any step: the reference, the moving average."""
         c = self.config
-        load = partial(load_model, base, dtype=getattr(torch, c.dtype), device=self.device, packed=c.packed)
-        policy = load(gradient_checkpointing=c.gradient_checkpointing)
+        load = partial(load_model, base, dtype=self.dtype, device=self.device, packed=c.packed)
+        policy = load(masters=True, gradient_checkpointing=c.gradient_checkpointing)
         needs = [self.algorithm.needs(k) for k in range(1, c.steps + 1)]
         reference = average = None
         if any(n.reference or n.kl_in_reward or n.teacher == "frozen" for n in needs):
             reference = frozen(load())
         if rates := {n.ema_rate for n in needs} - {None}:
-            average = MovingAverage(load(), *rates)
+            average = MovingAverage(load(masters=True), *rates)
         return Models(policy, reference, average.model if average else None), average
 
     def run(self) -> None:
-        """Train from the last saved state (or the start) to the last step; raises `Interrupted` after Ctrl-C or SIGTERM."""
-        c = self.config
-        done = checkpoint.saved_step(self.work / "state", self.identity)
-        if done:
-            checkpoint.load_state(self.work / "state", self._stateful())
-            if self.rank == 0:
-                print(f"{self.title}: going on after step {done} of {c.steps}", file=sys.stderr, flush=True)
-        elif self.rank == 0:
-            if (self.work / "state").exists():
-                why = "the unfinished run found there had another config, code or data; starting afresh"
-                print(f"{self.title}: {why}", file=sys.stderr, flush=True)
-            shutil.rmtree(self.work, ignore_errors=True)
-            self.work.mkdir(parents=True)
-            checkpoint.save_policy(self.models.policy, self.tokenizer, self.work / "checkpoints", 0)
-        distributed.barrier()
+        """Train from the last saved state (or the start) to the last step. Raises `Interrupted` after a signal to stop."""
+        c, first = self.config, self.world.first
+        done = self._resume()
         self._push(done)
-        recorder = Recorder(self.work, steps=c.steps, done=done, title=self.title) if self.rank == 0 else None
+        recorder = Recorder(self.work, steps=c.steps, done=done, title=self.title) if first else None
         try:
-            with self._stop_on_signals():
+            with self.stopper.listening():
                 for k in range(done + 1, c.steps + 1):
-                    row = self.step(k)
-                    if recorder:
-                        recorder.write(row)
-                    if any(distributed.gather(self._stop)) and k < c.steps:
-                        self._save_state(k)
-                        raise Interrupted(f"stopped after step {k} of {c.steps}; run the same command again to go on")
+                    try:
+                        row = self.step(k)
+                        if recorder:
+                            recorder.write(row)
+                        if k < c.steps:
+                            self.stopper.check()
+                    except Stopped:
+                        reached = k if recorder and recorder.step == k else k - 1
+                        self._save_state(distributed.gather(reached)[0])
+                        self.state.wait()
+                        again = "run the same command again to go on"
+                        raise Interrupted(f"stopped after step {reached} of {c.steps}; {again}") from None
+                    self.state.check()
+            self.state.wait()
         finally:
             if recorder:
                 recorder.close()
+
+    def _resume(self) -> int:
+        """Load the last saved state, or begin the work folder -> steps done."""
+        c = self.config
+        saved = self.state.newest()
+        if saved:
+            self.state.load(saved, self._state_tensors())
+            for part in self._stateful():
+                part.loaded(saved["updates"])
+            self._saved = saved["step"]
+            self._tell(f"going on after step {saved['step']} of {c.steps}")
+            return saved["step"]
+        if self.world.first:
+            if (self.work / "state").exists():
+                self._tell("the unfinished run found there had another config, code or data; starting afresh")
+            shutil.rmtree(self.work, ignore_errors=True)
+            self.work.mkdir(parents=True)
+        self._save_policy(0)
+        distributed.barrier()
+        return 0
+
+    def _tell(self, what: str) -> None:
+        if self.world.first:
+            print(f"{self.title}: {what}", file=sys.stderr, flush=True)
 
     def step(self, k: int) -> dict:
         """Take one training step -> its row of metrics."""
@@ -154,8 +171,8 @@ class Trainer:
             batch = self.collector.collect(k, clock, needs.context)
             self.collector.engine.sleep()  # until the next push
             sums = defaultdict(float)
-            old, penalty_NG = self._before_updates(batch, needs, clock, sums)
-            A_NG = self.algorithm.advantages(batch.R_NG - penalty_NG)
+            old, penalty = self._before_updates(batch, needs, clock, sums)
+            A_NG = self.algorithm.advantages(batch.R_NG - penalty)[batch.own]
             sums["flops"] += forward_flops(self.models.policy, batch.work)
             sums.update(metrics.rollout_sums(batch, A_NG))
             norms = [self._update(batch, A_NG, old, u, k, clock, sums) for u in range(c.updates_per_batch)]
@@ -175,118 +192,116 @@ class Trainer:
         return row
 
     def _before_updates(self, batch: Batch, needs: Needs, clock, sums) -> tuple[list[Tensor] | None, Tensor]:
-        """Return each response's log-probs before the first update, and what the KL takes from its reward, (N, G).
+        """Return each response's log-probs before the first update, and what the KL takes from all rewards, (N, G).
 
         None for the log-probs while they are the current policy's own: with one update per batch (rho = 1).
         """
         c, coef = self.config, needs.kl_in_reward
-        penalty = torch.zeros(len(batch.samples))
         if c.updates_per_batch == 1 and not coef:
-            return None, penalty.view_as(batch.R_NG)
+            return None, torch.zeros_like(batch.R_NG)
+        penalty = torch.zeros(len(batch.samples))
         old: list[Tensor] = [torch.empty(0)] * len(batch.samples)
-        policy = self.models.policy
-        for rows in self._micro_batches(batch.samples):
-            samples = [batch.samples[i] for i in rows]
-            with clock("train"):
-                read, tokens = inputs(policy, samples), locate(samples, self.device)
-                logp = policy_logprobs(policy, read, tokens, c.temperature)
-            sums["flops"] += forward_flops(policy, read.work) * (2 if coef else 1)
-            if c.updates_per_batch > 1:
-                metrics.add_logprob_gap(sums, logp, per_token(samples, tokens)[0], tokens.mask)
-            if coef:
-                with clock("reference"):
-                    logw = logp - policy_logprobs(self.models.reference, read, tokens, c.temperature)
-                penalty[rows] = coef * logw.sum(1).cpu()
-            for i, line in zip(rows, logp, strict=True):
-                old[i] = line[: len(batch.samples[i].rollout.ids)]
-        return old if c.updates_per_batch > 1 else None, penalty.view_as(batch.R_NG)
+        policy, reference = self.models.policy, self.models.reference
+        batches = self._micro_batches(batch.samples)
+        with torch.no_grad(), self.models.gathered(self.dtype, needs):
+            for slot in self._plan([Piece(False, False)] * len(batches)):
+                rows = [] if slot.piece is None else batches[slot.piece]
+                samples = [batch.samples[i] for i in rows] or [DUMMY]
+                with clock("train"):
+                    read, tokens = inputs(policy, samples), locate(samples, self.device)
+                    logp = policy_logprobs(policy, self.models.head(policy), read, tokens, c.temperature)
+                if coef:
+                    with clock("reference"):
+                        head = self.models.head(reference)
+                        logw = logp - policy_logprobs(reference, head, read, tokens, c.temperature)
+                if not rows:
+                    continue
+                sums["flops"] += forward_flops(policy, read.work) * (2 if coef else 1)
+                if c.updates_per_batch > 1:
+                    metrics.add_logprob_gap(sums, logp, per_token(samples, tokens)[0], tokens.mask)
+                if coef:
+                    penalty[rows] = coef * logw.sum(1).cpu()
+                for i, line in zip(rows, logp, strict=True):
+                    old[i] = line[: len(batch.samples[i].rollout.ids)]
+        all_penalties = torch.zeros_like(batch.R_NG)
+        if coef:
+            for own, part in distributed.gather([batch.own, penalty.tolist()]):
+                all_penalties[own] = torch.tensor(part).view(len(own), c.group_size)
+        return old if c.updates_per_batch > 1 else None, all_penalties
 
     def _update(self, batch: Batch, A_NG: Tensor, old, u: int, k: int, clock, sums) -> float:
         """Make update u of the step on its share of the prompts -> gradient norm, over all processes."""
         c = self.config
-        n = len(A_NG) // c.updates_per_batch
-        first = u * n * c.group_size
-        samples = batch.samples[first : first + n * c.group_size]
-        A = A_NG[u * n : (u + 1) * n].reshape(-1, 1).to(self.device)  # (n*G, 1)
-        length = torch.tensor([len(s.rollout.ids) for s in samples]).view(n, c.group_size)
+        groups = batch.shares[u]
+        first = groups.start * c.group_size
+        samples = batch.samples[first : groups.stop * c.group_size]
+        A = A_NG[groups].reshape(-1, 1).to(self.device)  # (n*G, 1)
+        length = torch.tensor([len(s.rollout.ids) for s in samples], dtype=torch.long).view(-1, c.group_size)
         tokens = sum(distributed.gather(int(length.sum())))
         counts = {"prompts": c.prompts_per_step // c.updates_per_batch, "tokens": tokens}
         w = self._weights(length, **counts).to(self.device)  # (n*G, 1)
+        if c.reduction == "micro-batch":
+            counts["responses"] = counts["prompts"] * c.group_size
         needs = self.algorithm.needs(k)
-        for rows, learns in self._micro_batches_of_update(samples, A, k):
-            micro = [samples[i] for i in rows]
-            if c.reduction == "micro-batch":
-                total = counts["prompts"] * c.group_size
-                w[rows] = micro_batch_weight(sum(len(x.rollout.ids) for x in micro), len(micro), total_responses=total)
-            logp_old = None
-            if old is not None:
-                logp_old = torch.nn.utils.rnn.pad_sequence([old[first + i] for i in rows], batch_first=True)
-            with torch.set_grad_enabled(learns):
-                passes = run_passes(self.models, micro, needs, A[rows], c.temperature, logp_old, clock)
-                with clock("train"):
-                    s, terms = self._backward(passes, A[rows], w[rows], k)
-            for name, value in terms.items():
-                sums[f"loss_{name}"] += value.item() / c.updates_per_batch
-            metrics.add_signals(sums, s)
-            sums["flops"] += passes.flops
-            if old is None:
-                metrics.add_logprob_gap(sums, s.logp, s.logp_rollout, s.mask)
+        batches, pieces = self._micro_batches_of_update(samples, A, k)
+        with self.models.gathered(self.dtype, needs):
+            for slot in self._plan(pieces):
+                if u == 0:
+                    self.stopper.check()
+                rows = [] if slot.piece is None else batches[slot.piece]
+                if rows and c.reduction == "micro-batch":
+                    read = sum(len(samples[i].rollout.ids) for i in rows)
+                    w[rows] = micro_batch_weight(read, len(rows), total_responses=counts["responses"])
+                logp_old = None
+                if old is not None and rows:
+                    logp_old = torch.nn.utils.rnn.pad_sequence([old[first + i] for i in rows], batch_first=True)
+                self._slot(slot, [samples[i] for i in rows], needs, A[rows], w[rows], logp_old, k, clock, sums)
         with clock("optimizer"):
             norm = self.optimizer.step()
             if self.average and u + 1 == c.updates_per_batch:
                 self.average.follow(self.optimizer.masters)
         return norm
 
-    def _micro_batches_of_update(self, samples: Sequence[Sample], A: Tensor, k: int) -> Iterator[tuple[list[int], bool]]:
-        """Yield micro-batches, and whether they get a backward pass: advantage 0 and no other term means no gradient."""
-        teacher = self.algorithm.needs(k).teacher is not None
+    def _slot(self, slot: Slot, micro: list[Sample], needs: Needs, A_B1, w_B1, logp_old, k: int, clock, sums) -> None:
+        """Run the passes of one slot on a micro-batch, or on a dummy if it is empty."""
+        real = bool(micro)
+        if not real:
+            micro, A_B1, w_B1 = [DUMMY], torch.zeros(1, 1, device=self.device), torch.zeros(1, 1, device=self.device)
+        together = {"clock": clock, "others_read_teacher": slot.teacher}
+        with torch.set_grad_enabled(slot.learns):
+            passes = run_passes(self.models, micro, needs, A_B1, self.config.temperature, logp_old, **together)
+            with clock("train"):
+                s, terms = self.objective.backward(passes, A_B1, w_B1, k, check=real)
+        if not real:
+            return
+        for name, value in terms.items():
+            sums[f"loss_{name}"] += value.item() / self.config.updates_per_batch
+        metrics.add_signals(sums, s)
+        sums["flops"] += passes.flops
+        if self.config.updates_per_batch == 1:
+            metrics.add_logprob_gap(sums, s.logp, s.logp_rollout, s.mask)
+
+    def _plan(self, pieces: Sequence[Piece]) -> list[Slot]:
+        """Return what this process does, with what all others have to do in mind. Collective."""
+        return slots([[Piece(*piece) for piece in own] for own in distributed.gather(list(pieces))], self.world.rank)
+
+    def _micro_batches_of_update(self, samples: Sequence[Sample], A: Tensor, k: int) -> tuple[list[list[int]], list[Piece]]:
+        """Return micro-batches, those that learn first: advantage 0 and no other term means no gradient, no backward pass."""
+        needs = self.algorithm.needs(k)
         idle = torch.zeros_like(A, dtype=torch.bool)
         if self.config.reduction != "micro-batch" and not gradient_without_advantage(self.algorithm, k):
             idle = A == 0
+        batches, pieces = [], []
         for learns in (True, False):
             chosen = (idle[:, 0] != learns).nonzero()[:, 0].tolist()
-            for rows in self._micro_batches([samples[i] for i in chosen], teacher=teacher):
-                yield [chosen[i] for i in rows], learns
+            for part in self._micro_batches([samples[i] for i in chosen], teacher=needs.teacher is not None):
+                rows = [chosen[i] for i in part]
+                batches.append(rows)
+                pieces.append(Piece(learns, bool(gate(needs, A[rows], [samples[i] for i in rows]).any())))
+        return batches, pieces
 
     def _micro_batches(self, samples: Sequence[Sample], *, teacher: bool = False) -> list[list[int]]:
         return micro_batches(samples, self.config.micro_batch_tokens, packed=packs(self.models.policy), teacher=teacher)
-
-    def _backward(self, passes: Passes, A_B1: Tensor, w_B1: Tensor, k: int) -> tuple[Signals, dict[str, Tensor]]:
-        """Compute loss and gradients of a micro-batch -> its signals, and its loss terms by name."""
-        totals: dict[str, Tensor] = {}
-
-        def weighted_sum(s: Signals, A: Tensor, w: Tensor) -> Tensor:
-            """Return the weighted sum of all terms; each is added to `totals` by name."""
-            terms = self.algorithm.token_loss(s, A, k)
-            terms = {name: (w * s.mask * term).sum() for name, term in terms.items()}
-            for name, value in terms.items():
-                totals[name] = totals.get(name, 0.0) + value.detach()
-            return sum(terms.values())
-
-        if torch.is_grad_enabled() and not passes.needs.whole_responses:
-            if not self._elementwise:
-                self._check_elementwise(passes, A_B1, k)
-            s = backward(passes, lambda s, rows: weighted_sum(s, A_B1[rows], w_B1[rows]))
-            return s, totals
-        s = signals(passes)
-        value = weighted_sum(s, A_B1, w_B1)
-        if value.requires_grad:
-            value.backward()
-        return s, totals
-
-    @torch.no_grad()
-    def _check_elementwise(self, passes: Passes, A_B1: Tensor, k: int) -> None:
-        """Check once a run: ValueError if `token_loss` looks at other tokens of a response without saying so in its needs."""
-        s = signals(passes)
-        whole = self.algorithm.token_loss(s, A_B1, k)
-        alone = self.algorithm.token_loss(by_token(s), A_B1.expand_as(s.mask).reshape(-1, 1), k)
-        for name, term in whole.items():
-            if not torch.allclose(alone[name].view_as(term) * s.mask, term * s.mask, rtol=1e-4, atol=1e-6):
-                raise ValueError(
-                    f"{type(self.algorithm).__name__}.token_loss: the term {name!r} of a token changes with the other tokens "
-                    "of its response; let needs() return whole_responses=True"
-                )
-        self._elementwise = True
 
     def _check_gap(self, row: dict) -> None:
         """Raise RuntimeError if the engine sampled with other weights than the trainer's: far more than rounding apart."""
@@ -308,6 +323,7 @@ class Trainer:
 
     def _row(self, k: int, sums: dict, norms: list[float], clock) -> dict:
         """Return metrics of the step over all processes (docs/metrics.md)."""
+        sums["peak_memory_mb"] = metrics.peak_memory_mb(self.device)
         total = metrics.add_up(distributed.gather(dict(sums)))
         beta = getattr(self.algorithm, "beta", None)
         seconds = clock.seconds["step"]
@@ -321,7 +337,7 @@ class Trainer:
             "sampled_tokens": int(total["sampled_tokens"]),
             "tokens_per_second": total["tokens"] / seconds,
             "flops": total["flops"],
-            "peak_memory_mb": metrics.peak_memory_mb(self.device),
+            "peak_memory_mb": total["peak_memory_mb"],
             "seconds": seconds,
             **{f"seconds_{phase}": clock.seconds.get(phase, 0.0) for phase in metrics.PHASES},
         }
@@ -329,46 +345,28 @@ class Trainer:
     def _stateful(self) -> list:
         return [self.optimizer, self.average] if self.average else [self.optimizer]
 
+    def _state_tensors(self) -> dict[str, Tensor]:
+        return {key: x for part in self._stateful() for key, x in part.state_tensors().items()}
+
     def _push(self, k: int) -> None:
-        self.collector.engine.load_weights(self.models.policy.named_parameters(), version=k)
+        self.collector.engine.load_weights(sharding.full_tensors(self.models.policy, self.dtype), version=k)
 
     def _save(self, k: int) -> None:
-        if self.rank == 0:
-            checkpoint.save_policy(self.models.policy, self.tokenizer, self.work / "checkpoints", k)
+        self._save_policy(k)
         self._save_state(k)
 
+    def _save_policy(self, k: int) -> None:
+        folder = self.work / "checkpoints"
+        checkpoint.save_policy(self.models.policy, self.tokenizer, folder, k, dtype=self.dtype, keep=self.config.keep)
+
     def _save_state(self, k: int) -> None:
-        if self.rank == 0:
-            checkpoint.save_state(self.work / "state", self._stateful(), k, self.identity)
-        distributed.barrier()
-
-    @contextmanager
-    def _stop_on_signals(self):
-        """Finish the present step after Ctrl-C or SIGTERM, save the state, leave. A second signal ends the run at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def request(number, frame):
-            if self._stop:
-                raise KeyboardInterrupt
-            self._stop = True
-
-        before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        if k > self._saved:
+            self.state.save(self._state_tensors(), k, updates=self.optimizer.updates)
+            self._saved = k
 
 
-def _check(c: Train, algorithm: Algorithm, world: int) -> None:
-    """Raise ValueError for settings that the method, or the number of processes, does not fit."""
-    if (c.prompts_per_step // c.updates_per_batch) % world:
-        raise ValueError(
-            f"train.prompts_per_step={c.prompts_per_step} must be a multiple of train.updates_per_batch="
-            f"{c.updates_per_batch} x {world} processes"
-        )
+def _check(c: Train, algorithm: Algorithm) -> None:
+    """Raise ValueError for settings that the method does not fit."""
     if c.updates_per_batch > 1 and not algorithm.off_policy:
         raise ValueError(
             f"train.updates_per_batch={c.updates_per_batch}, but {type(algorithm).__name__} is on-policy as configured; "

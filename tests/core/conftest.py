@@ -52,9 +52,8 @@ def problems(count: int = 12) -> list[Problem]:
     return out
 
 
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory):
-    """Folder of a random 2-layer Qwen3 with 24 tokens."""
+def save_tiny(folder, *, tied=True):
+    """Write a random 2-layer Qwen3 with 24 tokens; tied: its lm-head is its embedding."""
     torch.manual_seed(0)
     config = Qwen3Config(
         vocab_size=VOCAB,
@@ -64,14 +63,19 @@ def tiny(tmp_path_factory):
         num_key_value_heads=1,
         head_dim=16,
         intermediate_size=64,
-        tie_word_embeddings=True,
+        tie_word_embeddings=tied,
         max_position_embeddings=64,
         pad_token_id=0,
         eos_token_id=EOS,
     )
-    folder = tmp_path_factory.mktemp("tiny")
     Qwen3ForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """Folder of a random 2-layer Qwen3 with 24 tokens."""
+    return save_tiny(tmp_path_factory.mktemp("tiny"))
 
 
 def train_config(**changes) -> Train:

@@ -13,11 +13,11 @@ import baselines
 from sdpg.algorithms.base import Needs
 from sdpg.algorithms.sdpg import SDPG as SDPGClass
 from sdpg.cli import run
-from sdpg.core import checkpoint
 from sdpg.core import passes as passes_of_a_step
 from sdpg.core.head import api as head
+from sdpg.core.objective import gradient_without_advantage
 from sdpg.core.recorder import read_rows
-from sdpg.core.trainer import Interrupted
+from sdpg.core.stopping import Interrupted
 from sdpg.types import Problem, Score
 from tests.core.conftest import TokenTask, make_trainer, problems, train_config
 
@@ -49,9 +49,9 @@ def passes(monkeypatch):
         counts["teacher"] += len(samples) if teacher else 0
         return inputs(model, samples, teacher=teacher)
 
-    def count_reference(model, read, tokens, temperature):
+    def count_reference(model, head, read, tokens, temperature):
         counts["reference"] += tokens.shape[0]
-        return reference(model, read, tokens, temperature)
+        return reference(model, head, read, tokens, temperature)
 
     monkeypatch.setattr(passes_of_a_step, "inputs", count_teacher)
     monkeypatch.setattr(passes_of_a_step, "policy_logprobs", count_reference)
@@ -100,7 +100,7 @@ def test_no_pass_that_cannot_matter(tiny, tmp_path, passes, fields, task, expect
     ],
 )
 def test_which_methods_leave_responses_without_advantage_alone(name, fields, expected):
-    assert passes_of_a_step.gradient_without_advantage(baselines.make(name, **fields), 3) == expected
+    assert gradient_without_advantage(baselines.make(name, **fields), 3) == expected
 
 
 def test_responses_without_a_gradient_get_no_backward_pass(tiny, tmp_path, monkeypatch):
@@ -116,7 +116,7 @@ def test_responses_without_a_gradient_get_no_backward_pass(tiny, tmp_path, monke
         assert 0 < row["informative_groups"] < 1
         outcomes.append((row, torch.cat([p.detach().flatten() for p in trainer.models.policy.parameters()])))
     (some, a), (all_rows, b) = outcomes
-    assert (a - b).abs().max() < 1e-6
+    assert (a - b).abs().max() < 1e-5  # of 5e-4: AdamW divides by the root of tiny squares
     for key in ("entropy", "loss", "grad_norm", "logprob_gap_mean", "tokens"):
         assert some[key] == pytest.approx(all_rows[key], rel=1e-5, abs=1e-7)
     assert some["flops"] < all_rows["flops"]
@@ -222,7 +222,7 @@ def test_a_seed_reproduces_a_run_exactly_and_another_seed_differs(tiny, tmp_path
     assert rows[0] == rows[1] != rows[2]
 
 
-def test_ctrl_c_finishes_the_step_and_saves(tiny, tmp_path, monkeypatch):
+def test_ctrl_c_gives_up_the_step_and_saves_the_last(tiny, tmp_path, monkeypatch):
     algorithm = baselines.make("grpo")
     trainer = make_trainer(tiny, tmp_path / "w", algorithm)
     step = trainer.step
@@ -233,9 +233,9 @@ def test_ctrl_c_finishes_the_step_and_saves(tiny, tmp_path, monkeypatch):
         return step(k)
 
     monkeypatch.setattr(trainer, "step", step_with_ctrl_c)
-    with pytest.raises(Interrupted, match="stopped after step 3 of 6"):
+    with pytest.raises(Interrupted, match="stopped after step 2 of 6"):
         trainer.run()
-    assert checkpoint.saved_step(tmp_path / "w" / "state", trainer.identity) == 3
+    assert trainer.state.newest()["step"] == 2
     make_trainer(tiny, tmp_path / "w", algorithm).run()
     make_trainer(tiny, tmp_path / "whole", algorithm).run()
     stopped, whole = (without_times(read_rows(tmp_path / n / "metrics.jsonl")) for n in ("w", "whole"))
@@ -253,8 +253,9 @@ def test_another_config_starts_afresh_and_says_so(tiny, tmp_path, capsys):
 
 def test_a_corrupt_resume_state_is_one_clear_error(tiny, tmp_path):
     make_trainer(tiny, tmp_path / "w", baselines.make("grpo"), train_config(steps=2)).run()
-    (tmp_path / "w" / "state" / "state.safetensors").write_bytes(b"broken")
-    with pytest.raises(ValueError, match=r"cannot resume from .*state.safetensors.*delete .*w to train"):
+    (file,) = (tmp_path / "w" / "state" / "step000002").glob("*.safetensors")
+    file.write_bytes(b"broken")
+    with pytest.raises(ValueError, match=r"cannot resume from .*step000002: shard.* not as it was.*delete .*w to train"):
         make_trainer(tiny, tmp_path / "w", baselines.make("grpo"), train_config(steps=4)).run()
 
 

@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from sdpg.algorithms.divergences import Divergence
 from sdpg.core.head.torch import Coefficients, Reading, by_autograd, closed_form, scaled
-from sdpg.core.head.weights import Accumulator, GradAccumulator, full
+from sdpg.core.head.weights import Accumulator, GradAccumulator
 
 Kernel = Literal["auto", "torch", "triton"]
 Derivative = Callable[["TokenSignals", slice], Coefficients]
@@ -34,8 +34,7 @@ TILE_ELEMENTS = 2**19  # 2 MiB in float32
 class Head:
     """An lm-head: weight (V, d), optional bias (V,), optional soft cap (logits <- cap * tanh(logits / cap)).
 
-    The parameters may be FSDP2's DTensors. Each call then gathers them once, in the hidden states' precision, and leaves the
-    shards' gradient averaged over the processes, as FSDP2 does; every process must make the same calls in the same order.
+    Plain tensors: a sharded model's are gathered beforehand (`sdpg.core.sharding.WholeHead`).
     """
 
     weight: Tensor
@@ -65,9 +64,9 @@ class Head:
         """Return log softmax(logits / temperature) of a `product` (C, V), float32 or wider (C, V)."""
         return torch.log_softmax(scaled(product, self.softcap, temperature), -1)
 
-    def whole(self, dtype: torch.dtype) -> Head:
-        """Return the head with its parameters detached, and gathered in `dtype` where they are sharded."""
-        return replace(self, weight=full(self.weight, dtype), bias=full(self.bias, dtype))
+    def detached(self) -> Head:
+        """Return the same head without gradients."""
+        return replace(self, weight=self.weight.detach(), bias=None if self.bias is None else self.bias.detach())
 
 
 @dataclass(frozen=True)
@@ -171,12 +170,12 @@ class Reader:
     """
 
     def __init__(self, hidden: Tensor, head: Head, targets: Tensor, options: Options):
-        """Gather the heads, and choose kernel and sizes. Collective if a head is sharded."""
+        """Choose kernel and sizes, and make the buffers."""
         self.hidden, self.targets, self.options = hidden.detach(), targets, options
-        self.head, self.teacher, other = head.whole(hidden.dtype), None, options.teacher_head
+        self.head, self.teacher, other = head.detached(), None, options.teacher_head
         if options.teacher_hidden is not None:
             same = other.weight is head.weight and other.bias is head.bias
-            self.teacher = self.head if same else other.whole(options.teacher_hidden.dtype)
+            self.teacher = self.head if same else other.detached()
         self.kernel = options.kernel_for(hidden)
         cap = None if other is None else other.softcap
         self.how = Reading(options.temperature, head.softcap, cap, options.divergence)

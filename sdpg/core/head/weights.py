@@ -1,43 +1,9 @@
-"""The head's parameters as the products need them, and their gradients: added up over chunks, sharded again under FSDP2.
-
-V vocabulary, d hidden size, n processes. Under FSDP2 (`fully_shard`) a parameter is a DTensor whose rows are spread over the
-processes of its mesh, every dimension of which is taken to be data parallel.
-"""
+"""Gradients of the head's parameters, added up over chunks. V vocabulary, d hidden size."""
 
 from __future__ import annotations
 
-import sys
-
 import torch
 from torch import Tensor
-
-
-def is_sharded(parameter: Tensor | None) -> bool:
-    """Return whether it is a DTensor, without importing what defines one."""
-    module = sys.modules.get("torch.distributed.tensor")
-    return module is not None and isinstance(parameter, module.DTensor)
-
-
-def full(parameter: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """Return the whole parameter, detached; a sharded one is gathered in `dtype`. Collective then: every process must call
-    it.
-    """
-    if parameter is None:
-        return None
-    return parameter.detach().to(dtype).full_tensor() if is_sharded(parameter) else parameter.detach()
-
-
-def shared_out(total: Tensor, like: Tensor) -> Tensor:
-    """Turn this process's gradient of the whole parameter into the mean over processes, sharded as `like`. Collective.
-
-    It is what FSDP2 does with the other parameters' gradients. Where losses are to be summed over n processes, scale the loss
-    by n (or set FSDP2's gradient divide factor to 1 and scale the head's share alike).
-    """
-    from torch.distributed.tensor import DTensor, Partial
-
-    mesh = like.device_mesh
-    summed = DTensor.from_local(total / mesh.size(), mesh, [Partial()] * mesh.ndim, run_check=False)
-    return summed.redistribute(placements=like.placements)
 
 
 class Accumulator:
@@ -72,36 +38,33 @@ class Accumulator:
             self.total += g.sum(0, dtype=self.total.dtype)
 
     def result(self) -> Tensor | None:
-        """Return the sum in the parameter's dtype and sharding, 0 if nothing was added; None without a parameter."""
-        if not self._open():
-            return None
-        total = shared_out(self.total, self.parameter) if is_sharded(self.parameter) else self.total
-        return total.to(self.parameter.dtype)
+        """Return the sum in the parameter's dtype, 0 if nothing was added; None without a parameter."""
+        return self.total.to(self.parameter.dtype) if self._open() else None
 
 
 class GradAccumulator(Accumulator):
     """An accumulator that hands its sum to the parameter's `.grad`, without a copy of it where nothing watches.
 
-    Hooks on the parameter (`register_hook`, `register_post_accumulate_grad_hook`) run as after a backward pass.
+    Hooks on the parameter (`register_hook`, `register_post_accumulate_grad_hook`) run as after a backward pass. Where the
+    parameter has an attribute `wide_grad`, of float32 or wider, everything is added there instead.
     """
 
     def __init__(self, parameter: Tensor | None):
         super().__init__(parameter)
         p = self.parameter
+        self.wide = getattr(p, "wide_grad", None)
         self.direct = (
             p is not None
-            and not is_sharded(p)
+            and self.wide is None
             and p.dtype == torch.promote_types(p.dtype, torch.float32)
             and not (p._backward_hooks or p._post_accumulate_grad_hooks)
         )
-        if self.direct:
-            self.total = p.grad
+        if self.direct or self.wide is not None:
+            self.total = p.grad if self.direct else self.wide
 
     def finish(self) -> None:
-        """Finish, once, after the last chunk. `.grad` stays as it is if nothing was added (on any process, if it is
-        sharded).
-        """
+        """Finish, once, after the last chunk. `.grad` stays as it is if nothing was added."""
         if self.direct:
             self.parameter.grad = self.total
-        elif self.total is not None or is_sharded(self.parameter):  # other processes may have something to add
+        elif self.wide is None and self.total is not None:
             self.parameter.backward(self.result())

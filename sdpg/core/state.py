@@ -1,0 +1,125 @@
+"""What a killed run goes on from: float32 weights, moments and moving average, by torch.distributed.checkpoint.
+
+    state/step000040/shard-*.safetensors    each process's shards; any number of processes can read them
+                     state.json             step, identity of the run, the files' SHA-256
+
+Written beside the run's work, under another name until it is whole; the older state goes once the newer one stands. Safetensors
+and JSON only.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch import Tensor
+from torch.distributed.checkpoint import CheckpointException, HuggingFaceStorageReader, HuggingFaceStorageWriter
+
+from sdpg.core import distributed
+from sdpg.io import read_json, sha256, write_json
+
+
+class StateFolder:
+    """The saved state of one run; all processes of the run call the same methods."""
+
+    def __init__(self, folder: Path, identity: dict):
+        """folder: made when something is saved. identity: JSON data; a state saved under another one is not this run's."""
+        self.folder, self.identity = folder, identity
+        self._world = distributed.start()
+        self._group = dist.new_group(backend="gloo") if self._world.size > 1 else None  # saving goes on beside the training
+        self._thread = ThreadPoolExecutor(1, "state")
+        self._pending: Future | None = None
+
+    def newest(self) -> dict | None:
+        """Return state.json of the last saved step of this run, the same on all processes; None if there is none."""
+        found = None
+        if self._world.first:
+            states = [read_json(path) | {"folder": path.parent.name} for path in self.folder.glob("step*/state.json")]
+            own = [state for state in states if state["identity"] == self.identity]
+            found = max(own, key=lambda state: state["step"], default=None)
+        return distributed.gather(found)[0]
+
+    def save(self, tensors: dict[str, Tensor], step: int, **facts: int) -> None:
+        """Save tensors (DTensors where they are sharded) and facts. Collective; returns once they are copied to host memory.
+
+        Writing goes on in the background. Raises OSError if the one before could not be written.
+        """
+        self.wait()
+        final = self.folder / f"step{step:06d}"
+        temporary = final.with_name(f".{final.name}.tmp")
+        if self._world.first:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+        distributed.barrier()
+        writer = HuggingFaceStorageWriter(str(temporary), save_distributed=True)
+        with _quiet():
+            written = dcp.async_save(tensors, storage_writer=writer, process_group=self._group, no_dist=self._group is None)
+        record = {"step": step, **facts, "processes": self._world.size, "identity": self.identity}
+        finish = self._finish if self._world.first else lambda written, *_: written.result()
+        self._pending = self._thread.submit(finish, written, temporary, final, record)
+
+    def _finish(self, written: Future, temporary: Path, final: Path, record: dict) -> None:
+        """Give the state its name once all processes have written their part."""
+        written.result()
+        hashes = {}
+        for path in sorted(temporary.glob("*.safetensors")):
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+            hashes[path.name] = sha256(path)
+        write_json(temporary / "state.json", record | {"sha256": hashes})
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(temporary, final)
+        for other in self.folder.iterdir():
+            if other != final:
+                shutil.rmtree(other)
+
+    def check(self) -> None:
+        """Raise OSError if saving has failed since; does not wait."""
+        if self._pending is not None and self._pending.done():
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait until the last state is on disk. Raises OSError if it could not be written."""
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        try:
+            pending.result()
+        except CheckpointException as error:
+            reason = "; ".join(sorted({str(failure[0]) for failure in error.failures.values()}))
+            raise OSError(f"could not write the state to {self.folder}: {reason}") from error
+
+    def load(self, state: dict, tensors: dict[str, Tensor]) -> None:
+        """Read a state, as `newest` gave it, into tensors, however sharded. Collective. Raises ValueError if it is broken."""
+        folder = self.folder / state["folder"]
+        hint = f"; delete {self.folder.parent} to train from the start"
+        files = sorted(state["sha256"].items())
+        mine = files[self._world.rank :: self._world.size]  # each is read through by one process
+        broken = [name for name, expected in mine if not _is_whole(folder / name, expected)]
+        if broken := sorted(sum(distributed.gather(broken), [])):
+            raise ValueError(f"cannot resume from {folder}: {', '.join(broken)} is missing or not as it was saved{hint}")
+        try:
+            with _quiet():
+                reader = HuggingFaceStorageReader(str(folder))
+                dcp.load(tensors, storage_reader=reader, process_group=self._group, no_dist=self._group is None)
+        except CheckpointException as error:
+            reason = next(str(failure[0]) for failure in error.failures.values())
+            raise ValueError(f"cannot resume from {folder}: {reason}{hint}") from error
+
+
+def _is_whole(path: Path, expected: str) -> bool:
+    return path.is_file() and sha256(path) == expected
+
+
+@contextmanager
+def _quiet():
+    """Leave out DCP's remark that there is one process."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)
+        yield

@@ -1,0 +1,122 @@
+"""What the processes of tests/core/processes.py do. Each job returns JSON data; that of the first process is kept."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+import baselines
+from sdpg.core import distributed
+from sdpg.core.sharding import full_tensors
+from sdpg.types import Score
+from tests.core.conftest import TokenTask, make_trainer, train_config
+
+SDPG = {"T": 6, "beta_base": 1.0, "T_warm": 0, "T_decay": 0, "alpha": 0.1}
+METHODS = {
+    "sdpg": ("sdpg", SDPG),
+    "sdpg-urkl": ("sdpg", SDPG | {"anchor": "urkl"}),
+    "sdpg-off": ("sdpg", SDPG | {"off_policy": True}),
+    "sdpg-no-anchor": ("sdpg", SDPG | {"alpha": 0.0}),
+    "grpo": ("grpo", {"kl_coef": 0.1}),
+    "grpo-no-kl": ("grpo", {"kl_coef": 0.0}),
+    "grpo-reward-kl": ("grpo", {"kl_coef": 0.1, "kl_in_reward": True}),
+    "gspo": ("grpo", {"kl_coef": 0.0, "ratio": "sequence"}),
+    "rlsd": ("rlsd", {"kl_coef": 0.1}),
+    "sdpo": ("sdpo", {}),
+    "sdft": ("sdft", {}),
+    "opcd": ("opcd", {}),
+}
+
+
+class Easy(TokenTask):
+    """Right: token 7 is in the response; groups are alike now and then."""
+
+    def score(self, problem, ids, finish_reason):
+        return Score(correct=7 in ids)
+
+
+class OneRight(TokenTask):
+    """One problem's responses differ in reward, all others' are wrong: some processes have nothing to learn from."""
+
+    def score(self, problem, ids, finish_reason):
+        return Score(correct=problem.id == "0" and ids[0] % 2 == 0)
+
+
+class Never(TokenTask):
+    def score(self, problem, ids, finish_reason):
+        return Score(correct=False)
+
+
+TASKS = {"token": TokenTask, "easy": Easy, "one-right": OneRight, "never": Never}
+
+
+def parameters(trainer) -> dict[str, list[float]]:
+    """The whole policy after training, by name. Collective."""
+    return {name: p.flatten().tolist() for name, p in full_tensors(trainer.models.policy, torch.float32)}
+
+
+def steps(folder, *, model, method="sdpg", task="token", count=2, tied=True, **changes) -> dict:
+    """Take some steps of one method -> parameters and rows; `head` is whether the head still is the embedding."""
+    name, fields = METHODS[method]
+    trainer = make_trainer(
+        Path(model), folder / "work", baselines.make(name, **fields), train_config(**changes), task=TASKS[task]()
+    )
+    trainer._push(0)
+    rows = [trainer.step(k) for k in range(1, count + 1)]
+    policy = trainer.models.policy
+    same = policy.get_output_embeddings().weight is policy.get_input_embeddings().weight
+    engine = dict(trainer.collector.engine.model.named_parameters())
+    pushed = max((p - engine[n]).abs().max().item() for n, p in full_tensors(policy, torch.float32))
+    return {"parameters": parameters(trainer), "rows": rows, "tied": same, "pushed": pushed}
+
+
+def many_steps(folder, *, cases) -> dict:
+    """Run several cases one after the other; the last line of a log says which one was begun."""
+    out = {}
+    for name, case in cases.items():
+        print(name, flush=True)
+        out[name] = steps(folder / name, **case)
+    return out
+
+
+def whole_run(folder, *, model, work, method="sdpg", **changes) -> dict:
+    """Train to the end, or go on from what is there -> parameters."""
+    name, fields = METHODS[method]
+    trainer = make_trainer(Path(model), Path(work), baselines.make(name, **fields), train_config(**changes))
+    trainer.run()
+    return {"parameters": parameters(trainer)}
+
+
+def groups_of(folder, *, model, **changes) -> dict:
+    """Collect three batches -> rewards and the groups' problems, in order, over all processes."""
+    trainer = make_trainer(Path(model), folder / "work", baselines.make("grpo"), train_config(**changes), task=Easy())
+    trainer._push(0)
+    found = []
+    for k in (1, 2, 3):
+        batch = trainer.collector.collect(k, trainer_clock())
+        own = {i: batch.samples[j * 4].prompt for j, i in enumerate(batch.own)}
+        every = {int(i): p for part in distributed.gather(own) for i, p in part.items()}
+        sampled = sum(distributed.gather(batch.sampled))
+        found.append({"rewards": batch.R_NG.tolist(), "prompts": [every[i] for i in sorted(every)], "sampled": sampled})
+    return {"steps": found}
+
+
+def trainer_clock():
+    from sdpg.core.recorder import Clock
+
+    return Clock(torch.device("cpu"))
+
+
+JOBS = {job.__name__: job for job in (many_steps, whole_run, groups_of)}
+
+if __name__ == "__main__":
+    chosen, given, place = sys.argv[1], json.loads(sys.argv[2]), Path(sys.argv[3])
+    torch.set_num_threads(1)
+    world = distributed.start()
+    result = JOBS[chosen](place / f"rank{world.rank}" if chosen != "whole_run" else place, **given)
+    if world.first:
+        (place / "result.json").write_text(json.dumps(result))
+    distributed.barrier()
