@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import weakref
 from pathlib import Path
 
 import torch
@@ -11,6 +13,7 @@ import torch
 import baselines
 from sdpg.core import distributed
 from sdpg.core.sharding import full_tensors
+from sdpg.core.stopping import Interrupted
 from sdpg.types import Score
 from tests.core.conftest import TokenTask, make_trainer, train_config
 
@@ -19,6 +22,7 @@ METHODS = {
     "sdpg": ("sdpg", SDPG),
     "sdpg-urkl": ("sdpg", SDPG | {"anchor": "urkl"}),
     "sdpg-off": ("sdpg", SDPG | {"off_policy": True}),
+    "sdpo-ema": ("sdpo", {"ema_rate": 0.05, "top_k": None}),
     "sdpg-no-anchor": ("sdpg", SDPG | {"alpha": 0.0}),
     "grpo": ("grpo", {"kl_coef": 0.1}),
     "grpo-no-kl": ("grpo", {"kl_coef": 0.0}),
@@ -82,12 +86,37 @@ def many_steps(folder, *, cases) -> dict:
     return out
 
 
-def whole_run(folder, *, model, work, method="sdpg", **changes) -> dict:
-    """Train to the end, or go on from what is there -> parameters."""
+def whole_run(folder, *, model, work, method="sdpg", signal_in=None, **changes) -> dict:
+    """Train to the end, or go on from what is there -> parameters.
+
+    signal_in: (phase, step, signal) that the last process sends itself.
+    """
     name, fields = METHODS[method]
     trainer = make_trainer(Path(model), Path(work), baselines.make(name, **fields), train_config(**changes))
-    trainer.run()
+    if signal_in and distributed.start().rank + 1 == distributed.start().size:
+        send_itself(trainer, *signal_in)
+    try:
+        trainer.run()
+    except Interrupted as stop:
+        print(stop, flush=True)
+        sys.exit(130)
     return {"parameters": parameters(trainer)}
+
+
+def push(folder, *, model) -> dict:
+    """Push the weights -> how many were pushed, and most whole tensors that were alive at the same time."""
+    trainer = make_trainer(Path(model), folder / "work", baselines.make("grpo"), train_config())
+    alive, most, count = [], 0, 0
+
+    def watched():
+        nonlocal most, count
+        for name, tensor in full_tensors(trainer.models.policy, torch.float32):
+            alive.append(weakref.ref(tensor))
+            most, count = max(most, sum(x() is not None for x in alive)), count + 1
+            yield name, tensor
+
+    trainer.collector.engine.load_weights(watched(), version=1)
+    return {"tensors": count, "most": most}
 
 
 def groups_of(folder, *, model, **changes) -> dict:
@@ -110,7 +139,25 @@ def trainer_clock():
     return Clock(torch.device("cpu"))
 
 
-JOBS = {job.__name__: job for job in (many_steps, whole_run, groups_of)}
+def send_itself(trainer, phase, step, number):
+    """Let the process send itself a signal in a phase of a step."""
+    where, name = {"sampling": (trainer.collector.engine, "generate"), "update": (trainer, "_slot")}[phase]
+    real, real_step, present = getattr(where, name), trainer.step, [0]
+
+    def noted(k):
+        present[0] = k
+        return real_step(k)
+
+    def signalling(*args, **kwargs):
+        if present[0] == step and not trainer.stopper.asked:
+            os.kill(os.getpid(), number)
+        return real(*args, **kwargs)
+
+    trainer.step = noted
+    setattr(where, name, signalling)
+
+
+JOBS = {job.__name__: job for job in (many_steps, whole_run, groups_of, push)}
 
 if __name__ == "__main__":
     chosen, given, place = sys.argv[1], json.loads(sys.argv[2]), Path(sys.argv[3])

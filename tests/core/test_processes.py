@@ -1,16 +1,26 @@
 """Two and four processes (gloo, FSDP2 on the CPU) do what one does: steps, groups, state. A deadlock hits a time limit."""
 
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from random import Random
+
 import pytest
 
+from sdpg.core.checkpoint import list_checkpoints
+from sdpg.core.recorder import read_rows
+from sdpg.io import sha256
 from tests.core.conftest import save_tiny
 from tests.core.jobs import METHODS
-from tests.core.processes import run
+from tests.core.processes import Processes, run
 
 pytestmark = pytest.mark.slow
 OFF = {"method": "sdpg-off", "updates_per_batch": 2, "lr": 1e-2}
 ONE_RIGHT = {"task": "one-right", "prompts_per_step": 6}  # more processes than prompts that anything is learnt from
 CASES = {  # name -> what differs from two steps of SDPG (UFKL) with 4 prompts on the tied model
-    **{f"{name}, tied": {"method": name} for name in METHODS if name != "sdpg-off"},
+    **{f"{name}, tied": {"method": name} for name in METHODS if name not in ("sdpg-off", "sdpo-ema")},
     "sdpg, untied": {"tied": False},
     "gspo, untied": {"tied": False, "method": "gspo"},
     **{f"sdpg, {how}": {"reduction": how} for how in ("batch", "sequence", "constant")},
@@ -98,3 +108,98 @@ def test_dynamic_sampling_chooses_the_same_groups(models, tmp_path):
     one, two, four = (run("groups_of", n, tmp_path / str(n), given)["steps"] for n in (1, 2, 4))
     assert one == two == four
     assert any(step["sampled"] > 24 for step in one)
+
+
+RUN = {"method": "sdpo-ema", "steps": 12, "checkpoint_every": 3, "validate_every": 4}
+
+
+def rows_of(work):
+    return comparable(read_rows(Path(work) / "metrics.jsonl"))
+
+
+@pytest.fixture(scope="module")
+def whole(models, tmp_path_factory):
+    """The run without any stop, by one process."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder / "work", run("whole_run", 1, folder, RUN | {"model": models[True], "work": str(folder / "work")})
+
+
+def test_a_run_saved_by_two_processes_goes_on_in_one_and_in_four(models, whole, tmp_path):
+    for count in (1, 4):
+        given = RUN | {"model": models[True], "work": str(tmp_path / str(count) / "work")}
+        processes = Processes("whole_run", 2, tmp_path / str(count), given)
+        stop_after(processes, given["work"], 5, signal.SIGTERM)
+        state = states(given["work"])
+        assert [s["processes"] for s in state] == [2] and 5 <= state[0]["step"] < 12
+        assert len(list((Path(given["work"]) / "state").glob("step*/*.safetensors"))) == 2
+        out = run("whole_run", count, tmp_path / str(count), given)
+        assert f"going on after step {state[0]['step']} of 12" in (tmp_path / str(count) / "log0.txt").read_text()
+        assert largest_difference(out["parameters"], whole[1]["parameters"]) < 1e-5
+        for got, expected in zip(rows_of(given["work"]), rows_of(whole[0]), strict=True):
+            assert got == {k: v if v is None else pytest.approx(v, rel=1e-4, abs=1e-5) for k, v in expected.items()}
+
+
+def states(work):
+    """state.json of all saved states; those that have no such name are not finished."""
+    return [json.loads(path.read_text()) for path in sorted((Path(work) / "state").glob("step*/state.json"))]
+
+
+def stop_after(processes, work, steps, number, least=0.0):
+    """Send a signal once so many rows are there, and wait for the end."""
+    metrics = Path(work) / "metrics.jsonl"
+    end = time.monotonic() + 120
+    while not metrics.exists() or len(read_rows(metrics)) < steps:
+        assert time.monotonic() < end and all(child.poll() is None for child in processes.children), processes.logs()
+        time.sleep(0.005)
+    time.sleep(least)
+    processes.send(number)
+    return processes.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("phase", ["sampling", "update"])
+def test_a_signal_in_mid_step_saves_the_last_step_on_all_processes(models, whole, tmp_path, number, phase):
+    """One of two processes gets the signal while step 5 samples or learns; the other one is told."""
+    given = RUN | {"model": models[True], "work": str(tmp_path / "work"), "signal_in": [phase, 5, int(number)], "micro_batch_tokens": 60}
+    codes = Processes("whole_run", 2, tmp_path / "a", given).wait()
+    assert codes == [130, 130], (tmp_path / "a/log0.txt").read_text()
+    assert "stopped after step 4 of 12; run the same command again to go on" in (tmp_path / "a/log0.txt").read_text()
+    assert [s["step"] for s in states(given["work"])] == [4] and len(rows_of(given["work"])) == 4
+    del given["signal_in"]
+    out = run("whole_run", 2, tmp_path / "b", given)
+    assert largest_difference(out["parameters"], whole[1]["parameters"]) < 1e-5
+
+
+KILLS = int(os.environ.get("SDPG_KILLS", "2"))  # of each number of processes
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_killed_at_random_points_the_run_is_the_same_and_no_file_is_torn(models, tmp_path, count):
+    given = RUN | {"model": models[True], "steps": 8 + 4 * KILLS, "checkpoint_every": 1}
+    straight = given | {"work": str(tmp_path / "straight")}
+    expected = run("whole_run", count, tmp_path / "a", straight)
+    killed = given | {"work": str(tmp_path / "killed")}
+    random = Random(count)
+    for i in range(KILLS):
+        processes = Processes("whole_run", count, tmp_path / "b", killed)
+        stop_after(processes, killed["work"], 3 * i + random.randint(0, 3), signal.SIGKILL, random.uniform(0, 0.3))
+        check_files(killed["work"])
+    out = run("whole_run", count, tmp_path / "b", killed)
+    assert rows_of(killed["work"]) == rows_of(straight["work"])
+    assert out == expected
+
+
+def check_files(work):
+    """Whatever has its name is whole: the state with its hashes, listed checkpoints, rows but for a last line."""
+    for path in (Path(work) / "state").glob("step*"):
+        state = json.loads((path / "state.json").read_text())
+        assert state["sha256"] and all(sha256(path / name) == value for name, value in state["sha256"].items())
+    for entry in list_checkpoints(Path(work) / "checkpoints"):
+        folder = Path(work) / "checkpoints" / entry["path"]
+        assert all(sha256(folder / name) == value for name, value in entry["sha256"].items())
+
+
+def test_a_push_holds_one_whole_tensor_at_a_time(models, tmp_path):
+    """Beside the shards: the tensor that the engine copies, and the one that is being gathered."""
+    out = run("push", 2, tmp_path, {"model": models[False]})
+    assert out["tensors"] > 20 and out["most"] <= 2
