@@ -43,8 +43,8 @@ def shared_out(total: Tensor, like: Tensor) -> Tensor:
 
 
 def way_to_add(g: Tensor, total: Tensor) -> Literal["in place", "widened", "rounded"]:
-    """Return how g^T hidden is added to `total`: by a product of one dtype; by one that reads g's dtype and adds in total's; or,
-    where torch has none, by a product rounded to g's dtype, which takes room and traffic of its own.
+    """Return how g^T hidden is added to `total`: by a product of one dtype; by one that reads g's dtype and adds in total's;
+    or, where torch has none, by a product rounded to g's dtype, which takes room and traffic of its own.
     """
     if g.dtype == total.dtype:
         return "in place"
