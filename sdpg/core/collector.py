@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -128,10 +128,12 @@ class Collector:
         with clock("rollout"):
             responses = self.engine.generate([self.student[i] for i in chosen], self.G, self.sampling, seeds)
         with clock("verify"):
-            return [self._judge(i, rollouts) for i, rollouts in zip(chosen, responses, strict=True)]
+            problems = [self.problems[i] for i, rollouts in zip(chosen, responses, strict=True) for _ in rollouts]
+            scores = iter(self.task.score_many(problems, [r for rollouts in responses for r in rollouts]))
+            return [self._judge(i, rollouts, scores) for i, rollouts in zip(chosen, responses, strict=True)]
 
-    def _judge(self, i: int, rollouts: list[Rollout]) -> Group:
-        scores = [self.task.score(self.problems[i], r.ids, r.finish_reason) for r in rollouts]
+    def _judge(self, i: int, rollouts: list[Rollout], all_scores: Iterator[Score]) -> Group:
+        scores = [next(all_scores) for _ in rollouts]
         rewards = [self._reward(score, len(r.ids)) for score, r in zip(scores, rollouts, strict=True)]
         return Group(i, rollouts, scores, rewards)
 
