@@ -57,6 +57,10 @@ class FixedTask:
 
         return Score(self.correct[problem.id, tuple(ids)])
 
+    def score_many(self, problems, rollouts):
+        """As the batch says, for each response."""
+        return [self.score(p, r.ids, r.finish_reason) for p, r in zip(problems, rollouts, strict=True)]
+
 
 class FixedEngine:
     """Returns the batch's responses. With `real`, that engine first samples `length` tokens each (timed, then dropped)."""

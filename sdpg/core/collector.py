@@ -217,11 +217,17 @@ class Collector:
         if responses is None or not self.judges:
             return []
         with clock("verify"):
-            judged = zip(places, chosen, responses, strict=True)
-            return [self._judge((attempt, place), i, rollouts) for place, i, rollouts in judged]
+            scores = self._scores([self.problems[i] for i in chosen], responses)
+        judged = zip(places, chosen, responses, scores, strict=True)
+        return [self._group((attempt, place), i, rollouts, found) for place, i, rollouts, found in judged]
 
-    def _judge(self, place: Place, i: int, rollouts: list[Rollout]) -> Group:
-        scores = [self.task.score(self.problems[i], r.ids, r.finish_reason) for r in rollouts]
+    def _scores(self, problems: Sequence[Problem], responses: list[list[Rollout]]) -> list[list[Score]]:
+        """Judge the responses to each problem."""
+        repeated = [problem for problem, rollouts in zip(problems, responses, strict=True) for _ in rollouts]
+        scores = iter(self.task.score_many(repeated, [rollout for rollouts in responses for rollout in rollouts]))
+        return [[next(scores) for _ in rollouts] for rollouts in responses]
+
+    def _group(self, place: Place, i: int, rollouts: list[Rollout], scores: list[Score]) -> Group:
         rewards = [self._reward(score, len(r.ids)) for score, r in zip(scores, rollouts, strict=True)]
         return Group(place, i, rollouts, scores, rewards)
 
@@ -262,8 +268,7 @@ class Collector:
         groups = self.engine.generate(prompts, 1, self.sampling, seeds)
         right = 0
         if self.judges:
-            scores = [self.task.score(p, g[0].ids, g[0].finish_reason) for p, g in zip(mine, groups, strict=True)]
-            right = sum(score.correct for score in scores)
+            right = sum(score.correct for (score,) in self._scores(mine, groups))
         return sum(distributed.gather(right)) / len(problems)
 
 

@@ -9,9 +9,10 @@ Names: B responses, U different prompts, S packed tokens, M response tokens, H h
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from transformers.masking_utils import sdpa_mask
 from sdpg.core.flops import Work
 
 ATTENTION = "sdpg_packed"  # its name among transformers' attention functions
+VARLEN_NEEDS = "packed sequences in bf16 or fp16 on CUDA need torch 2.11 or newer (make setup FLAVOUR=cuda installs one)"
 SHORTEST = 2 / 3  # A block takes segments from this share of its longest on; what they are shorter by is padding.
 
 Ids = Sequence[int]
@@ -134,8 +136,7 @@ class Block:
     """n segments of queries that attend causally to themselves, after all of another segment (their prompt), if they have one.
 
     query_index (n * T,): packed tokens of the queries, padded with token 0. key_index (n * (P + T),): of the keys, what is
-    seen before first. query_real, key_real: which of these are no padding. mask (n, 1, T, P + T): what a query sees; None
-    where that is causal attention over T.
+    seen before first. query_real, key_real: which of these are no padding. own, seen (n,): how long they are.
     """
 
     def __init__(self, start: np.ndarray, own: np.ndarray, seen_start: np.ndarray | None = None, seen=None):
@@ -144,24 +145,31 @@ class Block:
         """
         self.own, self.seen, self.n = own, np.zeros_like(own) if seen is None else seen, len(own)
         queries, real = _grid(start, own)
-        keys, key_real, mask = queries, real, None
+        keys, key_real = queries, real
         if seen is not None:
             prompt, prompt_real = _grid(seen_start, seen)
             keys, key_real = np.concatenate([prompt, queries], 1), np.concatenate([prompt_real, real], 1)
-            T = queries.shape[1]
-            causal = np.broadcast_to(np.tri(T, dtype=bool), (self.n, T, T))
-            mask = np.concatenate([np.broadcast_to(prompt_real[:, None], (self.n, T, prompt.shape[1])), causal], 2)
-            mask = torch.from_numpy(mask)[:, None]
         self.query_index, self.key_index = (torch.from_numpy(x.ravel()) for x in (queries, keys))
         self.query_real, self.key_real = (torch.from_numpy(x.ravel().nonzero()[0]) for x in (real, key_real))
-        self.mask = mask
 
     def to(self, device: torch.device) -> Block:
-        """Return this block with its tensors there."""
-        for name in ("query_index", "key_index", "query_real", "key_real", "mask"):
-            if (tensor := getattr(self, name)) is not None:
-                setattr(self, name, tensor.to(device))
+        """Move this block's index tensors there, before anything is read with it, and return it."""
+        for name in ("query_index", "key_index", "query_real", "key_real"):
+            setattr(self, name, getattr(self, name).to(device))
         return self
+
+    @cached_property
+    def mask(self) -> Tensor | None:
+        """What a query sees, (n, 1, T, P + T) bool, on the indices' device; None where that is causal attention over T.
+
+        It is made when `attend` first asks for it: a variable-length kernel does without.
+        """
+        device, T, P = self.query_index.device, int(self.own.max()), int(self.seen.max())
+        if not P:
+            return None
+        prompt = torch.arange(P, device=device) < torch.from_numpy(self.seen).to(device)[:, None]
+        causal = torch.ones(T, T, dtype=torch.bool, device=device).tril_()
+        return torch.cat([prompt[:, None].expand(-1, T, -1), causal.expand(self.n, -1, -1)], 2)[:, None]
 
     @property
     def pairs(self) -> int:
@@ -188,21 +196,42 @@ def packed_attention(module, query, key, value, attention_mask, scaling=None, dr
     if extra := sorted(name for name in ("sliding_window", "softcap", "s_aux", "position_bias") if kwargs.get(name)):
         raise CannotPack(f"{type(module).__name__} uses {', '.join(extra)}")
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # (S, H, D)
-    if q.is_cuda and q.dtype in (torch.bfloat16, torch.float16):
+    if _has_varlen(q):
         return _varlen(q, k, v, packed, scaling)[None], None
     parts = [block.attend(q, k, v, scaling) for block in packed.blocks]
     return (torch.cat(parts) if len(parts) > 1 else parts[0])[None], None
 
 
+def _has_varlen(q: Tensor) -> bool:
+    """Return whether torch has a variable-length kernel for such queries."""
+    return q.is_cuda and q.dtype in (torch.bfloat16, torch.float16)
+
+
 def _varlen(q: Tensor, k: Tensor, v: Tensor, packed: Packed, scale: float | None) -> Tensor:
     """Return the same with one call of a variable-length kernel: its causal mask is aligned at the last query and key."""
-    from torch.nn.attention.varlen import varlen_attn
-
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        raise CannotPack(f"torch {torch.__version__} has no torch.nn.attention.varlen; {VARLEN_NEEDS}") from None
+    shares_heads = _shares_heads(varlen_attn)
     index, cu_q, cu_k, max_q, max_k = packed.varlen
     k, v = k.index_select(0, index), v.index_select(0, index)
+    options = {}
     if (groups := q.shape[1] // k.shape[1]) > 1:
-        k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
-    return varlen_attn(q.contiguous(), k, v, cu_q, cu_k, max_q, max_k, scale=scale, window_size=(-1, 0))
+        if shares_heads:
+            options["enable_gqa"] = True
+        else:
+            k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+    return varlen_attn(q.contiguous(), k, v, cu_q, cu_k, max_q, max_k, scale=scale, window_size=(-1, 0), **options)
+
+
+@cache
+def _shares_heads(varlen_attn: Callable) -> bool:
+    """Return whether the kernel lets several heads of queries read one of keys. Raises CannotPack for one without a window."""
+    takes = inspect.signature(varlen_attn).parameters
+    if missing := [name for name in ("scale", "window_size") if name not in takes]:
+        raise CannotPack(f"varlen_attn of torch {torch.__version__} does not take {' and '.join(missing)}; {VARLEN_NEEDS}")
+    return "enable_gqa" in takes
 
 
 def enable_packing(model: PreTrainedModel) -> None:
@@ -226,7 +255,9 @@ def enable_packing(model: PreTrainedModel) -> None:
             raise CannotPack(f"{type(model).__name__} gives other hidden states for packed sequences ({gap:.2g})")
     except (CannotPack, TypeError) as error:
         model.set_attn_implementation(before)
-        raise CannotPack(str(error)) from None
+        if isinstance(error, CannotPack):
+            raise
+        raise CannotPack(f"{type(model).__name__} does not hand `packed` on to its attention: {error}") from error
     finally:
         model.train(training)
 

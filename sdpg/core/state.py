@@ -13,7 +13,6 @@ import os
 import shutil
 import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch.distributed as dist
@@ -23,6 +22,8 @@ from torch.distributed.checkpoint import CheckpointException, HuggingFaceStorage
 
 from sdpg.core import distributed
 from sdpg.io import read_json, sha256, write_json
+
+warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)  # one process is no mistake
 
 
 class StateFolder:
@@ -58,8 +59,7 @@ class StateFolder:
             temporary.mkdir(parents=True)
         distributed.barrier()
         writer = HuggingFaceStorageWriter(str(temporary), save_distributed=True)
-        with _quiet():
-            written = dcp.async_save(tensors, storage_writer=writer, process_group=self._group, no_dist=self._group is None)
+        written = dcp.async_save(tensors, storage_writer=writer, process_group=self._group, no_dist=self._group is None)
         record = {"step": step, **facts, "processes": self._world.size, "identity": self.identity}
         finish = self._finish if self._world.first else lambda written, *_: written.result()
         self._pending = self._thread.submit(finish, written, temporary, final, record)
@@ -105,9 +105,8 @@ class StateFolder:
         if broken := sorted(sum(distributed.gather(broken), [])):
             raise ValueError(f"cannot resume from {folder}: {', '.join(broken)} is missing or not as it was saved{hint}")
         try:
-            with _quiet():
-                reader = HuggingFaceStorageReader(str(folder))
-                dcp.load(tensors, storage_reader=reader, process_group=self._group, no_dist=self._group is None)
+            reader = HuggingFaceStorageReader(str(folder))
+            dcp.load(tensors, storage_reader=reader, process_group=self._group, no_dist=self._group is None)
         except CheckpointException as error:
             reason = next(str(failure[0]) for failure in error.failures.values())
             raise ValueError(f"cannot resume from {folder}: {reason}{hint}") from error
@@ -115,11 +114,3 @@ class StateFolder:
 
 def _is_whole(path: Path, expected: str) -> bool:
     return path.is_file() and sha256(path) == expected
-
-
-@contextmanager
-def _quiet():
-    """Leave out DCP's remark that there is one process."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)
-        yield

@@ -294,7 +294,10 @@ class Trainer:
         batches, pieces = [], []
         for learns in (True, False):
             chosen = (idle[:, 0] != learns).nonzero()[:, 0].tolist()
-            for part in self._micro_batches([samples[i] for i in chosen], teacher=needs.teacher is not None):
+            parts = self._micro_batches([samples[i] for i in chosen], teacher=needs.teacher is not None)
+            if self.world.size > 1:  # the largest first, as in all processes: in a slot each waits for the slowest
+                parts.sort(key=lambda part: -sum(len(samples[chosen[i]].rollout.ids) for i in part))
+            for part in parts:
                 rows = [chosen[i] for i in part]
                 batches.append(rows)
                 pieces.append(Piece(learns, bool(gate(needs, A[rows], [samples[i] for i in rows]).any())))

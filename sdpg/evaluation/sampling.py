@@ -96,13 +96,13 @@ def score_groups(problems: Sequence[Problem], groups: Sequence[Sequence[Rollout]
     entropy is the mean over tokens of -log p of the sampled token: unbiased for the per-token entropy (nats).
     """
     rows = []
-    for problem, group in zip(problems, groups, strict=True):
-        for j, rollout in enumerate(group):
-            assert rollout.policy_version == step, f"rollout of version {rollout.policy_version} at step {step}"
-            score = task.score(problem, rollout.ids, rollout.finish_reason)
-            process = np.nan if score.process is None else score.process
-            entropy, text = -float(np.mean(rollout.logprobs)), task.text(rollout.ids)
-            rows.append((step, problem.id, j, score.correct, process, len(rollout.ids), rollout.finish_reason, entropy, text))
+    flat = [(problem, j, rollout) for problem, group in zip(problems, groups, strict=True) for j, rollout in enumerate(group)]
+    scores = task.score_many([problem for problem, _, _ in flat], [rollout for _, _, rollout in flat])
+    for (problem, j, rollout), score in zip(flat, scores, strict=True):
+        assert rollout.policy_version == step, f"rollout of version {rollout.policy_version} at step {step}"
+        process = np.nan if score.process is None else score.process
+        entropy, text = -float(np.mean(rollout.logprobs)), task.text(rollout.ids)
+        rows.append((step, problem.id, j, score.correct, process, len(rollout.ids), rollout.finish_reason, entropy, text))
     return pd.DataFrame(rows, columns=list(SCHEMA)).astype(SCHEMA)
 
 

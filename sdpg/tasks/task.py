@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from sdpg.tasks.prompts import Template, load_template
 from sdpg.tasks.verifiers import make_verifier
-from sdpg.types import Problem, Score, Settings
+from sdpg.types import Problem, Rollout, Score, Settings
 
 OWN_VERIFIER = {"reverse": "reverse"}  # problems from these sources are judged by their own rule whatever the task's is
 
@@ -67,10 +68,13 @@ class Task:
 
     def score(self, problem: Problem, ids: list[int], finish_reason: str) -> Score:
         """Return the verifier's judgement of one response. A response that did not stop by itself is wrong."""
-        score = self.score_text(problem, self.text(ids))
-        if finish_reason == "stop":
-            return score
-        return Score(False, None if score.process is None else 0.0)
+        return _finished(self.score_text(problem, self.text(ids)), finish_reason)
+
+    def score_many(self, problems: Sequence[Problem], rollouts: Sequence[Rollout]) -> list[Score]:
+        """Return `score` of each rollout, a response to the problem at its place; several at once, where processes judge."""
+        texts = ((p, self.text(r.ids)) for p, r in zip(problems, rollouts, strict=True))
+        scores = self.verifier.map(lambda item: self.score_text(*item), texts)
+        return [_finished(score, r.finish_reason) for score, r in zip(scores, rollouts, strict=True)]
 
     def score_text(self, problem: Problem, text: str) -> Score:
         """Return the same for a response that stopped and is text already (see `text`)."""
@@ -82,7 +86,7 @@ class Task:
         return dict(self.verifier.failures)
 
     def close(self) -> None:
-        """End the verifier's child process, if there is one; it also ends with this process."""
+        """End the verifier's child processes, if there are any; they also end with this process."""
         self.verifier.close()
 
     def _encode(self, text: str, problem: Problem) -> list[int]:
@@ -99,6 +103,13 @@ class Task:
                 "take problems, or a template, that fit the model"
             )
         return ids
+
+
+def _finished(score: Score, finish_reason: str) -> Score:
+    """Return the score of a response that is wrong unless it stopped by itself."""
+    if finish_reason == "stop":
+        return score
+    return Score(False, None if score.process is None else 0.0)
 
 
 def eos_token_ids(tokenizer) -> tuple[int, ...]:

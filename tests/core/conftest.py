@@ -43,6 +43,9 @@ class TokenTask:
     def score(self, problem, ids, finish_reason):
         return Score(correct=int(problem.answer) in ids, process=None)
 
+    def score_many(self, problems, rollouts):
+        return [self.score(p, r.ids, r.finish_reason) for p, r in zip(problems, rollouts, strict=True)]
+
 
 def problems(count: int = 12) -> list[Problem]:
     out = []

@@ -51,7 +51,7 @@ def test_two_passes_give_the_signals_and_their_gradients(case, chunk):
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_one_pass_gives_the_gradients_of_a_loss_of_the_signals(case, chunk, monkeypatch):
     """Nonlinear in every signal, in tiles of two tokens; half of the tokens have no gradient, and some start with one."""
-    monkeypatch.setattr("sdpg.core.head.api.TILE_ELEMENTS", 2 * V)
+    monkeypatch.setattr("sdpg.core.head.api.TILE_ELEMENTS", {"cpu": 2 * V})
     x = inputs()
     positional, how = arguments(x, **case)
     u = x["upstream"] * (torch.arange(M) % 3 != 1)

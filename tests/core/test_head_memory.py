@@ -5,7 +5,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sdpg.algorithms.divergences import Divergence
-from sdpg.core.head.api import Head, token_signals, token_signals_backward
+from sdpg.core.head import weights
+from sdpg.core.head.api import Head, Options, token_signals, token_signals_backward
 from tests.core.head_oracle import D, M, V, arguments, inputs
 
 DIVERGENCES = [Divergence(kind=k) for k in ("reverse_kl", "forward_kl", "gjsd")]
@@ -56,6 +57,15 @@ def test_nothing_of_size_tokens_by_vocabulary_is_ever_allocated(divergence, two_
     assert watch.largest == chunk == weight.numel() < len(y) * len(weight)
 
 
+def test_chunks_on_a_gpu_are_large_and_plain_torch_reads_them_in_tiles():
+    """Of a vocabulary of 152k: the weight's traffic is 591 / rows of the products' time at an H100's peak rates."""
+    rows, tile = Options().sizes(151_936, torch.device("cuda"), tiled=False)
+    assert rows == tile == 3533
+    assert Options().sizes(151_936, torch.device("cuda"), tiled=True) == (3533, 441)
+    assert Options().sizes(151_936, torch.device("cpu"), tiled=True) == (64, 3)
+    assert Options(chunk_elements=2**20).sizes(2**10, torch.device("cuda"), tiled=True) == (1024, 1024)
+
+
 def test_the_watch_sees_what_a_materialising_head_allocates():
     h, weight, _, y = big()
     with Watch() as watch:
@@ -66,7 +76,7 @@ def test_the_watch_sees_what_a_materialising_head_allocates():
 @pytest.mark.parametrize("tile", [2, 100])
 def test_tokens_without_a_coefficient_are_in_no_product_of_the_backward(tile, monkeypatch):
     """Of 13 tokens in chunks of 5, tokens 1, 2, 7 and all of the last chunk have none: 3, 4 and 0 rows are multiplied."""
-    monkeypatch.setattr("sdpg.core.head.api.TILE_ELEMENTS", tile * V)
+    monkeypatch.setattr("sdpg.core.head.api.TILE_ELEMENTS", {"cpu": tile * V})
     x = inputs()
     positional, how = arguments(x, divergence=Divergence())
     on = torch.ones(M, dtype=torch.float64)
@@ -117,3 +127,63 @@ def test_the_heads_gradient_is_added_to_what_is_there_and_hooks_see_it(hook):
     run()
     torch.testing.assert_close(weight.grad, 2 * once)
     assert len(seen) == bool(hook)
+
+
+def products(dtype):
+    """g (C, V) and hidden (C, d) of two chunks, which round differently in bf16 and in float32."""
+    g = torch.Generator().manual_seed(0)
+    return [[torch.randn(40, n, generator=g).to(dtype) for n in (12, 6)] for _ in range(2)]
+
+
+def add(dtype):
+    total = weights.Accumulator(torch.zeros(12, 6).requires_grad_())
+    for g, hidden in products(dtype):
+        total.add_product(g, hidden)
+    return total.result()
+
+
+def test_products_of_one_dtype_are_added_in_place():
+    assert weights.way_to_add(torch.zeros(2, 3), torch.zeros(3, 4)) == "in place"
+    assert weights.way_to_add(torch.zeros(2, 3).double(), torch.zeros(3, 4).double()) == "in place"
+    torch.testing.assert_close(add(torch.float32), sum(g.T @ hidden for g, hidden in products(torch.float32)))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_products_that_torch_cannot_widen_are_rounded_before_they_are_added(monkeypatch, dtype):
+    monkeypatch.setattr(weights, "_widens", lambda device, dtype: False)
+    assert weights.way_to_add(torch.zeros(2, 3, dtype=dtype), torch.zeros(3, 4)) == "rounded"
+    assert torch.equal(add(dtype), sum((g.T @ hidden).float() for g, hidden in products(dtype)))
+
+
+def widening_addmm(total, a, b, *, out_dtype, out):
+    """What torch.addmm documents where it is given `out_dtype`; torch 2.13 has it on CUDA only."""
+    assert a.dtype == b.dtype != out_dtype == out.dtype
+    return out.copy_(total + a.to(out_dtype) @ b.to(out_dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_products_are_widened_where_torch_can(monkeypatch, dtype):
+    weights._widens.cache_clear()
+    monkeypatch.setattr(torch, "addmm", widening_addmm)
+    try:
+        assert weights.way_to_add(torch.zeros(2, 3, dtype=dtype), torch.zeros(3, 4)) == "widened"
+        assert weights.way_to_add(torch.zeros(2, 3, dtype=dtype), torch.zeros(3, 4).double()) == "rounded"
+        exact = sum(g.double().T @ hidden.double() for g, hidden in products(dtype)).float()
+        torch.testing.assert_close(add(dtype), exact, rtol=1e-6, atol=1e-5)
+    finally:
+        weights._widens.cache_clear()
+
+
+def rounding_addmm(total, a, b, *, out_dtype, out):
+    return out.copy_(total + (a @ b).to(out_dtype))
+
+
+def refusing_addmm(*args, **kwargs):
+    raise NotImplementedError("Could not run 'aten::addmm.dtype_out'")
+
+
+@pytest.mark.parametrize("addmm", [rounding_addmm, refusing_addmm])
+def test_whether_torch_widens_is_tried_on_numbers_that_show_it(monkeypatch, addmm):
+    monkeypatch.setattr(torch, "addmm", addmm)
+    for dtype in (torch.bfloat16, torch.float16):
+        assert not weights._widens.__wrapped__(torch.device("cpu"), dtype)

@@ -1,12 +1,14 @@
-"""The head under FSDP2 (`fully_shard`): two gloo processes on the CPU, against the same head in one process."""
+"""A sharded model's head, gathered and handed back (WholeHead): two gloo processes on the CPU, against one process."""
 
 import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.fsdp import fully_shard
 
 from sdpg.algorithms.divergences import Divergence
 from sdpg.core.head.api import Head, token_signals, token_signals_backward
+from sdpg.core.sharding import WholeHead
 from tests.core.head_oracle import V, arguments, inputs, weighted
 
 pytestmark = pytest.mark.slow
@@ -17,6 +19,18 @@ CASES = {
     "nothing on one process": {"two_pass": False, "zero_on": (1,)},
     "bf16 compute": {"two_pass": False, "compute": torch.bfloat16},
 }
+
+
+class Model:
+    """Stands in for a causal LM with this head."""
+
+    config = None
+
+    def __init__(self, layer):
+        self.layer = layer
+
+    def get_output_embeddings(self):
+        return self.layer
 
 
 def run_head(x, rank, *, two_pass, zero_on=(), compute=torch.float64):
@@ -40,17 +54,16 @@ def own_tokens(x, rank):
 
 def sharded_head(rank, case):
     """The head's rows on two processes (17 of them: 9 and 8), each with its own tokens -> div, gradients; done twice."""
-    from torch.distributed.fsdp import fully_shard
-
     x = inputs(seed=0)
     layer = nn.Linear(x["weight"].shape[1], V, dtype=torch.float64)
     with torch.no_grad():
         layer.weight.copy_(x["weight"])
         layer.bias.copy_(x["bias"])
     fully_shard(layer)
-    x = own_tokens(x, rank) | {"weight": layer.weight, "bias": layer.bias}
     for _ in range(2):  # the second time there is a gradient to add to
-        div, hidden = run_head(x, rank, **case)
+        whole = WholeHead(Model(layer), case.get("compute", torch.float64))
+        div, hidden = run_head(own_tokens(x, rank) | {"weight": whole.head.weight, "bias": whole.head.bias}, rank, **case)
+        whole.release()
     assert layer.weight.grad.placements == layer.weight.placements
     return [div, hidden, layer.weight.grad.full_tensor(), layer.bias.grad.full_tensor()]
 
@@ -61,22 +74,22 @@ def tied_model():
     return nn.ModuleDict({"embed": nn.Embedding(V, 6), "trunk": nn.Linear(6, 6)}).double()
 
 
-def step(model, rank):
+def step(model, rank, head):
     """Trunk forward, fused head, trunk backward, on this rank's tokens."""
     ids = inputs(seed=20 + rank)["targets"]
     hidden = model["trunk"](model["embed"](ids)).tanh()
-    _, gradient = token_signals_backward(hidden, Head(model["embed"].weight), ids.roll(1), lambda s, j: s.logp.sum())
+    _, gradient = token_signals_backward(hidden, head, ids.roll(1), lambda s, j: s.logp.sum())
     hidden.backward(gradient)
 
 
 def tied_gradients(rank):
     """FSDP2 shards embedding and trunk, and reduces what the trunk's backward pass gives; the head adds its share."""
-    from torch.distributed.fsdp import fully_shard
-
     model = tied_model()
     for part in model.values():
         fully_shard(part, reshard_after_forward=True)
-    step(model, rank)
+    whole = WholeHead(Model(model["embed"]), torch.float64)
+    step(model, rank, whole.head)
+    whole.release()
     return {name: p.grad.full_tensor() for name, p in model.named_parameters()}
 
 
@@ -125,7 +138,7 @@ def test_a_sharded_head_has_the_mean_of_the_processes_gradients(sharded, name):
 def test_a_tied_head_adds_to_what_fsdp_reduces_for_the_embedding(sharded):
     model = tied_model()
     for rank in range(WORLD):
-        step(model, rank)
+        step(model, rank, Head(model["embed"].weight))
     for rank in range(WORLD):
         for name, p in model.named_parameters():
             torch.testing.assert_close(sharded[rank]["tied"][name], p.grad / WORLD)

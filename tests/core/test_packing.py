@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, Qwen3Config
@@ -104,9 +107,9 @@ def test_flops_are_those_that_torch_counts(model):
     assert forward_flops(model, Work(0, 12 * 12, 0)) == attention
 
 
-def _reference_varlen(q, k, v, cu_q, cu_k, max_q, max_k, *, scale, window_size):
+def _varlen(q, k, v, cu_q, cu_k, max_q, max_k, scale):
     """What torch.nn.attention.varlen.varlen_attn documents: causal, aligned at the last query and key of each segment."""
-    assert window_size == (-1, 0) and cu_q.dtype == cu_k.dtype == torch.int32
+    assert cu_q.dtype == cu_k.dtype == torch.int32 and q.shape[1] == k.shape[1]
     out = []
     for i in range(len(cu_q) - 1):
         a, b = (x[s[i] : s[i + 1]].transpose(0, 1) for x, s in ((q, cu_q), (k, cu_k)))
@@ -118,17 +121,90 @@ def _reference_varlen(q, k, v, cu_q, cu_k, max_q, max_k, *, scale, window_size):
     return torch.cat(out, 1).transpose(0, 1)
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_arguments_of_the_variable_length_kernel(monkeypatch, case):
-    """The kernel itself needs a GPU; here its documented behaviour in plain torch takes its place."""
-    import torch.nn.attention.varlen as varlen
+def _varlen_of_2_12(q, k, v, cu_q, cu_k, max_q, max_k, *, scale=None, window_size=(-1, -1), enable_gqa=False):
+    assert window_size == (-1, 0)
+    groups = q.shape[1] // k.shape[1] if enable_gqa else 1
+    return _varlen(q, *(x.repeat_interleave(groups, 1) for x in (k, v)), cu_q, cu_k, max_q, max_k, scale)
 
-    monkeypatch.setattr(varlen, "varlen_attn", _reference_varlen)
+
+def _varlen_of_2_11(q, k, v, cu_q, cu_k, max_q, max_k, *, scale=None, window_size=(-1, -1)):
+    assert window_size == (-1, 0)
+    return _varlen(q, k, v, cu_q, cu_k, max_q, max_k, scale)
+
+
+def _varlen_of_2_10(q, k, v, cu_q, cu_k, max_q, max_k, is_causal=False):
+    raise AssertionError("it cannot be given a scale, so it must not be called")
+
+
+def use_varlen(monkeypatch, kernel):
+    """Attend with `kernel` in the place of torch's, which needs a GPU, as if the tensors were on one."""
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", kernel)
+    monkeypatch.setattr(packing, "_has_varlen", lambda q: True)
+
+
+@pytest.mark.parametrize("kernel", [_varlen_of_2_12, _varlen_of_2_11])
+@pytest.mark.parametrize("case", CASES)
+def test_arguments_of_the_variable_length_kernel(monkeypatch, case, kernel):
+    use_varlen(monkeypatch, kernel)
     packed = Packed.of(*CASES[case], CPU)
     g = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(packed.work.tokens, h, 8, generator=g, dtype=torch.float64) for h in (4, 2, 2))
     expected = torch.cat([block.attend(q, k, v, 0.3) for block in packed.blocks])
     torch.testing.assert_close(packing._varlen(q, k, v, packed, 0.3), expected)
+
+
+@pytest.mark.parametrize("kernel", [_varlen_of_2_12, _varlen_of_2_11])
+def test_the_variable_length_kernel_needs_no_mask(model, monkeypatch, kernel):
+    """None is made, with the inputs or later, forwards or backwards; hidden states are those of each response alone."""
+    expected = plain(model, SHARED, RESPONSES)
+    use_varlen(monkeypatch, kernel)
+    monkeypatch.setattr(packing.Block, "mask", property(lambda self: pytest.fail("a mask was made")))
+    enable_packing(model)
+    found = Packed.of(SHARED, RESPONSES, CPU).hidden(model)
+    found.sum().backward()
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_inputs_move_without_masks():
+    """A mask is made on the device where the block lies, when it is asked for."""
+    packed = Packed.of(SHARED, RESPONSES, torch.device("meta"))
+    assert not any("mask" in vars(block) for block in packed.blocks)
+    assert {x.device.type for block in packed.blocks for x in vars(block).values() if torch.is_tensor(x)} == {"meta"}
+    assert packed.blocks[0].mask is None and packed.blocks[1].mask.device.type == "meta"
+
+
+def test_what_a_mask_lets_through():
+    block = Packed.of(SHARED, RESPONSES, CPU).blocks[2]
+    assert block.own.tolist() == [2] and block.seen.tolist() == [3]
+    assert block.mask.int().tolist() == [[[[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]]]
+    block = packing.Block(np.array([4, 6]), np.array([2, 2]), np.array([0, 1]), np.array([1, 2]))
+    assert block.mask[:, 0].int().tolist() == [[[1, 0, 1, 0], [1, 0, 1, 1]], [[1, 1, 1, 0], [1, 1, 1, 1]]]
+
+
+def test_an_older_variable_length_kernel_is_told_of(tiny, monkeypatch, capsys):
+    use_varlen(monkeypatch, _varlen_of_2_10)
+    loaded = load_model(tiny, dtype=torch.float32, device=CPU)
+    told = capsys.readouterr().err
+    assert not packs(loaded) and told.count("\n") == 1
+    assert f"padded rows instead of packed sequences: varlen_attn of torch {torch.__version__} does not take scale and" in told
+    assert "window_size" in told and "need torch 2.11 or newer" in told
+
+
+def test_no_variable_length_kernel_is_told_of(model, monkeypatch):
+    use_varlen(monkeypatch, _varlen_of_2_12)
+    monkeypatch.setitem(sys.modules, "torch.nn.attention.varlen", None)
+    with pytest.raises(CannotPack, match=r"has no torch.nn.attention.varlen; .* need torch 2.11 or newer"):
+        enable_packing(model)
+
+
+def test_a_model_that_keeps_packed_to_itself_is_told_of(model, monkeypatch):
+    def attend(*args, **kwargs):
+        raise TypeError("forward() got an unexpected keyword argument 'packed'")
+
+    monkeypatch.setattr(packing.Packed, "hidden", attend)
+    with pytest.raises(CannotPack, match="Qwen3ForCausalLM does not hand `packed` on to its attention: forward"):
+        enable_packing(model)
+    assert not packs(model)
 
 
 @pytest.mark.parametrize("name", ["sdpg", "grpo", "sdpo", "gspo"])

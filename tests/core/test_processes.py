@@ -160,7 +160,12 @@ def stop_after(processes, work, steps, number, least=0.0):
 @pytest.mark.parametrize("phase", ["sampling", "update"])
 def test_a_signal_in_mid_step_saves_the_last_step_on_all_processes(models, whole, tmp_path, number, phase):
     """One of two processes gets the signal while step 5 samples or learns; the other one is told."""
-    given = RUN | {"model": models[True], "work": str(tmp_path / "work"), "signal_in": [phase, 5, int(number)], "micro_batch_tokens": 60}
+    given = RUN | {
+        "model": models[True],
+        "work": str(tmp_path / "work"),
+        "signal_in": [phase, 5, int(number)],
+        "micro_batch_tokens": 60,
+    }
     codes = Processes("whole_run", 2, tmp_path / "a", given).wait()
     assert codes == [130, 130], (tmp_path / "a/log0.txt").read_text()
     assert "stopped after step 4 of 12; run the same command again to go on" in (tmp_path / "a/log0.txt").read_text()

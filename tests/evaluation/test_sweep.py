@@ -79,8 +79,9 @@ def test_seeds_depend_on_run_seed_set_problem_and_step_only(run, monkeypatch):
 
 def test_rows_say_what_the_rollouts_were():
     class Task:
-        def score(self, problem, ids, finish_reason):
-            return Score(ids[0] == 7, None)
+        def score_many(self, problems, rollouts):
+            assert [p.id for p in problems] == ["p", "p"]
+            return [Score(r.ids[0] == 7, None) for r in rollouts]
 
         def text(self, ids):
             return " ".join(map(str, ids))

@@ -2,7 +2,7 @@
 
 Names: M response tokens, d hidden size, V vocabulary. The tokens of a chunk share one product with the lm-head. On a CPU a
 chunk is then read in tiles of a few tokens whose temporaries stay in cache (torch.py); on CUDA one Triton kernel reads it whole
-(triton.py). Everything after the product is float32 or wider.
+(triton.py), or, where it does not fit, plain torch in larger tiles. Everything after the product is float32 or wider.
 """
 
 from __future__ import annotations
@@ -24,10 +24,13 @@ from sdpg.core.head.weights import Accumulator, GradAccumulator
 Kernel = Literal["auto", "torch", "triton"]
 Derivative = Callable[["TokenSignals", slice], Coefficients]
 
-# Logits of one chunk. A product of few rows is bound by reading the weight: on an H100 below about 300 rows in bf16.
-CHUNK_ELEMENTS = {"cpu": 2**22, "cuda": 2**26}  # 16 MiB in float32; 128 MiB in bf16, 441 rows of a vocabulary of 152k
+# Logits of one chunk: on the CPU 16 MiB in float32; on CUDA 1 GiB in bf16, 3,533 rows of a vocabulary of 152k.
+# C rows move 2 + 2 + 8 bytes for each of the weight's V d entries (read by two products; float32 gradient read and written) and
+# take 6 V d C FLOPs: at an H100's 3.35 TB/s and 60% of its 990 TFLOP/s the traffic is 352 / C of the products' time, here 10%.
+CHUNK_ELEMENTS = {"cpu": 2**22, "cuda": 2**29}
 LEAST_ROWS = 64  # of a chunk, unless the caller asks for less
-TILE_ELEMENTS = 2**19  # 2 MiB in float32
+TILE_ELEMENTS = {"cpu": 2**19, "cuda": 2**26}  # of a tile in plain torch, whose temporaries are float32: 2 and 256 MiB each
+TILED = (closed_form, by_autograd)
 
 
 @dataclass(frozen=True)
@@ -153,13 +156,12 @@ class Options:
             return fused
         return closed_form if closed else by_autograd
 
-    def sizes(self, V: int, device: torch.device) -> tuple[int, int]:
-        """Return how many tokens a chunk and a tile have."""
-        if self.chunk_elements is None:
-            rows = max(LEAST_ROWS, CHUNK_ELEMENTS.get(device.type, CHUNK_ELEMENTS["cuda"]) // V)
-        else:
-            rows = max(1, self.chunk_elements // V)
-        return rows, min(rows, max(1, TILE_ELEMENTS // V)) if device.type == "cpu" else rows
+    def sizes(self, V: int, device: torch.device, *, tiled: bool) -> tuple[int, int]:
+        """Return how many tokens a chunk and a tile have; a kernel that is not `tiled` reads a chunk whole."""
+        kind = device.type if device.type in CHUNK_ELEMENTS else "cuda"
+        asked = self.chunk_elements
+        rows = max(LEAST_ROWS, CHUNK_ELEMENTS[kind] // V) if asked is None else max(1, asked // V)
+        return rows, min(rows, max(1, TILE_ELEMENTS[kind] // V)) if tiled else rows
 
 
 class Reader:
@@ -179,7 +181,7 @@ class Reader:
         self.kernel = options.kernel_for(hidden)
         cap = None if other is None else other.softcap
         self.how = Reading(options.temperature, head.softcap, cap, options.divergence)
-        self.rows, self.tile = options.sizes(len(self.head.weight), hidden.device)
+        self.rows, self.tile = options.sizes(len(self.head.weight), hidden.device, tiled=self.kernel in TILED)
         self.z = hidden.new_empty(min(self.rows, len(hidden)), len(self.head.weight))
         self.z_teacher = None if self.teacher is None else options.teacher_hidden.new_empty(self.z.shape)
         self.columns: list[Tensor | None] = []

@@ -2,8 +2,35 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Literal
+
 import torch
 from torch import Tensor
+
+
+def way_to_add(g: Tensor, total: Tensor) -> Literal["in place", "widened", "rounded"]:
+    """Return how g^T hidden is added to `total`: by a product of one dtype; by one that reads g's dtype and adds in total's;
+    or, where torch has none, by a product rounded to g's dtype, which takes room and traffic of its own.
+    """
+    if g.dtype == total.dtype:
+        return "in place"
+    return "widened" if total.dtype == torch.float32 and _widens(g.device, g.dtype) else "rounded"
+
+
+@functools.cache
+def _widens(device: torch.device, dtype: torch.dtype) -> bool:
+    """Return whether torch adds products of `dtype` to a float32 sum there without rounding them: tried once, on ones.
+
+    It depends on torch's version on CUDA, and torch 2.13 does not on the CPU.
+    """
+    rows = torch.ones(2049, 16, dtype=dtype, device=device)  # 2049 is no number of bf16 or fp16
+    total = torch.ones(16, 16, device=device)
+    try:
+        torch.addmm(total, rows.T, rows, out_dtype=torch.float32, out=total)
+    except (RuntimeError, TypeError):
+        return False
+    return bool((total == 2050).all())
 
 
 class Accumulator:
@@ -27,10 +54,13 @@ class Accumulator:
         """Add g^T hidden: (C, V) and (C, d) -> (V, d)."""
         if not self._open():
             return
-        if g.dtype == self.total.dtype:
-            self.total.addmm_(g.T, hidden)
-        else:
-            self.total += g.T @ hidden
+        match way_to_add(g, self.total):
+            case "in place":
+                self.total.addmm_(g.T, hidden)
+            case "widened":
+                torch.addmm(self.total, g.T, hidden, out_dtype=self.total.dtype, out=self.total)
+            case "rounded":
+                self.total += g.T @ hidden
 
     def add_rows(self, g: Tensor) -> None:
         """Add the sum over the tokens of g (C, V)."""

@@ -5,8 +5,8 @@ The file's name is the verifier's (`math_verify.py`: math-verify). Its docstring
     verify(problem, text, *, answer_after, ask) -> Score      answer_after: the template's marker of the answer, or None
 
 Where judging takes a library that can hang or crash on hostile text, the file also has `judge(**fields) -> bool`, which runs in
-a child process with limits of time and memory, reached by `ask(**fields)`, and `LIBRARY`, the module that this process imports
-before it answers. A judge that raises or runs out of time means "wrong", and is counted in `Verifier.failures`.
+child processes with limits of time and memory, reached by `ask(**fields)`, and `LIBRARY`, the module that these import before
+they answer. A judge that raises or runs out of time means "wrong", and is counted in `Verifier.failures`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import importlib
 import pkgutil
 import threading
 from collections import Counter
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from types import ModuleType
 
-from sdpg.tasks.judge import JUDGE_SECONDS, Judge, JudgeError
+from sdpg.tasks.judge import JUDGE_SECONDS, Item, JudgeError, Judges, Result
 from sdpg.types import Problem, Score
 
 
@@ -41,26 +42,32 @@ class Verifier:
     """Calls one file's `verify` on (problem, text); counts in `failures` what could not be judged."""
 
     def __init__(self, name: str, answer_after: str | None = None, seconds: float = JUDGE_SECONDS):
-        """Import the file. seconds: the time limit of one request to the judging process."""
+        """Import the file. seconds: the time limit of one request to a judging process."""
         module = verifier_module(name)
         self.name, self.answer_after, self.verify = name, answer_after, module.verify
-        self.judge = Judge(name, seconds) if hasattr(module, "judge") else None
+        self.judges = Judges(name, seconds) if hasattr(module, "judge") else None
         self.failures: Counter[str] = Counter()  # message -> how often
         self._lock = threading.Lock()
 
     def __call__(self, problem: Problem, text: str) -> Score:
         """Return the score of one response's text, without its stop token."""
         try:
-            return self.verify(problem, text, answer_after=self.answer_after, ask=self.judge and self.judge.ask)
+            return self.verify(problem, text, answer_after=self.answer_after, ask=self.judges and self.judges.ask)
         except JudgeError as error:
             with self._lock:
                 self.failures[str(error)[:200]] += 1
             return Score(False)
 
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """Return function(item) of all items, in their order, for a function that calls this verifier: at once as far as there
+        may be judging processes, and one after the other where there are none.
+        """
+        return [function(item) for item in items] if self.judges is None else self.judges.map(function, items)
+
     def close(self) -> None:
-        """End the judging process, if there is one."""
-        if self.judge is not None:
-            self.judge.close()
+        """End the judging processes, if there are any."""
+        if self.judges is not None:
+            self.judges.close()
 
 
 def make_verifier(name: str, answer_after: str | None = None, seconds: float = JUDGE_SECONDS) -> Verifier:
