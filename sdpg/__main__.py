@@ -168,11 +168,18 @@ def diff(
 @app.command()
 def plan(
     scale: Scale = "cpu",
-    gpus: Annotated[int | None, typer.Option(min=0, help="GPUs of a node (default: what the scale's resources say).")] = None,
-    nodes: Annotated[int | None, typer.Option(min=1, help="Nodes.")] = None,
-    gpu: Annotated[str | None, typer.Option(metavar="NAME", help="h100, a100, h200, b200, l40s, l4, rtx4090, rtx3090.")] = None,
+    gpus: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="GPUs of a node (default: the scale's resources).")
+    ] = None,
+    nodes: Annotated[int | None, typer.Option(metavar="N", min=1, help="Nodes.")] = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="h100, a100, h200, b200, l40s, l4, rtx4090 or rtx3090 (default: by memory)."),
+    ] = None,
     gpu_memory: Annotated[float | None, typer.Option(metavar="GB", min=1, help="A card's memory (default: 80).")] = None,
-    mfu: Annotated[float, typer.Option(min=0.01, max=1, help="Share of a card's FLOPs that passes reach.")] = 0.4,
+    mfu: Annotated[
+        float, typer.Option(metavar="SHARE", min=0.01, max=1, help="Share of a card's FLOPs that is reached.")
+    ] = 0.4,
     response_tokens: Annotated[
         float | None, typer.Option(metavar="MEAN", help="Mean length of a response (default: 0.63 of the longest).")
     ] = None,

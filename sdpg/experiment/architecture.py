@@ -128,6 +128,22 @@ def of_config(values: Mapping[str, Any], name: str) -> Architecture:
     )
 
 
+def layer_activations(model: Architecture, b: int) -> float:
+    """Return bytes a token that one layer keeps for its backward pass; b: bytes of a number in the compute precision.
+
+    Norms keep a float32 copy, what they made of it, and their result; keys and values are repeated to the queries' width.
+    """
+    norms = 2 * model.hidden * (4 + 2 * b) + (model.q + model.kv) * (4 + b) * model.qk_norm
+    return norms + 4 * b * model.q + 4 * b * model.feed_forward
+
+
+def activations(model: Architecture, b: int, tokens: int, checkpointing: bool) -> float:
+    """Return bytes that a training forward pass keeps: all layers', or with checkpointing their inputs and one layer's."""
+    kept = layer_activations(model, b)
+    body = model.layers * model.hidden * b + kept if checkpointing else model.layers * kept
+    return tokens * (body + model.hidden * (4 + 2 * b))  # the last norm
+
+
 def _pretrained(name: str) -> Architecture:
     """Return the sizes of a local checkpoint, else of the hub's cached config.json, else of the table's entry."""
     folder = Path(name).expanduser()

@@ -89,18 +89,14 @@ def _memory(plan: Plan) -> Iterator[str]:
     yield f"{'together':38}" + "".join(number(sums[phase]) for phase in PHASES)
     if job.on_vllm:
         one, cache, wanted = sequence_bytes(job, job.longest), cache_bytes(job), job.place.max_num_seqs
-        yield (
-            f"The KV cache holds {cache // one:,.0f} sequences of {job.longest:,} tokens, others wait; max_num_seqs={wanted} of "
-            f"them would take {wanted * one / 1e9:,.1f} GB."
-        )
+        holds = f"{cache // one:,.0f} sequences of {job.longest:,} tokens, others wait"
+        yield f"The KV cache holds {holds}; max_num_seqs={wanted} of them would take {wanted * one / 1e9:,.1f} GB."
     if job.gpu.kind != "cpu":
         host, asked = host_bytes(job), plan.config.resources.mem_mb
         short = max(host.values()) > asked * 1e6
         advice = f", too little: --set resources.mem_mb={-(-max(host.values()) // 1e9) * 1000:.0f}" if short else ""
-        yield (
-            f"A node's host: {host['load'] / 1e9:.0f} GB while loading, {host['save'] / 1e9:.0f} while saving; resources.mem_mb "
-            f"has {asked / 1e3:.0f}{advice}."
-        )
+        needed = f"{host['load'] / 1e9:.0f} GB while loading, {host['save'] / 1e9:.0f} while saving"
+        yield f"A node's host: {needed}; resources.mem_mb has {asked / 1e3:.0f}{advice}."
 
 
 def _step(plan: Plan, expected: Rates) -> Iterator[str]:

@@ -17,7 +17,7 @@ import baselines
 from sdpg.algorithms.base import Needs
 from sdpg.config import Config, method_config, run_config
 from sdpg.config.settings import Train
-from sdpg.experiment.architecture import Architecture, architecture
+from sdpg.experiment.architecture import Architecture, activations, architecture
 from sdpg.experiment.machine import GIB, Gpu, Placement, processor
 
 # of a step; "reference" is the teacher's pass as well
@@ -48,6 +48,7 @@ class Demand:
     teacher: float
     holds_reference: bool  # also for a frozen teacher
     average: bool  # an EMA teacher
+    own_teacher: bool  # the teacher is another model than the policy
     kl_in_reward: bool
     autograd: bool  # the divergence's slope is not in closed form
     whole: bool  # responses are read whole: a second product with the lm-head
@@ -59,7 +60,8 @@ class Demand:
             reference=sum(n.reference for n in needs) / len(needs),
             teacher=sum(OPEN_GATES[n.gate] for n in needs if n.teacher) / len(needs),
             holds_reference=any(n.reference or n.kl_in_reward or n.teacher == "frozen" for n in needs),
-            average=any(n.ema_rate is not None for n in needs),
+            average=any(n.teacher == "ema" for n in needs),
+            own_teacher=any(n.teacher in ("frozen", "ema") for n in needs),
             kl_in_reward=any(n.kl_in_reward for n in needs),
             autograd=any(n.divergence is not None and not n.divergence.has_closed_slope for n in needs),
             whole=any(n.whole_responses for n in needs),
@@ -149,22 +151,6 @@ def state_items(job: Job) -> list[Item]:
     return items
 
 
-def layer_activations(model: Architecture, b: int) -> float:
-    """Return bytes a token that one layer keeps for its backward pass.
-
-    Norms keep a float32 copy, what they made of it, and their result; keys and values are repeated to the queries' width.
-    """
-    norms = 2 * model.hidden * (4 + 2 * b) + (model.q + model.kv) * (4 + b) * model.qk_norm
-    return norms + 4 * b * model.q + 4 * b * model.feed_forward
-
-
-def activations(model: Architecture, b: int, tokens: int, checkpointing: bool) -> float:
-    """Return bytes that a training forward pass keeps: all layers', or with checkpointing their inputs and one layer's."""
-    kept = layer_activations(model, b)
-    body = model.layers * model.hidden * b + kept if checkpointing else model.layers * kept
-    return tokens * (body + model.hidden * (4 + 2 * b))  # the last norm
-
-
 def head_items(job: Job) -> list[Item]:
     """Return what the lm-head takes: its weight gathered where sharded, chunks of logits, the gradient of its weight."""
     size, b, kind = job.model.embedding, job.b, job.gpu.kind
@@ -174,8 +160,7 @@ def head_items(job: Job) -> list[Item]:
     passes = frozenset({REFERENCE, TRAIN})
     items = [Item("logits of a chunk", logits * (b * both + 6 * 4 * job.demand.autograd), passes)]
     if job.shards > 1:
-        own = 2 if job.demand.teacher and (job.demand.average or not job.demand.reference) else 1
-        items += [Item("lm-head, gathered", size * b * own, passes)]
+        items += [Item("lm-head, gathered", size * b * (1 + job.demand.own_teacher), passes)]
     if not job.rank and (job.shards > 1 or b == 2):
         items += [Item("lm-head's gradient, fp32", size * 4, frozenset({TRAIN}))]
         if b == 2:
