@@ -40,7 +40,7 @@ class Work:
 
     @property
     def flops(self) -> float:
-        """Both."""
+        """FLOPs of both."""
         return self.body + self.head
 
 

@@ -144,6 +144,8 @@ def state_items(job: Job) -> list[Item]:
         items = [Item(f"policy: {'bf16' if b == 2 else 'fp32'}{frozen}", b * p / n, ALWAYS)]
         items += [Item("fp32 masters of what is trained", 4 * t / n, ALWAYS)]
     items += [Item("Adam's two moments", 8 * t / n, ALWAYS), Item("gradients, fp32", 4 * t / n, UPDATE)]
+    if job.place.world > 1 and n == 1:
+        items += [Item("gradients' flat copy", 4 * t, frozenset({OPTIMIZER}))]
     if job.demand.holds_reference and not job.rank:  # without its adapters the policy is the reference
         items += [Item("reference", b * p / n, ALWAYS)]
     if job.demand.average:

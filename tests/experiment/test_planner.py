@@ -166,6 +166,12 @@ def test_memory_of_the_papers_setting_on_one_card(scale, expected):
     assert gb(job, "vLLM") == pytest.approx(51, abs=0.6)
 
 
+@pytest.mark.parametrize(("scale", "expected"), [("paper-qwen3-4b", 16), ("paper-qwen3-1.7b", 7)])
+def test_unsharded_processes_add_gradients_up_in_one_message(scale, expected):
+    assert gb(job_of(scale, gpus=1, nodes=2), "flat copy") == pytest.approx(expected, abs=0.5)
+    assert gb(job_of(scale, gpus=1), "flat copy") == gb(job_of(scale, gpus=2), "flat copy") == 0
+
+
 def test_4b_does_not_fit_one_card_as_it_is_and_1_7b_just_does():
     big, small = job_of("paper-qwen3-4b", gpus=1), job_of("paper-qwen3-1.7b", gpus=1)
     assert shortage(big) and phase_bytes(memory_items(big))[TRAIN] > big.gpu.memory  # with vLLM asleep
