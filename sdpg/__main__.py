@@ -166,6 +166,43 @@ def diff(
 
 
 @app.command()
+def plan(
+    scale: Scale = "cpu",
+    gpus: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="GPUs of a node (default: the scale's resources).")
+    ] = None,
+    nodes: Annotated[int | None, typer.Option(metavar="N", min=1, help="Nodes.")] = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="h100, a100, h200, b200, l40s, l4, rtx4090 or rtx3090 (default: by memory)."),
+    ] = None,
+    gpu_memory: Annotated[float | None, typer.Option(metavar="GB", min=1, help="A card's memory (default: 80).")] = None,
+    mfu: Annotated[
+        float, typer.Option(metavar="SHARE", min=0.01, max=1, help="Share of a card's FLOPs that is reached.")
+    ] = 0.4,
+    response_tokens: Annotated[
+        float | None, typer.Option(metavar="MEAN", help="Mean length of a response (default: 0.63 of the longest).")
+    ] = None,
+    set_: Set = None,
+) -> int:
+    """Print what a scale's runs need of memory, time and disk. Nothing is loaded; the exit code is 1 if they do not fit.
+
+    sdpg plan --scale paper-qwen3-4b --gpus 8 --gpu-memory 80
+    """
+    from sdpg.experiment.machine import card, placement
+    from sdpg.experiment.plan_text import render
+    from sdpg.experiment.planner import make_plan, misfit
+
+    config = cli.config_of(scale, set_)
+    place = placement(config, gpus, nodes)
+    if gpus is None and place.gpus == 0 and (gpu or gpu_memory):
+        place = placement(config, 1, nodes)
+    planned = make_plan(config, gpu=card(gpu, gpu_memory), place=place, response_tokens=response_tokens)
+    print(render(planned, mfu), end="")
+    return 1 if misfit(planned) else 0
+
+
+@app.command()
 def verify(scale: Scale = "cpu", results: Folder = None, set_: Set = None) -> int:
     """Check results against their manifest, code and config. The exit code is 1 if any does not match."""
     from sdpg.artefacts.manifest import read_manifest
