@@ -1,0 +1,35 @@
+"""What a rollout engine may take of the machine. No torch here: plans are made from it before anything is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# GiB of a GPU from which on -> share of it beside a sleeping trainer, sequences decoded at the same time
+BY_SIZE = {70: (0.6, 512), 40: (0.5, 256), 0: (0.4, 128)}
+ALONE = 0.85  # where nothing is trained beside it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """An engine's share. It changes memory and speed, never what is sampled but for rounding.
+
+    memory: part of a GPU's memory for weights and KV cache. max_num_seqs: sequences decoded at the same time. tensor_parallel:
+    processes that hold one engine together. prefix_caching: None for where it helps. launched: this is one of several processes
+    that torchrun, or what does the same, has started, and their process group is there already.
+    """
+
+    memory: float = 0.6
+    max_num_seqs: int = 512
+    tensor_parallel: int = 1
+    prefix_caching: bool | None = None
+    launched: bool = False
+
+
+def share(gpu_gib: float, *, alone: bool = False, launched: bool = False, **given) -> Share:
+    """Return the share on a GPU of this size; what is given and not None takes the place of the default.
+
+    alone: no trainer keeps its state on the same GPU.
+    """
+    memory, seqs = next(values for size, values in BY_SIZE.items() if gpu_gib >= size)
+    defaults = {"memory": ALONE if alone else memory, "max_num_seqs": seqs}
+    return Share(**defaults | {key: value for key, value in given.items() if value is not None}, launched=launched)
