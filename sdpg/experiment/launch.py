@@ -6,6 +6,7 @@ again with torchrun's environment. Under `torchrun` or `srun torchrun` it is one
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import shlex
@@ -22,6 +23,7 @@ from sdpg.experiment.gpus import Device, taken
 
 INTERRUPTED = 130  # exit code of a process that was asked to stop, and did
 PORT = 29400  # of the rendezvous on the first node, plus something of the Slurm job's number
+PR_SET_PDEATHSIG = 1  # of Linux: the signal that a process gets when its parent dies
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -45,6 +47,8 @@ def train(config: Config, method: str, seed: int, threads: int, words: Sequence[
 
 
 def _run(config: Config, method: str, seed: int, threads: int) -> int:
+    if "RANK" in os.environ and sys.platform == "linux":  # saves its state, too, when what started it is killed
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     from sdpg.startup import quick_imports
 
     with quick_imports():  # of torch: only once the command line is known to be right
