@@ -55,6 +55,13 @@ def start(project, *options):
     return subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, text=True, env=clean_environment())
 
 
+def wait_for_rows(run, work, count):
+    end = time.monotonic() + 60
+    while not (work / "metrics.jsonl").exists() or len(read_rows(work / "metrics.jsonl")) < count:
+        assert run.poll() is None and time.monotonic() < end
+        time.sleep(0.1)
+
+
 def clean_environment():
     return {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE")}
 
@@ -63,17 +70,16 @@ def clean_environment():
 def test_a_signal_to_the_command_reaches_its_processes_and_the_run_goes_on(project):
     work = project / "results/smoke/.work/grpo/seed0"
     run = start(project, "grpo", *TWO, "--set", "train.steps=400")
-    end = time.monotonic() + 120
-    while not (work / "metrics.jsonl").exists() or len(read_rows(work / "metrics.jsonl")) < 3:
-        assert run.poll() is None and time.monotonic() < end
-        time.sleep(0.1)
+    wait_for_rows(run, work, 3)
     run.send_signal(signal.SIGTERM)
     _, said = run.communicate(timeout=60)
     assert run.returncode == 130 and said.count("stopped after step") == 1 and "Traceback" not in said
     (state,) = (work / "state").glob("step*/state.json")
     assert json.loads(state.read_text())["processes"] == 2
     run = start(project, "grpo", *TWO, "--set", "train.steps=400")
-    assert f"going on after step {json.loads(state.read_text())['step']} of 400" in run.stderr.readline()
+    step = json.loads(state.read_text())["step"]
+    assert f"going on after step {step} of 400" in run.stderr.readline()
+    wait_for_rows(run, work, step + 2)
     run.kill()  # its processes save and end by themselves
     assert "stopped after step" in run.stderr.read()
 
