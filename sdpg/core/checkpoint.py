@@ -15,6 +15,7 @@ from sdpg.config.settings import Keep, kept_steps
 from sdpg.core import distributed, sharding
 from sdpg.io import read_json, sha256, write_json
 
+
 @contextmanager
 def new_folder(path: Path):
     """Yield a temporary sibling folder; on success it takes `path`'s place, on any error nothing of it is left."""
