@@ -4,7 +4,7 @@
 
 The same fixed batch of SDPG (benchmarks/fixed.py), twice the prompts of the step benchmark; both sides take turns step by
 step. Several processes shard the model (FSDP2 over gloo) and deal the prompts out. Beside it stands what the machine itself
-gives: the same matrix product by one process, and by so many at the same time. Writes benchmarks/results/processes.json and .md.
+gives: the same matrix product by one process, and by all at the same time. Writes benchmarks/results/processes.json, .md.
 """
 
 import argparse
