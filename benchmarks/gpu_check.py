@@ -18,7 +18,7 @@ built on the GPU; nothing is downloaded.
 - f: sixty steps of a tiny model with the in-process engine: the reward rises, log-probs agree, memory does not grow
 
 Each part runs in a process of its own and has its share of the minutes; one that crashes, hangs or runs over is ended, and the
-next goes on. Written after every check: benchmarks/results/gpu/NAME.json and NAME.md, where NAME comes from the GPU (h100-80gb).
+next goes on. Written after every check: benchmarks/results/gpu/NAME.json and .md, where NAME comes from the GPU (h100-80gb).
 The exit status is 1 if a check failed. --dry: everything tiny on the CPU, kernels through Triton's interpreter, in a minute,
 written to results/benchmarks/gpu; times and memory mean nothing then. Nothing else should run on the GPU meanwhile.
 """
@@ -91,7 +91,9 @@ class Check:
         self.report["finished"] = True
         self._save()
         lines = self.report["lines"]
-        print("\n" + "\n".join(f"{x['part']}  {x['status']:8}  {x['check']}: {x['measured'] or x['note'][-200:]}" for x in lines))
+        print(
+            "\n" + "\n".join(f"{x['part']}  {x['status']:8}  {x['check']}: {x['measured'] or x['note'][-200:]}" for x in lines)
+        )
         print(f"\nThe report: {self.folder / self.name}.md and .json")
         return int(any(line["status"] == "failed" for line in lines))
 
@@ -104,7 +106,9 @@ class Check:
             command = [sys.executable, "-m", "benchmarks.gpu_check", "--only", ",".join(parts), "--worker", str(file)]
             command += ["--minutes", str(seconds / 60), *(["--dry"] if self.args.dry else [])]
             with log.open("w") as out:
-                worker = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, env=environment(self.args.dry))
+                worker = subprocess.Popen(
+                    command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, env=environment(self.args.dry)
+                )
                 before = len(self.report["lines"])
                 try:
                     while worker.poll() is None and time.monotonic() < end:
@@ -149,10 +153,13 @@ class Check:
 
 
 def environment(dry: bool) -> dict[str, str]:
-    """Return the environment of a part's process. In --dry it has no GPU, and Triton interprets its kernels."""
-    added = {"TOKENIZERS_PARALLELISM": "false", "TRL_EXPERIMENTAL_SILENCE": "1", "PYTHONPATH": str(ROOT)}
-    if dry:
-        added |= {"CUDA_VISIBLE_DEVICES": "", "TRITON_INTERPRET": "1"}
+    """Return the environment of a part's process: one GPU (transformers' trainers would take all that they see).
+
+    In --dry it has none, and Triton interprets its kernels.
+    """
+    added = {"TOKENIZERS_PARALLELISM": "false", "TRL_EXPERIMENTAL_SILENCE": "1"}
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
+    added |= {"CUDA_VISIBLE_DEVICES": "", "TRITON_INTERPRET": "1"} if dry else {"CUDA_VISIBLE_DEVICES": first}
     return os.environ | added
 
 

@@ -112,7 +112,15 @@ def train_settings(batch: FixedBatch) -> dict:
 
 
 def build_trainer(
-    model_dir: Path, batch: FixedBatch, method: str, precision: str, work: Path, engine=None, tokenizer=None, fields=None, **train
+    model_dir: Path,
+    batch: FixedBatch,
+    method: str,
+    precision: str,
+    work: Path,
+    engine=None,
+    tokenizer=None,
+    fields=None,
+    **train,
 ):
     """The Trainer of a method on the fixed batch; train: keys of the config's block `train` to set.
 

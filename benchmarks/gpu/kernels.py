@@ -108,7 +108,7 @@ def outcome(errors: list[tuple[float, float, str]], tolerances: tuple[float, flo
 
 def kernel_on_logits(session: Session, precision: str, kind: str | None) -> Outcome:
     """Check `fused` on given logits of Qwen3's vocabulary, and of sizes that no block divides, some of them -inf."""
-    triton, signals_of, errors = triton_head(session), oracle().signals_of, []
+    triton, o, errors = triton_head(session), oracle(), []
     sizes = [(2, 37)] if session.dry else [(48, 151936), (5, 5003), (1, 1)]
     for M, V in sizes:
         g = torch.Generator().manual_seed(V)
@@ -124,10 +124,10 @@ def kernel_on_logits(session: Session, precision: str, kind: str | None) -> Outc
                 leaf = u.double().requires_grad_()
                 capped = lambda x, cap: x if cap is None else cap * torch.tanh(x / cap)  # noqa: E731
                 options = {"temperature": temperature, "divergence": divergence}
-                true = list(signals_of(capped(leaf, cap), capped(v.double(), cap_t), y, **options))
+                true = list(o.signals_of(capped(leaf, cap), capped(v.double(), cap_t), y, **options))
                 true[3] = None if kind is None else true[3]
                 how = Reading(temperature, cap, cap_t, divergence)
-                (want,) = torch.autograd.grad(sum((c * s).sum() for c, s in zip(upstream, true[:3]) if s is not None), leaf)
+                (want,) = torch.autograd.grad(o.weighted(true[:3], upstream), leaf)
                 got, gradient = triton.fused(z, t, y, how, True)
                 c = [x.float() for x in upstream]
                 slopes = gradient((c[0], c[1], None if divergence is None else c[2]), slice(None))
@@ -177,9 +177,8 @@ def whole_head(session: Session, precision: str, kind: str | None, top_k: bool =
         positional, how = o.arguments(there, **options)
         if not case["bias"]:
             positional = (positional[0], Head(there["weight"], None, options["softcap"]), positional[2])
-        loss = lambda s, j, here=here: (  # noqa: E731
-            sum((c[j] * x).sum() for c, x in zip(here, (s.logp, s.entropy, s.div)) if x is not None)
-            + (here[1, j] * s.logp * s.entropy).sum()
+        loss = lambda s, j, o=o, here=here: (  # noqa: E731
+            o.weighted((s.logp, s.entropy, s.div), here[:, j]) + (here[1, j] * s.logp * s.entropy).sum()
         )
         got, hidden = token_signals_backward(*positional, loss, **how, chunk_elements=o.V * (o.M // 2), kernel=kernel)
         gradients = [(hidden, want[0]), (there["weight"].grad, want[1])]

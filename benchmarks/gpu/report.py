@@ -12,7 +12,22 @@ from pathlib import Path
 from benchmarks.gpu.facts import PARTS
 from sdpg.io import write_atomic, write_json
 
-VENDOR = {"nvidia", "tesla", "geforce", "quadro", "hbm3", "hbm3e", "hbm2", "hbm2e", "pcie", "sxm", "sxm2", "sxm4", "sxm5", "nvl"}
+VENDOR = {
+    "nvidia",
+    "tesla",
+    "geforce",
+    "quadro",
+    "hbm3",
+    "hbm3e",
+    "hbm2",
+    "hbm2e",
+    "pcie",
+    "sxm",
+    "sxm2",
+    "sxm4",
+    "sxm5",
+    "nvl",
+}
 PACKAGES = ("torch", "transformers", "triton", "numpy", "tensorboard", "pydantic", "vllm", "liger_kernel", "trl")
 
 

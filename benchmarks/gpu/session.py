@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import importlib
 import json
+import math
 import sys
 import time
 import traceback
@@ -98,12 +99,11 @@ class Session:
             lines = "".join(traceback.format_exception(error)).strip().splitlines()
             return {"status": FAILED, "note": "\n".join(lines[-TAIL:])}
         finally:
-            gc.collect()
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
+            self._free()
 
     def need(self, gigabytes: float, what: str) -> None:
         """Raise LeftOut unless so much memory (10^9 bytes) of the GPU is free."""
+        self._free()
         if self.device.type == "cuda" and (free := torch.cuda.mem_get_info()[0] / 1e9) < gigabytes:
             raise LeftOut(f"{what} needs {gigabytes:.0f} GB, {free:.0f} are free")
 
@@ -122,9 +122,24 @@ class Session:
         torch.cuda.synchronize()
         return begin.elapsed_time(end) / 1e3
 
+    def _free(self) -> None:
+        """Give back the memory of what is no longer used."""
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
     def _write(self, line: dict) -> None:
         with self.file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(json.dumps(_plain(line), allow_nan=False) + "\n")
+
+
+def _plain(value):
+    """Return JSON data with infinite numbers and NaN as text."""
+    if isinstance(value, dict):
+        return {key: _plain(x) for key, x in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(x) for x in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _missing_package(error: Exception) -> str | None:
@@ -140,9 +155,9 @@ def worst(pairs) -> tuple[float, str]:
 
 
 def relative(got: torch.Tensor, want: torch.Tensor) -> float:
-    """Return the largest difference over the largest entry of `want`; both are compared in float64 on the CPU."""
+    """Return the largest difference over the largest entry of `want` (at least 1e-6), in float64 on the CPU."""
     got, want = got.detach().double().cpu(), want.detach().double().cpu()
-    return ((got - want).abs().max() / want.abs().max().clamp(min=1e-30)).item()
+    return ((got - want).abs().max() / want.abs().max().clamp(min=1e-6)).item()
 
 
 def distance(got: torch.Tensor, want: torch.Tensor) -> float:

@@ -20,6 +20,7 @@ import torch
 
 from benchmarks.gpu.session import Outcome, Session, distance
 
+ROOT = Path(__file__).resolve().parents[2]
 STEP, STEPS = 100, 400  # of SDPG's schedule: beta(k) > 0
 ANCHORS = ("urkl", "fkl", "rkl")
 # relative: loss (to the largest of 0.01 and itself), norm, gradient and movement (Euclidean)
@@ -92,7 +93,7 @@ def _reference(session: Session, folder: Path, true: dict) -> Outcome:
         environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "4"}
         command = [sys.executable, "-m", "benchmarks.gpu.steps", str(folder)]
         seconds = min(CPU_SECONDS, session.left)
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=seconds, check=False)
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds, check=False)
         if done.returncode:
             raise RuntimeError(f"the CPU's side ended with exit status {done.returncode}:\n{done.stderr[-1500:]}")
         true |= torch.load(folder / "cpu.pt", weights_only=True)
