@@ -103,8 +103,7 @@ class Check:
             file, log = Path(folder) / "lines.jsonl", Path(folder) / "log.txt"
             file.touch()
             seconds = max(1.0, end - time.monotonic() - GRACE)
-            command = [sys.executable, "-m", "benchmarks.gpu_check", "--only", ",".join(parts), "--worker", str(file)]
-            command += ["--minutes", str(seconds / 60), *(["--dry"] if self.args.dry else [])]
+            command = worker_command(parts, file, seconds, self.args.dry)
             with log.open("w") as out:
                 worker = subprocess.Popen(
                     command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, env=environment(self.args.dry)
@@ -150,6 +149,12 @@ class Check:
     def _save(self) -> None:
         self.report["seconds"] = round(time.monotonic() - self.start, 1)
         report.write(self.folder, self.name, self.report)
+
+
+def worker_command(parts: list[str], file: Path, seconds: float, dry: bool) -> list[str]:
+    """Return the command line of the process that runs some parts and writes their lines to a file."""
+    command = [sys.executable, "-m", "benchmarks.gpu_check", "--only", ",".join(parts), "--worker", str(file)]
+    return [*command, "--minutes", str(seconds / 60), *(["--dry"] if dry else [])]
 
 
 def environment(dry: bool) -> dict[str, str]:

@@ -87,7 +87,9 @@ def test_whatever_a_check_raises_becomes_its_line(tmp_path):
         session.check(name, "", work)
     found = {line["check"]: line for line in lines_of(session.file) if line["status"] != "running"}
     statuses = {name: line["status"] for name, line in found.items()}
-    assert statuses == dict.fromkeys(works, "left out") | {"good": "passed"} | dict.fromkeys(("bad", "broken", "ours"), "failed")
+    assert statuses == dict.fromkeys(works, "left out") | {"good": "passed"} | dict.fromkeys(
+        ("bad", "broken", "ours"), "failed"
+    )
     assert found["good"]["facts"] == {"x": "nan"}
     assert found["broken"]["note"].endswith("ZeroDivisionError: by nothing")
     assert found["large"]["note"] == "needs more memory than there is: Tried to allocate 9 GiB"
@@ -109,9 +111,8 @@ def check(tmp_path, monkeypatch):
         program = "import json, os, sys, time\nfile = open(sys.argv[-1], 'a')\n"
         program += "say = lambda **x: (file.write(json.dumps(dict(part='a', check='x', measured='', expected='', note='', "
         program += "seconds=0, facts={}) | x) + '\\n'), file.flush())\n"
-        popen = subprocess.Popen
-        start = lambda command, **how: popen([sys.executable, "-c", program + code, command[6]], **how)  # noqa: E731
-        monkeypatch.setattr(gpu_check.subprocess, "Popen", start)
+        command = lambda parts, file, seconds, dry: [sys.executable, "-u", "-c", program + code, str(file)]  # noqa: E731
+        monkeypatch.setattr(gpu_check, "worker_command", command)
         args = gpu_check.parse(["--only", "a", "--dry", "--out", str(tmp_path)])
         return gpu_check.Check(args)
 

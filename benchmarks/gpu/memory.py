@@ -93,7 +93,7 @@ def peaks(session: Session, held: dict[str, float], rig: Phases) -> Outcome:
 
 
 def predicted(rig: Phases) -> dict[str, float] | None:
-    """Return GB of the phases "reference", "train" and "optimizer" as `sdpg plan` estimates them; None if it lacks a package."""
+    """Return GB of the phases "reference", "train" and "optimizer" as `sdpg plan` estimates them; None without its packages."""
     from sdpg.algorithms.base import Needs
     from sdpg.algorithms.divergences import Divergence
     from sdpg.config.settings import Train
