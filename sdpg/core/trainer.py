@@ -31,7 +31,8 @@ from sdpg.core.passes import DUMMY, Models, gate, inputs, policy_logprobs, run_p
 from sdpg.core.plan import Piece, Slot, slots
 from sdpg.core.recorder import Clock, Recorder
 from sdpg.core.state import StateFolder
-from sdpg.core.stopping import Interrupted, Stopped, Stopper
+from sdpg.core.stopping import Stopped, Stopper
+from sdpg.progress import Interrupted
 from sdpg.rollout.engine import Engine
 from sdpg.types import Problem
 
