@@ -9,14 +9,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from benchmarks import gpu_check
-from benchmarks.gpu import report
+from benchmarks.gpu import kernels, report, steps
 from benchmarks.gpu.facts import PARTS
 from benchmarks.gpu.session import LeftOut, Outcome, Session
+from benchmarks.gpu.tiny import save_tiny
+from sdpg.core.head.torch import closed_form
 
 ROOT = Path(__file__).parents[1]
 
@@ -95,6 +98,30 @@ def test_whatever_a_check_raises_becomes_its_line(tmp_path):
     assert found["large"]["note"] == "needs more memory than there is: Tried to allocate 9 GiB"
     assert "package nowhere," in found["absent"]["note"]
     assert found["refused"]["note"] == "needs a rainy day"
+
+
+@pytest.mark.parametrize(("slope", "ok"), [(1.0, True), (1.03, False)])
+def test_a_wrong_kernel_is_found(tmp_path, monkeypatch, slope, ok):
+    """Plain torch in the kernel's place, right, and with a gradient that is 3% too large."""
+
+    def fused(z, t, y, how, differentiable):
+        signals, gradient = closed_form(z, t, y, how, differentiable)
+        return signals, lambda c, rows: gradient(c, rows) * slope
+
+    session = Session(tmp_path / "lines", dry=True, seconds=60)
+    monkeypatch.setattr(kernels, "triton_head", lambda session: SimpleNamespace(fused=fused))
+    found = kernels.kernel_on_logits(session, "fp32", "gjsd")
+    assert found.ok is ok, found.measured
+    assert ("worst: 2 x 37" in found.measured) is not ok
+
+
+def test_a_step_of_another_method_is_found(tmp_path):
+    model, fields = save_tiny(tmp_path), steps.methods()
+    true = steps.take_step(model, fields["grpo"], "fp32")
+    assert steps.compare(true, model, fields["grpo"], "fp32").ok
+    assert not steps.compare(true, model, fields["grpo"] | {"kl_coef": 0.11}, "fp32").ok
+    assert steps.compare(true, model, fields["grpo"], "bf16").ok
+    assert not steps.compare(true, model, fields["sdpg"], "bf16").ok
 
 
 def test_what_there_is_no_time_for_is_left_out(tmp_path):

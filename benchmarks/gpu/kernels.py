@@ -261,7 +261,8 @@ def packed_model(session: Session, precision: str) -> Outcome:
     prompts, responses, packed = layout(session, session.device)
     true = build(tiny_config(), dtype=torch.float64, device=torch.device("cpu"), packed=False)
     if precision == "bf16":
-        true.to(torch.bfloat16).to(torch.float64)
+        for p in true.parameters():
+            p.data = p.data.bfloat16().double()
     model = build(tiny_config(), dtype=DTYPES[precision], device=session.device)
     model.load_state_dict(true.state_dict())
     want = Padded.of(prompts, responses, torch.device("cpu")).hidden(true)

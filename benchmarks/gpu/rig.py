@@ -29,13 +29,13 @@ STATE = 2 + 4 + 8 + 4 + 2  # bytes a parameter: bf16 weights, masters, moments, 
 WORKING_GB = 12.0  # beside the state, with checkpointing, at RECIPE's size
 RECIPE = Recipe(2, 8, (128, 256), (512, 1024), (256, 1024), 16384)  # 10,000 tokens of responses
 TINY = Recipe(2, 4, (4, 8), (10, 14), (4, 12), 1024)
-CHECKPOINTED = {"qwen3-0.6b": False, "qwen3-1.7b": True, "qwen3-4b": True}
+ACTIVATIONS_GB = 25.0  # more without checkpointing, of the smallest shape
 PARAMETERS = {"qwen3-0.6b": 0.596e9, "qwen3-1.7b": 1.72e9, "qwen3-4b": 4.02e9}
 
 
 def shapes(session: Session) -> list[str]:
     """Return the models that parts c, d and e take: the Qwen3 shapes, or a tiny one."""
-    return ["tiny"] if session.dry else list(CHECKPOINTED)
+    return ["tiny"] if session.dry else list(PARAMETERS)
 
 
 def config_of(shape: str):
@@ -45,10 +45,17 @@ def config_of(shape: str):
     return tiny_config() if shape == "tiny" else qwen3_config(shape)
 
 
+def checkpointing(session: Session, shape: str) -> bool:
+    """Return whether layers are computed again in the backward pass: but for the smallest shape on a large card."""
+    if shape != "qwen3-0.6b":
+        return shape != "tiny"
+    return session.memory < STATE * PARAMETERS[shape] / 1e9 + WORKING_GB + ACTIVATIONS_GB
+
+
 def need(session: Session, shape: str) -> None:
     """Raise LeftOut unless the state of a shape and a micro-batch fit."""
     if shape != "tiny":
-        session.need(STATE * PARAMETERS[shape] / 1e9 + WORKING_GB + (20.0 if not CHECKPOINTED[shape] else 0.0), shape)
+        session.need(STATE * PARAMETERS[shape] / 1e9 + WORKING_GB, shape)
 
 
 @dataclass
@@ -133,7 +140,7 @@ def load(session: Session, shape: str, told=lambda name: None) -> Phases:
     """Build policy, reference and optimizer of a shape; `told` is called with the name of each when it is there."""
     config = config_of(shape)
     how = {"dtype": torch.bfloat16, "device": session.device}
-    policy = build(config, gradient_checkpointing=CHECKPOINTED.get(shape, False), **how)
+    policy = build(config, gradient_checkpointing=checkpointing(session, shape), **how)
     told("weights")
     reference = frozen(build(config, **how))
     told("reference")

@@ -99,11 +99,16 @@ class Session:
             lines = "".join(traceback.format_exception(error)).strip().splitlines()
             return {"status": FAILED, "note": "\n".join(lines[-TAIL:])}
         finally:
-            self._free()
+            self.free()
+
+    @property
+    def memory(self) -> float:
+        """The GPU's memory in 10^9 bytes; 0 on a CPU."""
+        return torch.cuda.get_device_properties(self.device).total_memory / 1e9 if self.device.type == "cuda" else 0.0
 
     def need(self, gigabytes: float, what: str) -> None:
         """Raise LeftOut unless so much memory (10^9 bytes) of the GPU is free."""
-        self._free()
+        self.free()
         if self.device.type == "cuda" and (free := torch.cuda.mem_get_info()[0] / 1e9) < gigabytes:
             raise LeftOut(f"{what} needs {gigabytes:.0f} GB, {free:.0f} are free")
 
@@ -122,7 +127,7 @@ class Session:
         torch.cuda.synchronize()
         return begin.elapsed_time(end) / 1e3
 
-    def _free(self) -> None:
+    def free(self) -> None:
         """Give back the memory of what is no longer used."""
         gc.collect()
         if self.device.type == "cuda":

@@ -4,7 +4,8 @@
 
 Compared are the loss, the gradient's norm, the clipped gradient itself (AdamW's first moment holds it after one step) and how
 the weights moved. AdamW's first step is about lr times the gradient's sign, so that rounding flips it where the gradient is
-near 0: the movement of the weights is judged less strictly than the gradient.
+near 0: the movement of the weights is judged less strictly than the gradient. The reference is not the policy, as it would be
+at the start of a run, and KL and distillation have a weight that shows.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from benchmarks.gpu.session import Outcome, Session, distance
 
 ROOT = Path(__file__).resolve().parents[2]
 STEP, STEPS = 100, 400  # of SDPG's schedule: beta(k) > 0
+WEIGHTS = {"grpo": {"kl_coef": 0.1}, "rlsd": {"kl_coef": 0.1}, "sdpg": {"alpha": 0.1, "beta_base": 0.1}}
+MOVED = 0.9  # the reference's weights over the policy's
 ANCHORS = ("urkl", "fkl", "rkl")
-# relative: loss (to the largest of 0.01 and itself), norm, gradient and movement (Euclidean)
-TOLERANCE = {"fp32": (1e-3, 1e-3, 1e-3, 5e-2), "bf16": (5e-2, 5e-2, 1e-1, 6e-1)}
+# relative: loss (to itself, at least 0.001), norm, gradient and movement (Euclidean)
+TOLERANCE = {"fp32": (1e-4, 1e-4, 1e-3, 5e-2), "bf16": (2e-2, 2e-2, 8e-2, 5e-1)}
 CPU_SECONDS = 120.0  # most that the CPU's side may take
 
 
@@ -32,9 +35,9 @@ def methods() -> dict[str, dict]:
     """Return every method of the registry with its defaults, and the variants that take another way through the core."""
     import baselines
 
-    found = {name: {"algorithm": name} for name in baselines.REGISTRY}
-    found |= {f"sdpg, {anchor}": {"algorithm": "sdpg", "anchor": anchor} for anchor in ANCHORS}
-    return found | {"gspo": {"algorithm": "grpo", "ratio": "sequence"}, "sdpo, full": {"algorithm": "sdpo", "top_k": None}}
+    found = {name: {"algorithm": name, **WEIGHTS.get(name, {})} for name in baselines.REGISTRY}
+    found |= {f"sdpg, {anchor}": {**found["sdpg"], "anchor": anchor} for anchor in ANCHORS}
+    return found | {"gspo": {**found["grpo"], "ratio": "sequence"}, "sdpo, full": {"algorithm": "sdpo", "top_k": None}}
 
 
 def batch():
@@ -56,6 +59,9 @@ def take_step(model_dir: Path, fields: dict, precision: str) -> dict:
         trainer = build_trainer(
             model_dir, rollouts, "", precision, Path(work), FixedEngine(rollouts), Tokenizer(), fields, **train
         )
+        if trainer.models.reference is not None:
+            for p in trainer.models.reference.parameters():
+                p.mul_(MOVED)
         flat = lambda kind: torch.cat(  # noqa: E731
             [x.float().flatten().cpu() for key, x in trainer.optimizer.state_tensors().items() if key.startswith(kind)]
         )
@@ -104,7 +110,7 @@ def compare(true: dict, folder: Path, fields: dict, precision: str) -> Outcome:
     """Take a step here and compare it with the CPU's."""
     got = take_step(folder, fields, precision)
     errors = {
-        "loss": abs(got["loss"] - true["loss"]) / max(1e-2, abs(true["loss"])),
+        "loss": abs(got["loss"] - true["loss"]) / max(1e-3, abs(true["loss"])),
         "norm": abs(got["grad_norm"] / true["grad_norm"] - 1),
         "gradient": distance(got["gradient"], true["gradient"]),
         "movement": distance(got["movement"], true["movement"]),

@@ -39,12 +39,12 @@ def readings() -> list[tuple[bool, Reading]]:
 
 
 def launches() -> dict[str, tuple]:
-    """The different launches of all readings, in both precisions: what each is -> kernel, arguments, switches."""
+    """The different launches of all readings, in both precisions, and of rows of one entry: kernel, arguments, switches."""
     caught = []
     head_triton._launch = lambda kernel, *arguments, **switches: caught.append((kernel, arguments, switches))
-    for dtype in (torch.float32, torch.bfloat16):
-        z, y = torch.zeros(ROWS, VOCABULARY, dtype=dtype), torch.zeros(ROWS, dtype=torch.long)
-        for teacher, how in readings():
+    for dtype, V in ((torch.float32, VOCABULARY), (torch.bfloat16, VOCABULARY), (torch.float32, 1)):
+        z, y = torch.zeros(ROWS, V, dtype=dtype), torch.zeros(ROWS, dtype=torch.long)
+        for teacher, how in readings() if V > 1 else [(True, Reading(divergence=Divergence(kind="gjsd")))]:
             _, gradient = head_triton.fused(z, z if teacher else None, y, how, True)
             ones = torch.ones(ROWS)
             gradient((ones, ones, None if how.divergence is None else ones), slice(None))
