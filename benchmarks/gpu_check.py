@@ -26,8 +26,10 @@ written to results/benchmarks/gpu; times and memory mean nothing then. Nothing e
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -68,10 +70,11 @@ class Check:
     """The command: it starts a process for each part, and keeps the report up to date."""
 
     def __init__(self, args: argparse.Namespace):
+        """Look at the machine. Raises ValueError without a GPU, but for --dry."""
         self.args, self.start = args, time.monotonic()
         facts = report.machine()
         if facts["gpu"] is None and not args.dry:
-            raise SystemExit("error: torch sees no CUDA GPU (torch.cuda.is_available() is false); --dry runs on the CPU")
+            raise ValueError("torch sees no CUDA GPU (torch.cuda.is_available() is false); --dry runs on the CPU")
         if args.dry:
             facts["gpu"] = None
         gpu = facts["gpu"]
@@ -115,7 +118,8 @@ class Check:
                         self._take(before, file)
                     over = worker.poll() is None
                 finally:
-                    worker.kill()
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(worker.pid, signal.SIGKILL)  # with what it started
                     code = worker.wait()
             self._take(before, file)
             self._close(before, parts, "" if over else log.read_text(errors="replace")[-OUTPUT:], over, code)
@@ -180,9 +184,15 @@ def work(args: argparse.Namespace) -> int:
 
 
 def main() -> int:
-    """Run the command -> 1 if a check failed."""
+    """Run the command -> 1 if a check failed, 2 if there is nothing to check."""
     args = parse()
-    return work(args) if args.worker else Check(args).run()
+    if args.worker:
+        return work(args)
+    try:
+        return Check(args).run()
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -39,9 +40,10 @@ def test_the_dry_run_passes_every_part(tmp_path):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_it_says_what_to_do(tmp_path):
-    with pytest.raises(SystemExit, match="no CUDA GPU.*--dry"):
-        gpu_check.Check(gpu_check.parse(["--out", str(tmp_path)]))
+def test_without_a_gpu_it_says_what_to_do(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["gpu_check", "--out", str(tmp_path)])
+    assert gpu_check.main() == 2
+    assert re.search("error: torch sees no CUDA GPU.*--dry", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from benchmarks.gpu.rig import Phases, load, need, shapes
 from benchmarks.gpu.session import LeftOut, Outcome, Session
 
 BYTES = {"weights": 2, "reference": 2, "masters": 4, "moments": 8}  # a parameter
-TOLERANCE = 0.03  # of the state: blocks of the allocator
+TOLERANCE, SLACK_GB = 0.03, 0.1  # of the state: blocks of the allocator; workspaces of cuBLAS
 TOO_LOW = 1.25  # times the estimate, and a GB
 FIXED_GB = 1.0
 PHASES = {"reference": "reference", "teacher": "reference", "trunk": "train", "head": "train", "trunk back": "train"}
@@ -26,7 +26,11 @@ def run(session: Session) -> None:
     for shape in shapes(session):
         held: dict[str, float] = {}
         rig: list[Phases] = []
-        session.check(f"state of {shape}", f"within {TOLERANCE:.0%} of the sum", partial(state, session, shape, held, rig))
+        session.check(
+            f"state of {shape}",
+            f"within {TOLERANCE:.0%} and {SLACK_GB:g} GB of the sum",
+            partial(state, session, shape, held, rig),
+        )
         if rig:
             expected = f"at most {TOO_LOW:g} times the plan's estimate"
             session.check(f"phases of {shape}", expected, partial(peaks, session, held, rig[0]))
@@ -61,11 +65,12 @@ def state(session: Session, shape: str, held: dict[str, float], rig: list[Phases
         steps = zip(names, names[1:], strict=False)
         got |= {after: (marks[after] - marks[before]) / 1e9 for before, after in steps}
     want["all"] = sum(want.values())
-    errors = {name: abs(got[name] / want[name] - 1) for name in got}
+    slack = SLACK_GB if session.device.type == "cuda" else 0.0
+    ok = all(abs(got[name] - want[name]) <= TOLERANCE * want[name] + slack for name in got)
     held["state"] = got["all"]
     rig.append(found)
     text = ", ".join(f"{name} {got[name]:.3g} of {want[name]:.3g} GB" for name in got)
-    return Outcome(text, max(errors.values()) <= TOLERANCE, {"got_gb": got, "expected_gb": want, "parameters": n})
+    return Outcome(text, ok, {"got_gb": got, "expected_gb": want, "parameters": n})
 
 
 def peaks(session: Session, held: dict[str, float], rig: Phases) -> Outcome:
