@@ -108,9 +108,8 @@ class Check:
             seconds = max(1.0, end - time.monotonic() - GRACE)
             command = worker_command(parts, file, seconds, self.args.dry)
             with log.open("w") as out:
-                worker = subprocess.Popen(
-                    command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, env=environment(self.args.dry)
-                )
+                how = {"stdout": out, "stderr": subprocess.STDOUT, "start_new_session": True}
+                worker = subprocess.Popen(command, cwd=ROOT, env=environment(self.args.dry), **how)
                 before = len(self.report["lines"])
                 try:
                     while worker.poll() is None and time.monotonic() < end:
