@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import shutil
 import subprocess
@@ -75,7 +76,7 @@ def taken(count: int) -> Iterator[list[Device]]:
         try:
             yield mine
         finally:
-            os.environ.pop(VARIABLE)
+            os.environ.pop(VARIABLE, None)
             if before is not None:
                 os.environ[VARIABLE] = before
 
@@ -85,7 +86,8 @@ def _wait_for(count: int, there: list[Device], held: contextlib.ExitStack) -> li
     told = False
     while True:
         with contextlib.ExitStack() as stack:
-            mine = [device for device in there if _lock(device, stack)][:count]
+            free = (device for device in there if _lock(device, stack))
+            mine = list(itertools.islice(free, count))
             if len(mine) == count:
                 held.push(stack.pop_all())
                 return mine
