@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 from torch import nn
 from transformers import PreTrainedModel
 
+_KNOWN: WeakKeyDictionary[PreTrainedModel, tuple[int, int, int]] = WeakKeyDictionary()  # a model is not kept by it
 TRAIN = 3  # times a forward pass: the backward pass takes gradients of inputs and of weights
 
 
@@ -40,11 +41,13 @@ def forward_flops(model: PreTrainedModel, work: Work) -> float:
     return 2.0 * body * work.tokens + 4.0 * attention * work.pairs + 2.0 * head * work.predictions
 
 
-@lru_cache(maxsize=8)
 def _sizes(model: PreTrainedModel) -> tuple[int, int, int]:
     """Return the weights of the body's linear layers, attention width summed over layers, weights of the lm-head."""
+    if model in _KNOWN:
+        return _KNOWN[model]
     config = model.config
     body = sum(m.weight.numel() for m in model.base_model.modules() if isinstance(m, nn.Linear))
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     head = model.get_output_embeddings().weight.numel()
-    return body, config.num_hidden_layers * config.num_attention_heads * size, head
+    _KNOWN[model] = body, config.num_hidden_layers * config.num_attention_heads * size, head
+    return _KNOWN[model]
