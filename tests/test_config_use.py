@@ -43,8 +43,9 @@ def parts(config: Config) -> list:
 
 def another(value, rule):
     """Return another valid value of a setting, by its schema."""
-    if "enum" in rule:
-        return next(choice for choice in rule["enum"] if choice != value)
+    choices = next((r["enum"] for r in (rule, *rule.get("anyOf", ())) if "enum" in r), None)
+    if choices is not None:
+        return next(choice for choice in choices if choice != value)
     if isinstance(value, bool):
         return not value
     if isinstance(value, list):

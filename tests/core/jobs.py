@@ -77,12 +77,13 @@ def steps(folder, *, model, method="sdpg", task="token", count=2, tied=True, **c
     return {"parameters": parameters(trainer), "rows": rows, "tied": same, "pushed": pushed}
 
 
-def many_steps(folder, *, cases) -> dict:
-    """Run several cases one after the other; the last line of a log says which one was begun."""
+def many(folder, *, cases) -> dict:
+    """Run several jobs one after the other, `steps` unless they say which; a log's last line says which case was begun."""
     out = {}
     for name, case in cases.items():
         print(name, flush=True)
-        out[name] = steps(folder / name, **case)
+        job = JOBS[case.pop("job", "steps")]
+        out[name] = job(folder / name, **case)
     return out
 
 
@@ -157,7 +158,7 @@ def send_itself(trainer, phase, step, number):
     setattr(where, name, signalling)
 
 
-JOBS = {job.__name__: job for job in (many_steps, whole_run, groups_of, push)}
+JOBS = {job.__name__: job for job in (many, steps, whole_run, groups_of, push)}
 
 if __name__ == "__main__":
     chosen, given, place = sys.argv[1], json.loads(sys.argv[2]), Path(sys.argv[3])

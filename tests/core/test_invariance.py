@@ -1,10 +1,4 @@
-"""The gradient of an update depends on neither the micro-batch split, nor padding, nor the number of processes."""
-
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
+"""The gradient of an update depends on neither the micro-batch split nor padding; on processes: test_processes.py."""
 
 import pytest
 import torch
@@ -45,23 +39,6 @@ def test_reductions_differ(tiny, tmp_path, name):
     assert (group - batch).abs().max() > 1e-5
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("reduction", ["group", "batch"])
-def test_two_processes_do_what_one_does(tiny, tmp_path, reduction):
-    one, rows = parameters_after(tiny, tmp_path / "one", "sdpg", reduction=reduction)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", __file__]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run(
-        [*command, str(tiny), str(tmp_path / "two"), reduction], env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    two = torch.tensor(json.loads((tmp_path / "two.json").read_text())["parameters"])
-    row = json.loads((tmp_path / "two.json").read_text())["row"]
-    assert (one - two).abs().max() < 2e-5
-    for key in ("reward", "loss", "entropy", "tokens", "grad_norm", "response_length"):
-        assert row[key] == pytest.approx(rows[-1][key], rel=1e-4, abs=1e-6)
-
-
 def test_gradient_checkpointing_changes_nothing(tiny, tmp_path):
     plain, _ = parameters_after(tiny, tmp_path / "a", "sdpg")
     other, _ = parameters_after(tiny, tmp_path / "b", "sdpg", gradient_checkpointing=True)
@@ -74,11 +51,3 @@ def test_clock_adds_up_phases():
         with clock("a"):
             pass
     assert set(clock.seconds) == {"a"} and clock.seconds["a"] >= 0
-
-
-if __name__ == "__main__":  # one of two processes
-    model, work, how = sys.argv[1:]
-    values, metrics = parameters_after(Path(model), Path(work), "sdpg", reduction=how)
-    if os.environ["RANK"] == "0":
-        Path(f"{work}.json").write_text(json.dumps({"parameters": values.tolist(), "row": metrics[-1]}))
-    torch.distributed.destroy_process_group()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -20,11 +21,14 @@ pytestmark = pytest.mark.slow
 OFF = {"method": "sdpg-off", "updates_per_batch": 2, "lr": 1e-2}
 ONE_RIGHT = {"task": "one-right", "prompts_per_step": 6}  # more processes than prompts that anything is learnt from
 CASES = {  # name -> what differs from two steps of SDPG (UFKL) with 4 prompts on the tied model
-    **{f"{name}, tied": {"method": name} for name in METHODS if name not in ("sdpg-off", "sdpo-ema")},
+    **{
+        f"{name}, tied": {"method": name}
+        for name in METHODS
+        if name not in ("sdpg-off", "sdpo-ema", "sdft", "opcd", "sdpg-urkl")
+    },
     "sdpg, untied": {"tied": False},
     "gspo, untied": {"tied": False, "method": "gspo"},
     **{f"sdpg, {how}": {"reduction": how} for how in ("batch", "sequence", "constant")},
-    "gspo, sequence": {"method": "gspo", "reduction": "sequence"},
     "sdpg, many micro-batches": {"micro_batch_tokens": 60},
     "rlsd, many micro-batches, untied": {"method": "rlsd", "micro_batch_tokens": 60, "tied": False},
     "sdpg, two updates": OFF,
@@ -39,8 +43,19 @@ CASES = {  # name -> what differs from two steps of SDPG (UFKL) with 4 prompts o
     "sdpg, dynamic sampling": {"task": "easy", "dynamic_sampling": 3},
     "sdpg, padded rows": {"packed": False},
     "sdpg, gradient checkpointing": {"gradient_checkpointing": True},
-    "sdpg, at another temperature": {"temperature": 0.7},
 }
+ON_FOUR = (  # on two nodes the first four
+    "sdpg, tied",
+    "sdpg, untied",
+    "sdpo, tied",
+    "sdpg, two updates, many micro-batches",
+    "gspo, untied",
+    "rlsd, many micro-batches, untied",
+    "sdpg, closed gates on some processes",
+    "grpo, advantages of 0 on some processes",
+    "sdpg, fewer prompts than processes",
+    "sdpg, dynamic sampling",
+)
 NOT_COMPARED = ("seconds", "tokens_per_second", "peak_memory", "flops")  # times; and work, which depends on the split
 
 
@@ -55,12 +70,14 @@ def outcomes(models, tmp_path_factory):
     """Every case by one process, by two, by four, and by four on two nodes (HSDP)."""
     folder = tmp_path_factory.mktemp("steps")
     cases = {name: case | {"model": models[case.get("tied", True)]} for name, case in CASES.items()}
-    few = {name: cases[name] for name in (*list(cases)[:3], "sdpg, untied", "sdpg, two updates")}
+    few = {name: case for name, case in cases.items() if name in ON_FOUR}
+    groups = {"groups": {"job": "groups_of", "model": models[True], "dynamic_sampling": 4, "prompts_per_step": 6}}
+    push = {"push": {"job": "push", "model": models[False]}}
     return {
-        1: run("many_steps", 1, folder / "1", {"cases": cases}),
-        2: run("many_steps", 2, folder / "2", {"cases": cases}),
-        4: run("many_steps", 4, folder / "4", {"cases": cases}),
-        "4 on 2 nodes": run("many_steps", 4, folder / "nodes", {"cases": few}, nodes=2),
+        1: run("many", 1, folder / "1", {"cases": cases | groups}),
+        2: run("many", 2, folder / "2", {"cases": cases | groups | push}),
+        4: run("many", 4, folder / "4", {"cases": few | groups}),
+        "4 on 2 nodes": run("many", 4, folder / "nodes", {"cases": {name: few[name] for name in ON_FOUR[:4]}}, nodes=2),
     }
 
 
@@ -73,11 +90,11 @@ def comparable(rows):
     return [{key: value for key, value in row.items() if not key.startswith(NOT_COMPARED)} for row in rows]
 
 
-@pytest.mark.parametrize("processes", [2, 4, "4 on 2 nodes"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    ("name", "processes"),
+    [*((name, 2) for name in CASES), *((name, 4) for name in ON_FOUR), *((name, "4 on 2 nodes") for name in ON_FOUR[:4])],
+)
 def test_steps_do_not_depend_on_the_number_of_processes(outcomes, name, processes):
-    if name not in outcomes[processes]:
-        pytest.skip("on two nodes a few cases are run")
     one, several = outcomes[1][name], outcomes[processes][name]
     assert largest_difference(one["parameters"], several["parameters"]) < 1e-5
     for alone, together in zip(comparable(one["rows"]), comparable(several["rows"]), strict=True):
@@ -88,8 +105,8 @@ def test_steps_do_not_depend_on_the_number_of_processes(outcomes, name, processe
 
 @pytest.mark.parametrize("processes", [2, 4])
 def test_a_tied_head_stays_the_embedding_and_the_engine_has_the_policy(outcomes, processes):
-    for name, case in CASES.items():
-        assert outcomes[processes][name]["tied"] == case.get("tied", True)
+    for name in ON_FOUR:
+        assert outcomes[processes][name]["tied"] == CASES[name].get("tied", True)
         assert outcomes[processes][name]["pushed"] == 0
 
 
@@ -97,17 +114,21 @@ def test_it_is_no_empty_comparison(outcomes):
     """The steps change the weights, and the cases differ from each other."""
     steps = outcomes[1]
     assert largest_difference(steps["sdpg, tied"]["parameters"], steps["grpo, tied"]["parameters"]) > 1e-4
-    norms = {name: round(out["rows"][0]["grad_norm"], 6) for name, out in steps.items()}
+    norms = {name: round(out["rows"][0]["grad_norm"], 6) for name, out in steps.items() if name in CASES}
     assert norms["grpo, advantages of 0 everywhere"] == 0
     assert len(set(norms.values())) > 15
     assert 0 < steps["grpo, advantages of 0 on some processes"]["rows"][0]["informative_groups"] < 0.5
 
 
-def test_dynamic_sampling_chooses_the_same_groups(models, tmp_path):
-    given = {"model": models[True], "dynamic_sampling": 4, "prompts_per_step": 6}
-    one, two, four = (run("groups_of", n, tmp_path / str(n), given)["steps"] for n in (1, 2, 4))
+def test_dynamic_sampling_chooses_the_same_groups(outcomes):
+    one, two, four = (outcomes[n]["groups"]["steps"] for n in (1, 2, 4))
     assert one == two == four
     assert any(step["sampled"] > 24 for step in one)
+
+
+def test_a_push_holds_one_whole_tensor_at_a_time(outcomes):
+    """Beside the shards: the tensor that the engine copies, and the one that is being gathered."""
+    assert outcomes[2]["push"]["tensors"] > 20 and outcomes[2]["push"]["most"] <= 2
 
 
 RUN = {"method": "sdpo-ema", "steps": 12, "checkpoint_every": 3, "validate_every": 4}
@@ -125,17 +146,17 @@ def whole(models, tmp_path_factory):
 
 
 def test_a_run_saved_by_two_processes_goes_on_in_one_and_in_four(models, whole, tmp_path):
+    given = RUN | {"model": models[True], "work": str(tmp_path / "work")}
+    stop_after(Processes("whole_run", 2, tmp_path / "two", given), given["work"], 5, signal.SIGTERM)
+    (state,) = states(given["work"])
+    assert state["processes"] == 2 and 5 <= state["step"] < 12
+    assert len(list((tmp_path / "work/state").glob("step*/*.safetensors"))) == 2
     for count in (1, 4):
-        given = RUN | {"model": models[True], "work": str(tmp_path / str(count) / "work")}
-        processes = Processes("whole_run", 2, tmp_path / str(count), given)
-        stop_after(processes, given["work"], 5, signal.SIGTERM)
-        state = states(given["work"])
-        assert [s["processes"] for s in state] == [2] and 5 <= state[0]["step"] < 12
-        assert len(list((Path(given["work"]) / "state").glob("step*/*.safetensors"))) == 2
-        out = run("whole_run", count, tmp_path / str(count), given)
-        assert f"going on after step {state[0]['step']} of 12" in (tmp_path / str(count) / "log0.txt").read_text()
+        work = shutil.copytree(given["work"], tmp_path / str(count) / "work")
+        out = run("whole_run", count, work.parent, given | {"work": str(work)})
+        assert f"going on after step {state['step']} of 12" in (work.parent / "log0.txt").read_text()
         assert largest_difference(out["parameters"], whole[1]["parameters"]) < 1e-5
-        for got, expected in zip(rows_of(given["work"]), rows_of(whole[0]), strict=True):
+        for got, expected in zip(rows_of(work), rows_of(whole[0]), strict=True):
             assert got == {k: v if v is None else pytest.approx(v, rel=1e-4, abs=1e-5) for k, v in expected.items()}
 
 
@@ -156,29 +177,23 @@ def stop_after(processes, work, steps, number, least=0.0):
     return processes.wait()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-@pytest.mark.parametrize("phase", ["sampling", "update"])
-def test_a_signal_in_mid_step_saves_the_last_step_on_all_processes(models, whole, tmp_path, number, phase):
+@pytest.mark.parametrize(("phase", "number"), [("sampling", signal.SIGUSR1), ("update", signal.SIGTERM)])
+def test_a_signal_in_mid_step_saves_the_last_step_on_all_processes(models, whole, tmp_path, phase, number):
     """One of two processes gets the signal while step 5 samples or learns; the other one is told."""
-    given = RUN | {
-        "model": models[True],
-        "work": str(tmp_path / "work"),
-        "signal_in": [phase, 5, int(number)],
-        "micro_batch_tokens": 60,
-    }
-    codes = Processes("whole_run", 2, tmp_path / "a", given).wait()
+    given = RUN | {"model": models[True], "work": str(tmp_path / "work"), "micro_batch_tokens": 60}
+    codes = Processes("whole_run", 2, tmp_path / "a", given | {"signal_in": [phase, 5, int(number)]}).wait()
     assert codes == [130, 130], (tmp_path / "a/log0.txt").read_text()
     assert "stopped after step 4 of 12; run the same command again to go on" in (tmp_path / "a/log0.txt").read_text()
     assert [s["step"] for s in states(given["work"])] == [4] and len(rows_of(given["work"])) == 4
-    del given["signal_in"]
-    out = run("whole_run", 2, tmp_path / "b", given)
-    assert largest_difference(out["parameters"], whole[1]["parameters"]) < 1e-5
+    if phase == "update":  # the gradients of its first slots are forgotten
+        out = run("whole_run", 2, tmp_path / "b", given)
+        assert largest_difference(out["parameters"], whole[1]["parameters"]) < 1e-5
 
 
-KILLS = int(os.environ.get("SDPG_KILLS", "2"))  # of each number of processes
+KILLS = int(os.environ.get("SDPG_KILLS", "1"))  # of each number of processes
 
 
-@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("count", [1, 2, 4] if KILLS > 1 else [2])
 def test_killed_at_random_points_the_run_is_the_same_and_no_file_is_torn(models, tmp_path, count):
     given = RUN | {"model": models[True], "steps": 8 + 4 * KILLS, "checkpoint_every": 1}
     straight = given | {"work": str(tmp_path / "straight")}
@@ -202,9 +217,3 @@ def check_files(work):
     for entry in list_checkpoints(Path(work) / "checkpoints"):
         folder = Path(work) / "checkpoints" / entry["path"]
         assert all(sha256(folder / name) == value for name, value in entry["sha256"].items())
-
-
-def test_a_push_holds_one_whole_tensor_at_a_time(models, tmp_path):
-    """Beside the shards: the tensor that the engine copies, and the one that is being gathered."""
-    out = run("push", 2, tmp_path, {"model": models[False]})
-    assert out["tensors"] > 20 and out["most"] <= 2

@@ -349,3 +349,22 @@ def test_in_chunks_or_whole_the_gradients_are_the_same(tiny, tmp_path, monkeypat
         norms.append((row["grad_norm"], row["loss"], row["entropy"]))
     assert norms[0] == pytest.approx(norms[1], rel=1e-5)
     assert norms[0] == pytest.approx(norms[2], rel=1e-5)
+
+
+@pytest.mark.parametrize(("keep", "steps"), [("all", [0, 2, 4, 6]), ("last", [0, 6]), (4, [0, 4, 6])])
+def test_checkpoints_are_kept_as_asked_for(tiny, tmp_path, keep, steps):
+    make_trainer(tiny, tmp_path / "w", baselines.make("grpo"), train_config(keep=keep)).run()
+    listed = json.loads((tmp_path / "w/checkpoints/checkpoints.json").read_text())["checkpoints"]
+    assert [c["step"] for c in listed] == steps
+    assert sorted(p.name for p in (tmp_path / "w/checkpoints").iterdir()) == ["checkpoints.json", *(c["path"] for c in listed)]
+
+
+def test_a_state_that_cannot_be_written_is_an_error_that_says_so(tiny, tmp_path, monkeypatch):
+    """Saving goes on in the background; a full disk there ends the run all the same."""
+
+    def full(self, *args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("torch.distributed.checkpoint.HuggingFaceStorageWriter.write_data", full)
+    with pytest.raises(OSError, match=r"could not write the state to .*state: .*No space left on device"):
+        make_trainer(tiny, tmp_path / "w", baselines.make("grpo"), train_config(steps=2)).run()

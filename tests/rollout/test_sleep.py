@@ -20,6 +20,8 @@ class ScriptedLLM:
 
     def collective_rpc(self, method, kwargs=None):
         self.calls.append(method if isinstance(method, str) else method.__name__)
+        for _ in (kwargs or {}).get("weights_iterator", ()):
+            assert self.calls[-1] == "reload_weights"
 
     def reset_prefix_cache(self):
         return True
