@@ -1,4 +1,4 @@
-# `make` lists the targets. Two variables matter: SCALE (cpu, smoke, lm or a YAML file) and FLAVOUR (cpu or cuda).
+# `make` lists the targets. Variables: SCALE (cpu, smoke, lm or a YAML file), FLAVOUR (cpu or cuda), PYTHON, JOBS (of the tests), ARGS.
 PYTHON ?= python3
 SCALE ?= cpu
 ARGS ?=

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # reads files with pandas, which training need not load here
 
 
 def _names(names: Callable[[], list[str]]) -> Callable[[str], list[str]]:
-    """Return what completes one of these names."""
+    """Return a function that completes a beginning to one of these names."""
     return lambda incomplete: [name for name in names() if name.startswith(incomplete)]
 
 

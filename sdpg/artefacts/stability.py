@@ -18,8 +18,8 @@ ARTEFACT = SummarySpec(reads=lambda files: [*files.made("scores"), *files.metric
 
 COLUMNS = ["method", "seed", "task", "metric", "value"]
 SPIKE_FACTOR = 3.0  # a gradient norm above so many times the running median is a spike
-SPIKE_WINDOW = 20  # steps before the one in question that the running median is of,
-SPIKE_LEAST = 5  # and the fewest
+SPIKE_WINDOW = 20  # steps before it, of which the running median is taken
+SPIKE_LEAST = 5  # the fewest such steps with which there is a median
 
 
 @dataclass(frozen=True)

@@ -75,9 +75,9 @@ class WarmStart(Settings):
     seeds: Seeds = [0]
     """Seeds of weights and demonstrations: one base model each. A run with seed s starts from number s modulo their count."""
     student_range: Pair = [0.15, 0.4]
-    """The rule fails unless the student's accuracy lies in [low, high]."""
+    """The rule `base_model` fails unless the student's accuracy lies in [low, high]."""
     teacher_min: Fraction = 0.9
-    """The rule fails unless the hinted teacher's accuracy is at least this."""
+    """The rule `base_model` fails unless the hinted teacher's accuracy is at least this."""
 
     _unique = field_validator("seeds")(_none_twice)
 

@@ -44,6 +44,9 @@ def save_policy(model: nn.Module, tokenizer, checkpoints: Path, step: int, *, dt
     if not first:
         return
     name = f"step{step:06d}"
+    listed = [c for c in list_checkpoints(checkpoints) if c["step"] < step]
+    if len(listed) < len(list_checkpoints(checkpoints)):  # of steps that are taken again: off the list before they change
+        write_json(checkpoints / "checkpoints.json", {"checkpoints": listed})
     with new_folder(checkpoints / name) as folder:
         model.save_pretrained(folder, state_dict=state)
         if state is not None:  # the shards are wider than what is written here
@@ -51,7 +54,6 @@ def save_policy(model: nn.Module, tokenizer, checkpoints: Path, step: int, *, dt
             write_json(folder / "config.json", config)
         tokenizer.save_pretrained(folder)
         hashes = {file.name: sha256(file) for file in sorted(folder.glob("*.safetensors"))}
-    listed = [c for c in list_checkpoints(checkpoints) if c["step"] < step]
     listed.append({"step": step, "path": name, "sha256": hashes})
     stay = kept_steps([c["step"] for c in listed], keep)
     write_json(checkpoints / "checkpoints.json", {"checkpoints": [c for c in listed if c["step"] in stay]})

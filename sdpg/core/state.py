@@ -73,11 +73,11 @@ class StateFolder:
                 os.fsync(file.fileno())
             hashes[path.name] = sha256(path)
         write_json(temporary / "state.json", record | {"sha256": hashes})
-        shutil.rmtree(final, ignore_errors=True)
+        _remove(final)
         os.replace(temporary, final)
         for other in self.folder.iterdir():
             if other != final:
-                shutil.rmtree(other)
+                _remove(other)
 
     def check(self) -> None:
         """Raise OSError if saving has failed since; does not wait."""
@@ -110,6 +110,15 @@ class StateFolder:
         except CheckpointException as error:
             reason = next(str(failure[0]) for failure in error.failures.values())
             raise ValueError(f"cannot resume from {folder}: {reason}{hint}") from error
+
+
+def _remove(folder: Path) -> None:
+    """Take a state its name, then delete it: a kill in between leaves nothing that looks like a state."""
+    if folder.exists():
+        unnamed = folder.with_name(f".{folder.name.lstrip('.')}.old")
+        shutil.rmtree(unnamed, ignore_errors=True)
+        os.replace(folder, unnamed)
+        shutil.rmtree(unnamed)
 
 
 def _is_whole(path: Path, expected: str) -> bool:

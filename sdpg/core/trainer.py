@@ -1,7 +1,7 @@
 """The training loop that every method shares.
 
 A step: roll out -> judge -> advantages -> for each update: signals -> token loss -> one reduction -> AdamW -> push weights.
-Names: P prompts per step, G responses each, U updates per rollout batch, k the step (1, 2, ...).
+Names: N prompts per step, G responses each, n prompts of a process in an update, k the step (1, 2, ...).
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ def find_answer(text: str, marker: str | None) -> str:
 
 
 def normalise(answer: str) -> str:
-    """Return how `exact` compares: case folded, white space collapsed, one final full stop dropped."""
+    """Return the form that `exact` compares: case folded, white space collapsed, one final full stop dropped."""
     return " ".join(answer.casefold().split()).removesuffix(".").rstrip()
 
 

@@ -97,7 +97,7 @@ def _keys(sets: Iterable[list[Problem]]) -> set[str]:
 
 
 def _disjoint(problems: list[Problem], shots: set[str], held_out: set[str]) -> tuple[list[Problem], dict[str, Any]]:
-    """Return `_clean`, and then without the problems that a set with precedence has -> what is left, and the counts."""
+    """Clean problems, and leave out those that a set with precedence has -> what is left, and the counts."""
     kept, report = _clean(problems, shots, "shown_in_prompt")
     kept, overlap = _clean(kept, held_out, "overlap_removed")
     report["overlap_removed"] = overlap["overlap_removed"]
