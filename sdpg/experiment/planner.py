@@ -26,6 +26,7 @@ ALWAYS = frozenset(PHASES)
 UPDATE = frozenset({REFERENCE, TRAIN, OPTIMIZER})  # the engine sleeps, gradients are there
 
 CHUNK = {"cpu": 2**22, "cuda": 2**29}  # logits of one chunk, and their least rows: as in sdpg/core/head/api.py
+TILE = {"cpu": 2**19, "cuda": 2**26}  # logits of a tile in plain torch
 LEAST_ROWS = 64
 CPU_CACHE = 4 * GIB  # most that vLLM's KV cache takes on a CPU: sdpg/rollout/engines/vllm.py
 IN_PROCESS_ROWS = 1024  # most responses side by side there: sdpg/rollout/engines/in_process.py
@@ -160,7 +161,8 @@ def head_items(job: Job) -> list[Item]:
     rows = min(job.micro_tokens, max(LEAST_ROWS, CHUNK[kind] // job.model.vocabulary))
     logits = rows * job.model.vocabulary
     passes = frozenset({REFERENCE, TRAIN})
-    items = [Item("logits of a chunk", logits * (b * both + 6 * 4 * job.demand.autograd), passes)]
+    graph = 6 * 4 * min(logits, TILE[kind]) * job.demand.autograd  # a graph over a tile of them, in float32
+    items = [Item("logits of a chunk", logits * b * both + graph, passes)]
     if job.shards > 1:
         items += [Item("lm-head, gathered", size * b * (1 + job.demand.own_teacher), passes)]
     if not job.rank and (job.shards > 1 or b == 2):

@@ -380,7 +380,7 @@ def test_the_peak_of_a_micro_batch_is_within_a_tenth_of_the_plan(checkpointing, 
 
 def test_constants_are_those_of_the_code():
     assert planner.CHUNK == api.CHUNK_ELEMENTS
-    assert planner.LEAST_ROWS == api.LEAST_ROWS
+    assert (planner.TILE, planner.LEAST_ROWS) == (api.TILE_ELEMENTS, api.LEAST_ROWS)
     assert planner.CPU_CACHE == vllm.CPU_CACHE_LIMIT
     assert in_process.HFEngine.__init__.__kwdefaults__["max_rows"] == planner.IN_PROCESS_ROWS
     assert (DEFAULT.memory, DEFAULT.max_num_seqs) == (Placement(gpus=1).vllm_memory, Placement(gpus=1).max_num_seqs)
