@@ -98,7 +98,7 @@ class Job:
     @property
     def rank(self) -> int:
         """Rank of the adapters that are trained in place of the weights; 0: none."""
-        return getattr(self.train, "lora_rank", None) or 0
+        return self.train.lora_rank
 
     @property
     def trainable(self) -> int:
@@ -149,7 +149,8 @@ def state_items(job: Job) -> list[Item]:
     if job.demand.holds_reference and not job.rank:  # without its adapters the policy is the reference
         items += [Item("reference", b * p / n, ALWAYS)]
     if job.demand.average:
-        items += [Item("average of the policy (EMA teacher)", (4 if n > 1 or b == 4 else 6) * t / n, ALWAYS)]
+        wide = n > 1 or b == 4 or job.rank  # float32 alone is kept
+        items += [Item("average of the policy (EMA teacher)", (4 if wide else 6) * t / n, ALWAYS)]
     return items
 
 
@@ -162,7 +163,8 @@ def head_items(job: Job) -> list[Item]:
     passes = frozenset({REFERENCE, TRAIN})
     items = [Item("logits of a chunk", logits * (b * both + 6 * 4 * job.demand.autograd), passes)]
     if job.shards > 1:
-        items += [Item("lm-head, gathered", size * b * (1 + job.demand.own_teacher), passes)]
+        heads = 1 + (job.demand.own_teacher and not job.rank)
+        items += [Item("lm-head, gathered", size * b * heads, passes)]
     if not job.rank and (job.shards > 1 or b == 2):
         items += [Item("lm-head's gradient, fp32", size * 4, frozenset({TRAIN}))]
         if b == 2:
@@ -181,7 +183,8 @@ def pass_items(job: Job) -> list[Item]:
     if job.shards > 1:
         gathered = b * (model.embedding + 2 * model.layer)
         items += [Item("gathered embedding and two layers", gathered, frozenset({REFERENCE, TRAIN}))]
-        items += [Item("a layer's gradient, not yet shared out", 4 * model.layer, frozenset({TRAIN}))]
+        gradient = 4 * (job.trainable / model.layers if job.rank else model.layer)
+        items += [Item("a layer's gradient, not yet shared out", gradient, frozenset({TRAIN}))]
     return items + head_items(job)
 
 
@@ -237,17 +240,17 @@ def cache_bytes(job: Job) -> float:
 def host_bytes(job: Job) -> dict[str, float]:
     """Return what the processes of a node take of its memory: while they load the model, and while they save.
 
-    Each loads the whole model, in float32 where it will be sharded; what is saved is gathered on the host: the resume state
+    Each loads the whole model, in float32 where it will be sharded and trained; what is saved is gathered on the host: the resume state
     (float32 weights, moments, the EMA teacher's) and the policy.
     """
     processes = max(1, job.place.gpus)
     base = processes * HOST_PROCESS
-    load = processes * (4 if job.shards > 1 else job.b) * job.model.parameters
+    load = processes * (4 if job.shards > 1 and not job.rank else job.b) * job.model.parameters
     return {"load": base + load, "save": base + resume_bytes(job) + job.b * job.model.parameters}
 
 
 def resume_bytes(job: Job) -> float:
-    """Return bytes of the state that a run resumes from: float32 weights and moments, the EMA teacher's weights."""
+    """Return bytes of the state that a run resumes from: float32 weights that are trained and their moments, the EMA teacher's weights."""
     return (12 + 4 * job.demand.average) * job.trainable
 
 
