@@ -240,8 +240,8 @@ def cache_bytes(job: Job) -> float:
 def host_bytes(job: Job) -> dict[str, float]:
     """Return what the processes of a node take of its memory: while they load the model, and while they save.
 
-    Each loads the whole model, in float32 where it will be sharded and trained; what is saved is gathered on the host: the resume state
-    (float32 weights, moments, the EMA teacher's) and the policy.
+    Each loads the whole model, in float32 where it will be sharded and trained; what is saved is gathered on the host: the
+    resume state (float32 weights, moments, the EMA teacher's) and the policy.
     """
     processes = max(1, job.place.gpus)
     base = processes * HOST_PROCESS
@@ -250,7 +250,7 @@ def host_bytes(job: Job) -> dict[str, float]:
 
 
 def resume_bytes(job: Job) -> float:
-    """Return bytes of the state that a run resumes from: float32 weights that are trained and their moments, the EMA teacher's weights."""
+    """Return bytes of the state that a run resumes from: what is trained in float32, its moments, the EMA teacher's weights."""
     return (12 + 4 * job.demand.average) * job.trainable
 
 
