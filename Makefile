@@ -20,11 +20,11 @@ PEERS_STAMP := $(PEERS)/.installed-$(FLAVOUR)
 SMK_FILES := Snakefile workflows/rules
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce verify compare reference matrix tune smoke figures test bench peers lint format lock clean
+.PHONY: help setup reproduce verify compare reference matrix tune smoke figures test bench gpu-check peers lint format lock clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "  Options: SCALE=cpu|smoke|lm|FILE.yaml  FLAVOUR=cpu|cuda  PYTHON=python3.12  ARGS='more arguments'"
 
@@ -59,6 +59,10 @@ figures: $(STAMP) ## The figures of SCALE, and what they need
 
 bench: $(STAMP) $(PEERS_STAMP) ## Measure against TRL, Liger, vLLM and the machine; ARGS=--quick: two minutes, nothing kept
 	$(BIN)/python -m benchmarks.bench $(ARGS)
+
+# With the environment of `make setup` if it is there, else with any Python that has torch and transformers.
+gpu-check: ## Check this machine's GPU in 8 minutes: right, within memory, how fast; ARGS="--only a,b"
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m benchmarks.gpu_check $(ARGS)
 
 peers: $(PEERS_STAMP) ## Make .venv-peers, the environment of what `bench` compares with
 

@@ -3,7 +3,7 @@
 #   snakemake [reproduce-all | train | evaluate | figures | tables | claims | report | smoke | matrix | any artefact or file]
 #             [--config scale=cpu|smoke|lm|...|FILE.yaml  seeds=[0,1]  train='{steps: 20}'  set="train.lr=1e-4 train.steps=20"]
 #
-# profiles/default is used by itself: all cores, one GPU, this machine's memory.
+# profiles/default is used by itself: all cores, all GPUs, this machine's memory.
 
 
 include: "workflows/rules/common.smk"

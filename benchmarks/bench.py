@@ -1,6 +1,6 @@
 """All benchmarks against others, one after the other: what `make bench` runs.
 
-    python -m benchmarks.bench [--only head step rollout limits] [--quick] [--shapes qwen3-1.7b qwen3-4b]
+    python -m benchmarks.bench [--only head step rollout limits] [--quick] [--shapes qwen3-0.6b qwen3-1.7b qwen3-4b]
 
 Each part is also a command with more options (`--help`). --quick: tiny sizes, to see that everything runs; it writes to
 results/benchmarks/quick and leaves benchmarks/results alone. --shapes (CUDA): the lm-head, the step and the limits at these

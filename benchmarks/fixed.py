@@ -93,6 +93,7 @@ class FixedBatch:
 RECIPES = {  # lengths: of scale cpu's tasks; of few-shot prompts with answers of a paragraph; of worked mathematics
     "tiny": Recipe(16, 8, (10, 14), (33, 45), (8, 40), 2048),
     "smollm2-135m": Recipe(2, 4, (64, 96), (128, 192), (32, 128), 2048),
+    "qwen3-0.6b": Recipe(4, 8, (128, 256), (512, 1024), (256, 1024), 16384),
     "qwen3-1.7b": Recipe(4, 8, (128, 256), (512, 1024), (256, 1024), 16384),
     "qwen3-4b": Recipe(4, 8, (128, 256), (512, 1024), (256, 1024), 16384),
 }

@@ -1,6 +1,6 @@
 """Where a training step's time goes, by phase, beside what the machine could do at best.
 
-    python -m benchmarks.limits [--shapes tiny smollm2-135m qwen3-1.7b qwen3-4b] [--methods grpo sdpg sdpg-closed] [--repeats 5]
+    python -m benchmarks.limits [--shapes tiny smollm2-135m qwen3-1.7b ...] [--methods grpo sdpg sdpg-closed] [--repeats 5]
 
 A step of the suite's own Trainer on the fixed batch (benchmarks/fixed.py), methods taking turns; its rollout phase samples
 with the in-process engine as many tokens per response as the batch has on average. The limit of a phase is the larger of FLOPs
@@ -12,13 +12,13 @@ benchmarks/results/limits.json and .md, and gate_closed_step_vs_grpo of summary.
 
 import argparse
 import tempfile
-import time
 from pathlib import Path
 
 from benchmarks.fixed import RECIPES, FixedBatch
 from benchmarks.flops import Shape, Work, rollout_work, step_work
 from benchmarks.machine import RESULTS, hardware_in_short, headline, in_words, machine, median, write_report
 from benchmarks.models import CPU_MODELS, NAMES, checkpoint, ids_of, precision_of
+from benchmarks.peaks import copy_bandwidth, device, matmul_peak
 from sdpg.cli import run
 
 METHODS = ("grpo", "sdpg", "sdpg-closed")  # the last: SDPG where beta(k) is 0, which should cost what GRPO does
@@ -29,51 +29,9 @@ WIDTH = {"fp32": 4, "bf16": 2}
 MARGIN = 2  # first steps that do not count: kernels are made for new shapes
 
 
-def best_seconds(call, seconds: float, least: int = 5) -> float:
-    """The shortest of the calls that fit into so many seconds, at least `least`, after one that does not count."""
-    import torch
-
-    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
-    call()
-    wait()
-    times: list[float] = []
-    while len(times) < least or sum(times) < seconds:
-        start = time.perf_counter()
-        call()
-        wait()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
-def matmul_peak(precision: str, size: int, seconds: float = 2.0) -> float:
-    """FLOP/s of a size x size x size product, the second matrix plain or transposed, whichever is faster."""
-    import torch
-
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-    a, b = (torch.randn(size, size, device=_device()).to(dtype) for _ in range(2))
-    out = torch.empty_like(a)
-    calls = (lambda: torch.mm(a, b, out=out), lambda: torch.mm(a, b.T, out=out))
-    return 2 * size**3 / min(best_seconds(call, seconds) for call in calls)
-
-
-def copy_bandwidth(megabytes: int, seconds: float = 2.0) -> float:
-    """Bytes/s of a copy, read and written bytes together."""
-    import torch
-
-    source = torch.ones(megabytes * 2**18, device=_device())
-    target = torch.empty_like(source)
-    return 2 * megabytes * 2**20 / best_seconds(lambda: target.copy_(source), seconds)
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def peaks(precision: str, quick: bool) -> dict[str, float]:
     """The machine's measured peaks: FLOP/s and bytes/s."""
-    cuda = _device() == "cuda"
+    cuda = device() == "cuda"
     size = 8192 if cuda else 1024 if quick else 3072
     megabytes = 2048 if cuda else 64 if quick else 512
     seconds = 0.2 if quick else 2.0

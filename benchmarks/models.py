@@ -1,7 +1,7 @@
 """The models of the benchmarks as HF checkpoints under results/benchmarks/models/, made once.
 
 `tiny` is the suite's tiny model and the Qwen3 shapes are the true ones, all with random weights: no speed depends on them. Of
-SmolLM2-135M the weights come from its package. A Qwen3 checkpoint takes 3.5 to 8 GB of disk.
+SmolLM2-135M the weights come from its package. A Qwen3 checkpoint takes 1.2 to 8 GB of disk.
 """
 
 import os
@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MODELS = ROOT / "results" / "benchmarks" / "models"
 CPU_MODELS = ("tiny", "smollm2-135m")
 QWEN3 = {  # as the published checkpoints' config.json has them
+    "qwen3-0.6b": {"hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16},
     "qwen3-1.7b": {"hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 28, "num_attention_heads": 16},
     "qwen3-4b": {"hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36, "num_attention_heads": 32},
 }

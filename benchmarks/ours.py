@@ -111,8 +111,21 @@ def train_settings(batch: FixedBatch) -> dict:
     }
 
 
-def build_trainer(model_dir: Path, batch: FixedBatch, method: str, precision: str, work: Path, engine=None, **train):
-    """The Trainer of a method on the fixed batch; train: keys of the config's block `train` to set."""
+def build_trainer(
+    model_dir: Path,
+    batch: FixedBatch,
+    method: str,
+    precision: str,
+    work: Path,
+    engine=None,
+    tokenizer=None,
+    fields=None,
+    **train,
+):
+    """The Trainer of a method on the fixed batch; train: keys of the config's block `train` to set.
+
+    fields: of the method, in place of those in METHODS. tokenizer: in place of the checkpoint's.
+    """
     from transformers import AutoTokenizer
 
     import baselines
@@ -129,9 +142,9 @@ def build_trainer(model_dir: Path, batch: FixedBatch, method: str, precision: st
 
     return FixedTrainer(
         config,
-        baselines.make(**METHODS[method]),
+        baselines.make(**(fields or METHODS[method])),
         base=model_dir,
-        tokenizer=AutoTokenizer.from_pretrained(model_dir),
+        tokenizer=tokenizer or AutoTokenizer.from_pretrained(model_dir),
         task=FixedTask(batch),
         engine=engine or FixedEngine(batch),
         problems=problems,

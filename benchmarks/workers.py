@@ -7,6 +7,7 @@ worker's own plain refusal ("needs CUDA").
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -30,9 +31,18 @@ def peer_python() -> Path:
 class Worker:
     """A module of the project (its file as text), or any script (a Path), as a process; `ready` is its first line."""
 
-    def __init__(self, python: str | Path, script: str | Path, arguments: list[str], *, threads: int):
+    def __init__(
+        self,
+        python: str | Path,
+        script: str | Path,
+        arguments: list[str],
+        *,
+        threads: int,
+        variables: dict[str, str] | None = None,
+    ):
+        """Start it. threads: of OpenMP and MKL; variables: more of its environment."""
         names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-        environment = os.environ | dict.fromkeys(names, str(threads)) | QUIET | {"PYTHONPATH": str(ROOT)}
+        environment = os.environ | dict.fromkeys(names, str(threads)) | QUIET | {"PYTHONPATH": str(ROOT)} | (variables or {})
         run = [str(script)] if isinstance(script, Path) else ["-m", script.removesuffix(".py").replace("/", ".")]
         self.script = str(script)
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (lives as long as the worker)
@@ -45,12 +55,28 @@ class Worker:
             stderr=self._log,
             text=True,
         )
-        self.ready = self._read()
+        self._ready: dict | None = None
+
+    @property
+    def ready(self) -> dict:
+        """Wait for its first line, once, and return it."""
+        if self._ready is None:
+            self._ready = self._read()
+        return self._ready
 
     def ask(self, **request) -> dict:
         """Send one request and wait for its answer."""
+        self.send(**request)
+        return self.answer()
+
+    def send(self, **request) -> None:
+        """Send one request."""
+        assert self.ready
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
+
+    def answer(self) -> dict:
+        """Wait for the answer to the last request."""
         return self._read()
 
     def close(self) -> None:
@@ -102,6 +128,31 @@ class Channel:
         """All requests until the other side closes."""
         while (request := self.request()) is not None:
             yield request
+
+
+class Group:
+    """Workers that do one thing together: the processes of one run, joined as torchrun would join them."""
+
+    def __init__(self, count: int, script: str, arguments: list[str], *, threads: int):
+        """Start them in this environment. threads: of each."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        together = {"WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        places = [together | {"RANK": rank, "LOCAL_RANK": rank} for rank in range(count)]
+        variables = [{key: str(value) for key, value in place.items()} for place in places]
+        self.workers = [Worker(sys.executable, script, arguments, threads=threads, variables=own) for own in variables]
+
+    def ask(self, **request) -> dict:
+        """Send all the same request -> the first one's answer, once all have answered."""
+        for worker in self.workers:
+            worker.send(**request)
+        return [worker.answer() for worker in self.workers][0]
+
+    def close(self) -> None:
+        """End all."""
+        for worker in self.workers:
+            worker.close()
 
 
 def take_turns(workers: dict, repeats: int, **request) -> dict[str, list[dict]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,8 @@ import typer
 
 from sdpg import cli
 from sdpg.cli import ArtefactName, Folder, Method, OneMethod, Scale, Seed, Set, Threads
+from sdpg.config import run_config
+from sdpg.experiment import gpus, launch
 from sdpg.startup import quick_imports
 
 app = typer.Typer(
@@ -48,7 +51,8 @@ def base_model(scale: Scale = "cpu", base: Base = 0, set_: Set = None, threads: 
         from sdpg.experiment.base_model import make_base_model
 
     folder = Path("results") / config.name / "model"
-    report = make_base_model(config, folder, index=base, threads=threads)
+    with gpus.taken(min(1, config.resources.gpus)):
+        report = make_base_model(config, folder, index=base, threads=threads)
     line = f"base model {base}: {report['parameters']:,} parameters, {report['seconds']:.0f} s"
     if "student" in report:
         line += f", student accuracy {report['student']['accuracy']:.3f}, teacher {report['teacher']['accuracy']:.3f}"
@@ -56,13 +60,14 @@ def base_model(scale: Scale = "cpu", base: Base = 0, set_: Set = None, threads: 
 
 
 @app.command()
-def train(method: Method, seed: Seed, scale: Scale = "cpu", set_: Set = None, threads: Threads = 1):
-    """Train one run. After a stop the same command goes on where it was."""
-    config = cli.config_of(scale, set_, threads)
-    with quick_imports():  # of torch: only once the command line is known to be right
-        from sdpg.experiment.compose import train_run
+def train(method: Method, seed: Seed, scale: Scale = "cpu", set_: Set = None, threads: Threads = 1) -> int:
+    """Train one run. After a stop the same command goes on where it was.
 
-    train_run(config, method, seed, threads=threads)
+    It starts as many processes as the scale's `resources` say, or is one of those that torchrun has started.
+    """
+    config = cli.config_of(scale, set_, threads)
+    run_config(config, method, seed)  # an unknown method is refused before any process is started
+    return launch.train(config, method, seed, threads, sys.argv[1:])
 
 
 @app.command()
@@ -72,16 +77,17 @@ def evaluate(method: Method, seed: Seed, scale: Scale = "cpu", lm_eval: LmEval =
     root, name = Path("results") / config.name, Path(method) / f"seed{seed}"
     with quick_imports():
         from sdpg.evaluation.run import evaluate_run
-    evaluate_run(
-        root / "runs" / name,
-        config,
-        seed=seed,
-        data_dir=root / "data",
-        out_dir=root / "eval" / name,
-        threads=threads,
-        lm_eval=lm_eval,
-        title=f"{method} seed {seed}",
-    )
+    with gpus.taken(min(1, config.resources.gpus)):
+        evaluate_run(
+            root / "runs" / name,
+            config,
+            seed=seed,
+            data_dir=root / "data",
+            out_dir=root / "eval" / name,
+            threads=threads,
+            lm_eval=lm_eval,
+            title=f"{method} seed {seed}",
+        )
 
 
 @app.command("lm-eval")
@@ -99,7 +105,8 @@ def lm_eval(
         from sdpg.evaluation.lm_eval_bridge import lm_evaluate
 
     model = root / "model" / name if method is None else load_checkpoints(root / "runs" / name)[-1].path
-    lm_evaluate(model, config, seed=seed, data_dir=root / "data", out_dir=root / "eval" / name, threads=threads)
+    with gpus.taken(min(1, config.resources.gpus)):
+        lm_evaluate(model, config, seed=seed, data_dir=root / "data", out_dir=root / "eval" / name, threads=threads)
 
 
 @app.command()
@@ -194,10 +201,10 @@ def plan(
     from sdpg.experiment.planner import make_plan, misfit
 
     config = cli.config_of(scale, set_)
-    place = placement(config, gpus, nodes)
-    if gpus is None and place.gpus == 0 and (gpu or gpu_memory):
-        place = placement(config, 1, nodes)
-    planned = make_plan(config, gpu=card(gpu, gpu_memory), place=place, response_tokens=response_tokens)
+    if gpus is None and config.resources.gpus == 0 and (gpu or gpu_memory):
+        gpus = 1
+    on = card(gpu, gpu_memory)
+    planned = make_plan(config, gpu=on, place=placement(config, on, gpus, nodes), response_tokens=response_tokens)
     print(render(planned, mfu), end="")
     return 1 if misfit(planned) else 0
 

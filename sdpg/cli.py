@@ -13,6 +13,7 @@ from typer.exceptions import TyperException
 
 from sdpg.artefacts import Job, declared, files_of
 from sdpg.config import METHODS, available_presets, available_scales, parse_overrides, resolve
+from sdpg.progress import Interrupted
 
 if TYPE_CHECKING:  # reads files with pandas, which training need not load here
     from sdpg.analysis.results import Results
@@ -97,17 +98,23 @@ def finished(scale: str, overrides: list[str] | None, folder: Path | None) -> tu
 
 
 def run(main: Callable[[], Any]) -> NoReturn:
-    """Call `main` and exit: 2 and one `error:` line for what the user can correct, 130 after Ctrl-C.
+    """Call `main` and exit: 2 and one `error:` line for what the user can correct, 130 after Ctrl-C or another wish to stop.
 
-    Anything else is a bug and keeps its traceback; SDPG_DEBUG=1 keeps every traceback.
+    Anything else is a bug and keeps its traceback; SDPG_DEBUG=1 keeps every traceback. Of several processes the first says why
+    the run stopped, and the others name themselves in their errors.
     """
-    debug = bool(os.environ.get("SDPG_DEBUG"))
+    debug, rank = bool(os.environ.get("SDPG_DEBUG")), os.environ.get("RANK", "0")
+    who = "error" if rank == "0" else f"error in process {rank}"
     try:
         sys.exit(main())
-    except (typer.Abort, KeyboardInterrupt) as stop:
+    except Interrupted as stop:
+        if rank == "0":
+            print(stop, file=sys.stderr)
+        sys.exit(130)
+    except (typer.Abort, KeyboardInterrupt):
         if debug:
             raise
-        print(str(stop) or "stopped by Ctrl-C", file=sys.stderr)
+        print("stopped by Ctrl-C", file=sys.stderr)
         sys.exit(130)
     except TyperException as error:  # of the command line
         if debug:
@@ -118,5 +125,5 @@ def run(main: Callable[[], Any]) -> NoReturn:
     except (ValueError, OSError, FloatingPointError) as error:  # the last: a run that diverged
         if debug:
             raise
-        print(f"error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
+        print(f"{who}: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
         sys.exit(2)

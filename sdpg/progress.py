@@ -10,6 +10,10 @@ from tqdm import tqdm
 LINE_EVERY = 10.0  # seconds
 
 
+class Interrupted(Exception):
+    """Long work was asked to stop, and did after saving its state."""
+
+
 class Progress:
     """Counts `total` units of work. Use as a context manager, or call `close`."""
 

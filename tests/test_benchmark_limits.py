@@ -74,7 +74,7 @@ def test_the_qwen3_shapes_are_the_published_ones(name):
     total = sum(p.numel() for p in model.parameters())
     norms = sum(p.numel() for p in model.parameters() if p.ndim == 1)
     assert shape.parameters + norms == total
-    published = {"qwen3-1.7b": (1.7, 1.4), "qwen3-4b": (4.0, 3.6)}[name]
+    published = {"qwen3-0.6b": (0.6, 0.4), "qwen3-1.7b": (1.7, 1.4), "qwen3-4b": (4.0, 3.6)}[name]
     assert (round(total / 1e9, 1), round((total - shape.head) / 1e9, 1)) == published
     assert RECIPES[name].prompts > 0
 

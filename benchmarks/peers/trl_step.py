@@ -139,8 +139,8 @@ def peak_memory_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
-def build_config(args, batch: FixedBatch, folder: str):
-    """The trainer's settings (see the module's docstring)."""
+def build_config(args, batch: FixedBatch, folder: str, kl: float = KL, steps: int = 10**6):
+    """The trainer's settings (see the module's docstring). kl: weight of GRPO's penalty; 0: no reference is loaded."""
     responses = len(batch.prompts) * batch.group
     common = {
         "output_dir": folder,
@@ -153,7 +153,7 @@ def build_config(args, batch: FixedBatch, folder: str):
         "weight_decay": 0.0,
         "max_grad_norm": 1.0,
         "lr_scheduler_type": "constant",
-        "max_steps": 10**6,
+        "max_steps": steps,
         "optim": "adamw_torch_fused",
         "gradient_checkpointing": args.checkpointing,
         "bf16": args.precision == "bf16",
@@ -166,20 +166,20 @@ def build_config(args, batch: FixedBatch, folder: str):
         "disable_tqdm": True,
     }
     if args.method == "grpo":
-        return GRPOConfig(**common, beta=KL, use_bias_correction_kl=False)
+        return GRPOConfig(**common, beta=kl, use_bias_correction_kl=False)
     distillation = {"distillation_mode": "full_logits", "distillation_alpha": 1.0, "teacher_model_kind": "live"}
     return SDPOConfig(**common, **distillation)
 
 
-def build_trainer(args, batch: FixedBatch, callback: Turns, folder: str):
-    """The trainer with its fixed parts."""
+def build_trainer(args, batch: FixedBatch, callback: Turns, folder: str, model=None, tokenizer=None, **config):
+    """The trainer with its fixed parts. model, tokenizer: in place of those in args.model. config: see `build_config`."""
     rewards = [reward for group in batch.rewards for reward in group]
     trainer = {"grpo": FixedGRPO, "sdpo": FixedSDPO}[args.method](
-        model=AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32),
+        model=model or AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32),
         reward_funcs=lambda prompts, **_: rewards,
-        args=build_config(args, batch, folder),
+        args=build_config(args, batch, folder, **config),
         train_dataset=Dataset.from_dict({"prompt": [str(i) for i in range(len(batch.prompts))]}),
-        processing_class=AutoTokenizer.from_pretrained(args.model, padding_side="left"),
+        processing_class=tokenizer or AutoTokenizer.from_pretrained(args.model, padding_side="left"),
         callbacks=[callback],
     )
     trainer.batch, callback.trainer = batch, trainer

@@ -25,6 +25,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=
 Engine = Annotated[str, Field(json_schema_extra={"enum": list(engines.names())})]
 UNIQUE = {"uniqueItems": True}
 Seeds = Annotated[list[Seed], Field(min_length=1, json_schema_extra=UNIQUE)]
+Keep = Literal["all", "last"] | Count
 Pair = Annotated[list[Fraction], Field(min_length=2, max_length=2)]
 
 
@@ -175,6 +176,12 @@ class Data(Settings):
     or evaluation."""
 
 
+def kept_steps(steps: list[int], keep: Keep) -> set[int]:
+    """Return which steps' checkpoints stay: the first, the last, and "all" others or those at multiples of `keep`."""
+    between = set(steps) if keep == "all" else {step for step in steps if keep != "last" and step % keep == 0}
+    return {steps[0], steps[-1]} | between
+
+
 class Train(Settings):
     """Training, the same for every method."""
 
@@ -227,7 +234,7 @@ class Train(Settings):
     """Scale of the adapters: what they add is multiplied by lora_alpha / lora_rank; null: twice the rank."""
     checkpoint_every: Count = 20
     """Steps between checkpoints; the first and the last state are always kept."""
-    keep: Literal["all", "last"] | Count = "all"
+    keep: Keep = "all"
     """Which checkpoints stay, and are evaluated: all, the last, or those at multiples of so many steps; always the first."""
     validate_every: Count = 20
     """Steps between two looks at the validation sets, and after the last step: one response per problem."""

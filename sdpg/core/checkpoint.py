@@ -6,17 +6,15 @@ import os
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from sdpg.config.settings import Keep, kept_steps
 from sdpg.core import distributed, sharding
 from sdpg.core.adapters import has_adapters
 from sdpg.io import read_json, sha256, write_json
-
-Keep = Literal["all", "last"] | int
 
 
 @contextmanager
@@ -38,7 +36,7 @@ def new_folder(path: Path):
 def save_policy(model: nn.Module, tokenizer, checkpoints: Path, step: int, *, dtype: torch.dtype, keep: Keep) -> None:
     """Write checkpoints/step000020/ and list it, with the SHA-256 of its weights, in checkpoints/checkpoints.json. Collective.
 
-    dtype: of the weights in it. keep: which of the older ones stay, see `kept`.
+    dtype: of the weights in it. keep: which of the older ones stay, see `kept_steps`.
     """
     first = distributed.start().first
     state = None
@@ -56,17 +54,11 @@ def save_policy(model: nn.Module, tokenizer, checkpoints: Path, step: int, *, dt
         hashes = {file.name: sha256(file) for file in sorted(folder.glob("*.safetensors"))}
     listed = [c for c in list_checkpoints(checkpoints) if c["step"] < step]
     listed.append({"step": step, "path": name, "sha256": hashes})
-    stay = kept([c["step"] for c in listed], keep)
+    stay = kept_steps([c["step"] for c in listed], keep)
     write_json(checkpoints / "checkpoints.json", {"checkpoints": [c for c in listed if c["step"] in stay]})
     for entry in listed:
         if entry["step"] not in stay:
             shutil.rmtree(checkpoints / entry["path"])
-
-
-def kept(steps: list[int], keep: Keep) -> set[int]:
-    """Return which steps' checkpoints stay: the first, the last, and "all" others or those at multiples of `keep`."""
-    between = set(steps) if keep == "all" else {step for step in steps if keep != "last" and step % keep == 0}
-    return {steps[0], steps[-1]} | between
 
 
 def list_checkpoints(checkpoints: Path) -> list[dict]:

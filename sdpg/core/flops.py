@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -28,6 +28,17 @@ def rollout_work(prompts: Sequence[int], responses: Sequence[Sequence[int]]) -> 
     return Work(tokens, pairs, predictions)
 
 
+class _Sizes(NamedTuple):
+    body: int  # weights of all linear layers but the lm-head
+    trained_body: int  # of these, those that are trained
+    attention: int  # width, summed over layers
+    head: int  # weights of the lm-head
+    trained_head: int
+
+
+_KNOWN: WeakKeyDictionary[PreTrainedModel, _Sizes] = WeakKeyDictionary()  # a model is not kept by it
+
+
 def forward_flops(model: PreTrainedModel, work: Work) -> float:
     """Return the FLOPs of one forward pass.
 
@@ -47,24 +58,18 @@ def backward_flops(model: PreTrainedModel, work: Work) -> float:
     return forward_flops(model, work) + weights + 4.0 * size.attention * work.pairs
 
 
-class _Sizes(NamedTuple):
-    body: int  # weights of all linear layers but the lm-head
-    trained_body: int  # of these, those that are trained
-    attention: int  # width, summed over layers
-    head: int  # weights of the lm-head
-    trained_head: int
-
-
-@lru_cache(maxsize=8)
 def _sizes(model: PreTrainedModel) -> _Sizes:
     """Return what FLOPs are counted by; a layer with an adapter has three linear layers: itself, A and B."""
+    if model in _KNOWN:
+        return _KNOWN[model]
     config, head = model.config, model.get_output_embeddings()
     body = [m.weight for m in model.modules() if isinstance(m, nn.Linear) and m is not head]
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return _Sizes(
-        sum(w.numel() for w in body),
-        sum(w.numel() for w in body if w.requires_grad),
-        config.num_hidden_layers * config.num_attention_heads * size,
-        head.weight.numel(),
-        head.weight.numel() * head.weight.requires_grad,
+    _KNOWN[model] = _Sizes(
+        body=sum(w.numel() for w in body),
+        trained_body=sum(w.numel() for w in body if w.requires_grad),
+        attention=config.num_hidden_layers * config.num_attention_heads * size,
+        head=head.weight.numel(),
+        trained_head=head.weight.numel() * head.weight.requires_grad,
     )
+    return _KNOWN[model]

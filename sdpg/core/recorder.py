@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from sdpg.io import write_atomic
 from sdpg.progress import Progress
@@ -19,6 +18,8 @@ class Recorder:
 
     def __init__(self, folder: Path, *, steps: int, done: int, title: str):
         """Open the files in `folder`; rows after step `done` (left by a killed run) are dropped. title: shown in the bar."""
+        from torch.utils.tensorboard import SummaryWriter  # here: steps that nobody records do without TensorBoard
+
         self.path = folder / "metrics.jsonl"
         rows = [row for row in read_rows(self.path) if row["step"] <= done] if self.path.exists() else []
         if [row["step"] for row in rows] != list(range(1, done + 1)):

@@ -14,10 +14,6 @@ T = TypeVar("T")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
-class Interrupted(KeyboardInterrupt):
-    """Training was asked to stop, and did after saving its state."""
-
-
 class Stopped(Exception):
     """All processes give up the unfinished step, with the weights of the last one."""
 

@@ -32,7 +32,8 @@ from sdpg.core.passes import DUMMY, Models, gate, inputs, policy_logprobs, run_p
 from sdpg.core.plan import Piece, Slot, slots
 from sdpg.core.recorder import Clock, Recorder
 from sdpg.core.state import StateFolder
-from sdpg.core.stopping import Interrupted, Stopped, Stopper
+from sdpg.core.stopping import Stopped, Stopper
+from sdpg.progress import Interrupted
 from sdpg.rollout.engine import Engine
 from sdpg.types import Problem
 
@@ -241,10 +242,8 @@ class Trainer:
         A = A_NG[groups].reshape(-1, 1).to(self.device)  # (n*G, 1)
         length = torch.tensor([len(s.rollout.ids) for s in samples], dtype=torch.long).view(-1, c.group_size)
         tokens = sum(distributed.gather(int(length.sum())))
-        counts = {"prompts": c.prompts_per_step // c.updates_per_batch, "tokens": tokens}
-        w = self._weights(length, **counts).to(self.device)  # (n*G, 1)
-        if c.reduction == "micro-batch":
-            counts["responses"] = counts["prompts"] * c.group_size
+        prompts = c.prompts_per_step // c.updates_per_batch
+        w = self._weights(length, prompts=prompts, tokens=tokens).to(self.device)  # (n*G, 1)
         needs = self.algorithm.needs(k)
         batches, pieces = self._micro_batches_of_update(samples, A, k)
         with self.models.gathered(self.dtype, needs):
@@ -254,7 +253,7 @@ class Trainer:
                 rows = [] if slot.piece is None else batches[slot.piece]
                 if rows and c.reduction == "micro-batch":
                     read = sum(len(samples[i].rollout.ids) for i in rows)
-                    w[rows] = micro_batch_weight(read, len(rows), total_responses=counts["responses"])
+                    w[rows] = micro_batch_weight(read, len(rows), total_responses=prompts * c.group_size)
                 logp_old = None
                 if old is not None and rows:
                     logp_old = torch.nn.utils.rnn.pad_sequence([old[first + i] for i in rows], batch_first=True)

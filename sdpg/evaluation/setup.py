@@ -34,6 +34,10 @@ def make_sampling(config: Config, task) -> Sampling:
 def start_engine(name: str, model_dir: str | Path, config: Config, threads: int, seed: int):
     """Start an engine with room for the longest prompt and response of the config."""
     from sdpg.rollout.engines import make_engine
+    from sdpg.rollout.placement import own_gpu, share
 
     max_len = config.train.max_prompt_tokens + config.train.max_response_tokens
-    return make_engine(name, model_dir, dtype=config.evaluation.dtype, max_len=max_len, threads=threads, seed=seed)
+    vllm = config.resources.vllm
+    given = {"memory": vllm.memory, "max_num_seqs": vllm.max_num_seqs, "prefix_caching": vllm.prefix_caching}
+    how = {"dtype": config.evaluation.dtype, "max_len": max_len, "threads": threads, "seed": seed}
+    return make_engine(name, model_dir, **how, share=share(own_gpu(), alone=True, **given))

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer
 
 import baselines
 from sdpg.config import Config, base_index, method_config, run_config
+from sdpg.core import distributed
 from sdpg.core.checkpoint import publish
 from sdpg.core.record import run_record
 from sdpg.core.trainer import Trainer
@@ -19,6 +20,7 @@ from sdpg.experiment.workflow import training_sources
 from sdpg.io import sha256, write_json
 from sdpg.provenance.sources import fingerprints
 from sdpg.rollout.engines import make_engine
+from sdpg.rollout.placement import own_gpu, share
 from sdpg.tasks.data import load_problems
 from sdpg.tasks.task import make_task
 
@@ -39,7 +41,12 @@ def train_run(config: Config, method: str, seed: int, *, threads: int, results: 
     train_file = root / "data" / "train.parquet"
     validation = {name: load_problems(root / "data" / "validation" / f"{name}.parquet") for name in run.data.validation}
     max_len = run.train.max_prompt_tokens + run.train.max_response_tokens
-    engine = make_engine(run.train.engine, base, dtype=run.train.dtype, max_len=max_len, threads=threads, seed=seed)
+    world = distributed.start()  # before vLLM, which starts a process group where there is none
+    given = share(own_gpu(), launched=world.size > 1, **config.resources.vllm.dump())
+    engine = make_engine(
+        run.train.engine, base, dtype=run.train.dtype, max_len=max_len, threads=threads, seed=seed, share=given
+    )
+    engine.sleep()  # until the first push, so that the models load into free memory
     algorithm = make_algorithm(config, method)
     identity = run_identity(config, run.dump(), [*sorted(base.glob("*.safetensors")), train_file])
     work = root / ".work" / method / f"seed{seed}"
@@ -56,14 +63,15 @@ def train_run(config: Config, method: str, seed: int, *, threads: int, results: 
         work=work,
         identity=identity,
         title=f"{method} seed {seed}",
+        processes_per_engine=getattr(engine, "processes", 1),
     )
     trainer.run()
-    engine.close()
     finished = root / "runs" / method / f"seed{seed}"
-    if trainer.rank == 0:
+    if world.first:
         fields = dataclasses.asdict(algorithm)
-        write_json(work / "run.json", run_record(identity, algorithm=fields, threads=threads, processes=trainer.world))
+        write_json(work / "run.json", run_record(identity, algorithm=fields, threads=threads, processes=world.size))
         publish(work, finished)
+    engine.close()
     return finished
 
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 QUERY = ["nvidia-smi", "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"]
+EXECUTOR, PROFILES = {"--executor", "-e"}, {"--profile", "--workflow-profile"}  # Snakemake's options
 LOOK_EVERY = 1.0  # seconds between two looks for a free GPU
 
 
@@ -72,7 +76,7 @@ def taken(count: int) -> Iterator[list[Device]]:
         try:
             yield mine
         finally:
-            os.environ.pop(VARIABLE)
+            os.environ.pop(VARIABLE, None)
             if before is not None:
                 os.environ[VARIABLE] = before
 
@@ -82,7 +86,8 @@ def _wait_for(count: int, there: list[Device], held: contextlib.ExitStack) -> li
     told = False
     while True:
         with contextlib.ExitStack() as stack:
-            mine = [device for device in there if _lock(device, stack)][:count]
+            free = (device for device in there if _lock(device, stack))
+            mine = list(itertools.islice(free, count))
             if len(mine) == count:
                 held.push(stack.pop_all())
                 return mine
@@ -101,3 +106,17 @@ def _lock(device: Device, stack: contextlib.ExitStack) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def jobs_run_here(arguments: Sequence[str]) -> bool:
+    """Return whether Snakemake, with these command-line arguments, runs its jobs on this machine.
+
+    They run elsewhere where an executor is named other than "local", on the command line or in a profile named there.
+    """
+    given = [word for argument in arguments for word in argument.split("=", 1)]
+    after = {option: given[i + 1] for i, option in enumerate(given[:-1]) if option in EXECUTOR | PROFILES}
+    named = [value for option, value in after.items() if option in EXECUTOR]
+    for folder in (value for option, value in after.items() if option in PROFILES):
+        for path in sorted(Path(folder).glob("config*.yaml")):
+            named.append((yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("executor", "local"))
+    return all(name == "local" for name in named)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from sdpg.config import Config
+from sdpg.rollout.placement import share
 
 GIB = 2**30  # a card of "80 GB" has 80 of these
 
@@ -57,7 +58,7 @@ def processor(threads: int, mem_mb: int) -> Gpu:
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """How a job is spread: GPUs of a node (0: CPU), nodes, and the rollout engine's share of it."""
+    """How a job is spread: GPUs of a node (0: CPU), nodes, and what the rollout engine takes of it."""
 
     gpus: int
     nodes: int = 1
@@ -72,19 +73,15 @@ class Placement:
         return max(1, self.gpus) * self.nodes
 
 
-def placement(config: Config, gpus: int | None = None, nodes: int | None = None) -> Placement:
-    """Return what a scale's `resources` say, with these numbers in their place. The one reader of these keys.
-
-    A key that the settings do not have is at its default above.
-    """
+def placement(config: Config, gpu: Gpu, gpus: int | None = None, nodes: int | None = None) -> Placement:
+    """Return what a scale's `resources` say on this card, with these numbers of GPUs and nodes in their place."""
     resources = config.resources
-    vllm = getattr(resources, "vllm", None)
-    given = {
-        "gpus": next(n for n in (gpus, getattr(resources, "gpus", None), getattr(resources, "gpu", None), 0) if n is not None),
-        "nodes": nodes or getattr(resources, "nodes", None),
-        "vllm_memory": getattr(vllm, "memory", None),
-        "max_num_seqs": getattr(vllm, "max_num_seqs", None),
-        "tensor_parallel": getattr(vllm, "tensor_parallel", None),
-        "prefix_caching": getattr(vllm, "prefix_caching", None),
-    }
-    return Placement(**{key: value for key, value in given.items() if value is not None})
+    taken = share(gpu.memory / GIB, **resources.vllm.dump())
+    return Placement(
+        gpus=resources.gpus if gpus is None else gpus,
+        nodes=nodes or resources.nodes,
+        vllm_memory=taken.memory,
+        max_num_seqs=taken.max_num_seqs,
+        tensor_parallel=taken.tensor_parallel,
+        prefix_caching=taken.prefix_caching is not False,
+    )

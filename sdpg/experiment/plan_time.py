@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sdpg.config.settings import Config, Source, Train
+from sdpg.config.settings import Config, Source, Train, kept_steps
 from sdpg.experiment.architecture import Architecture
 from sdpg.experiment.planner import PROMPT_SHARE, TEACHER_SHARE, Job, Plan, cache_bytes, resume_bytes, sequence_bytes
 
@@ -113,8 +113,9 @@ def step_seconds(job: Job, rates: Rates) -> dict[str, float]:
 
 
 def checkpoints(train: Train) -> int:
-    """Return how many checkpoints a run keeps: the first state, every `checkpoint_every` steps, the last."""
-    return 1 + -(-train.steps // train.checkpoint_every)
+    """Return how many checkpoints a run keeps: of the first state, every `checkpoint_every` steps and the last."""
+    steps = sorted({*range(0, train.steps, train.checkpoint_every), train.steps})
+    return len(kept_steps(steps, train.keep))
 
 
 def problems(source: Source) -> int | None:

@@ -25,7 +25,7 @@ ROLLOUT, REFERENCE, TRAIN, OPTIMIZER, PUSH, SAVE = PHASES = ("rollout", "referen
 ALWAYS = frozenset(PHASES)
 UPDATE = frozenset({REFERENCE, TRAIN, OPTIMIZER})  # the engine sleeps, gradients are there
 
-CHUNK = {"cpu": 2**22, "cuda": 2**26}  # logits of one chunk, and their least rows: as in sdpg/core/head/api.py
+CHUNK = {"cpu": 2**22, "cuda": 2**29}  # logits of one chunk, and their least rows: as in sdpg/core/head/api.py
 LEAST_ROWS = 64
 CPU_CACHE = 4 * GIB  # most that vLLM's KV cache takes on a CPU: sdpg/rollout/engines/vllm.py
 IN_PROCESS_ROWS = 1024  # most responses side by side there: sdpg/rollout/engines/in_process.py
@@ -167,7 +167,7 @@ def head_items(job: Job) -> list[Item]:
         items += [Item("lm-head, gathered", size * b * heads, passes)]
     if not job.rank and (job.shards > 1 or b == 2):
         items += [Item("lm-head's gradient, fp32", size * 4, frozenset({TRAIN}))]
-        if b == 2:
+        if b == 2 and kind == "cpu":  # on CUDA the product is added as it is made
             items += [Item("a chunk's addend to it", size * b, frozenset({TRAIN}))]
     return items
 
@@ -316,12 +316,7 @@ def make_plan(
 
 def indivisible(job: Job) -> str | None:
     """Return why the job cannot be shared out evenly; None if it can."""
-    t, place = job.train, job.place
-    if (prompts := t.prompts_per_step // t.updates_per_batch) % place.world:
-        return (
-            f"{prompts} prompts of an update cannot be shared by {place.world} processes ({place.gpus} GPUs x {place.nodes} "
-            "nodes); give a number that divides them"
-        )
+    place = job.place
     if place.world % place.tensor_parallel or (job.model.kv // job.model.head_dim) % place.tensor_parallel:
         return (
             f"resources.vllm.tensor_parallel={place.tensor_parallel} must divide {place.world} processes and "

@@ -217,6 +217,11 @@ class Scale:
         )
 
     @property
+    def gpus(self) -> int:
+        """GPUs of a training job, on all its nodes."""
+        return self.config.resources.gpus * self.config.resources.nodes
+
+    @property
     def lm_eval(self) -> bool:
         """Whether the last checkpoint of every run goes through lm-eval."""
         return self.config.evaluation.lm_eval is not None

@@ -10,7 +10,10 @@ from sdpg.types import Rollout, Sampling
 
 
 class Engine(Protocol):
-    """Samples responses from a copy of the policy that it owns."""
+    """Samples responses from a copy of the policy that it owns.
+
+    An engine that several processes hold together says in `processes` how many; all of them then make the same calls.
+    """
 
     def generate(
         self, prompts: Sequence[Sequence[int]], n: int, sampling: Sampling, seed: int | Sequence[int]

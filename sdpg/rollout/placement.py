@@ -25,6 +25,18 @@ class Share:
     launched: bool = False
 
 
+DEFAULT = Share()
+
+
+def own_gpu() -> float:
+    """Return the size of this process's GPU in GiB; 0 without one."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return 0.0
+    return torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory / 2**30
+
+
 def share(gpu_gib: float, *, alone: bool = False, launched: bool = False, **given) -> Share:
     """Return the share on a GPU of this size; what is given and not None takes the place of the default.
 

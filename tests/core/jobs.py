@@ -13,7 +13,7 @@ import torch
 import baselines
 from sdpg.core import distributed
 from sdpg.core.sharding import full_tensors
-from sdpg.core.stopping import Interrupted
+from sdpg.progress import Interrupted
 from sdpg.types import Score
 from tests.core.conftest import TokenTask, make_trainer, train_config
 

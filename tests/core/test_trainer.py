@@ -17,7 +17,7 @@ from sdpg.core import passes as passes_of_a_step
 from sdpg.core.head import api as head
 from sdpg.core.objective import gradient_without_advantage
 from sdpg.core.recorder import read_rows
-from sdpg.core.stopping import Interrupted
+from sdpg.progress import Interrupted
 from sdpg.types import Problem, Score
 from tests.core.conftest import TokenTask, make_trainer, problems, train_config
 

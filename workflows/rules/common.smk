@@ -7,6 +7,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from sdpg.config import from_snakemake
+from sdpg.experiment.gpus import jobs_run_here, visible
 from sdpg.experiment.workflow import DATABASE, Matrix, Scale
 from sdpg.provenance.records import adopt_records, foreign_results
 
@@ -27,9 +28,20 @@ except ValueError as error:
 
 SCALES = list({scale.name: scale for scale in [MAIN, SMOKE, *CELLS]}.values())
 
-# Jobs that together need more memory than there is wait for each other; --resources mem_mb=... overrules.
-if "mem_mb" not in workflow.global_resources:
-    workflow.global_resources["mem_mb"] = psutil.virtual_memory().total // 2**20
+# Jobs that together need more memory or GPUs than this machine has wait for each other; --resources mem_mb=... overrules. No job
+# is cut down to what is here, as Snakemake would do: one that asks for more GPUs is refused when it starts, or runs elsewhere.
+if jobs_run_here(sys.argv):
+    HERE = len(visible())
+    LIMITS = {
+        "mem_mb": psutil.virtual_memory().total // 2**20,
+        "gpu": max(HERE, *(scale.gpus for scale in SCALES)),
+    }
+    for resource, limit in LIMITS.items():
+        workflow.global_resources.setdefault(resource, limit)
+    if MAIN.gpus > HERE and workflow.is_main_process:
+        logger.warning(
+            f"A job of scale {MAIN.name} takes {MAIN.gpus} GPUs (resources.gpus), and this machine has {HERE}."
+        )
 
 # Snakemake's records travel with the results (profiles/default), and are valid wherever these lie now.
 adopt_records(DATABASE, Path.cwd())

@@ -29,7 +29,7 @@ for scale in EVALUATED:
         threads: scale.config.resources.threads
         resources:
             mem_mb=scale.config.resources.mem_mb,
-            gpu=scale.config.resources.gpu,
+            gpu=min(1, scale.gpus),
         params:
             *scale.code("evaluate"),
             config=scale.evaluation_part,
@@ -59,7 +59,7 @@ for scale in EVALUATED:
         threads: scale.config.resources.threads
         resources:
             mem_mb=scale.config.resources.mem_mb,
-            gpu=scale.config.resources.gpu,
+            gpu=min(1, scale.gpus),
         params:
             *scale.code("evaluate"),
             config=scale.evaluation_part,

@@ -18,7 +18,7 @@ for scale in SCALES:
         threads: scale.config.resources.threads
         resources:
             mem_mb=scale.config.resources.mem_mb,
-            gpu=scale.config.resources.gpu,
+            gpu=min(1, scale.gpus),
         params:
             *scale.code("base_model"),
             config=scale.base_part,

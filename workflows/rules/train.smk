@@ -22,7 +22,8 @@ for scale in SCALES:
         threads: scale.config.resources.threads
         resources:
             mem_mb=scale.config.resources.mem_mb,
-            gpu=scale.config.resources.gpu,
+            gpu=scale.gpus,
+            nodes=scale.config.resources.nodes,
         params:
             *scale.code("train"),
             method=scale.method_code,

@@ -1,8 +1,8 @@
 """The rollout engines, a file for each; all keep the contract of sdpg/rollout/engine.py (tests/rollout/test_contract.py).
 
 The file's name is the engine's (`in_process.py`: in-process). It has `ENGINE`, the class, made with (model_dir, dtype=,
-max_len=, threads=, seed=), and may have `LABEL = "..."`, its name in tables, and `LM_EVAL = True` if lm-eval can use it as it
-runs (through its `llm`, a `vllm.LLM`). These two are read without importing the file, which loads torch.
+max_len=, threads=, seed=, share=), and may have `LABEL = "..."`, its name in tables, and `LM_EVAL = True` if lm-eval can use
+it as it runs (through its `llm`, a `vllm.LLM`). These two are read without importing the file, which loads torch.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from sdpg.rollout.engine import Engine
+from sdpg.rollout.placement import DEFAULT, Share
 
 
 def names() -> tuple[str, ...]:
@@ -60,6 +61,8 @@ def engine_module(name: str) -> ModuleType:
     return importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
 
 
-def make_engine(name: str, model_dir: str | Path, *, dtype: str, max_len: int, threads: int = 1, seed: int = 0) -> Engine:
+def make_engine(
+    name: str, model_dir: str | Path, *, dtype: str, max_len: int, threads: int = 1, seed: int = 0, share: Share = DEFAULT
+) -> Engine:
     """Start an engine on an HF checkpoint. dtype: "float32" | "bfloat16"; max_len: prompt plus response, in tokens."""
-    return engine_module(name).ENGINE(model_dir, dtype=dtype, max_len=max_len, threads=threads, seed=seed)
+    return engine_module(name).ENGINE(model_dir, dtype=dtype, max_len=max_len, threads=threads, seed=seed, share=share)

@@ -16,6 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM, DynamicCache
 
 from sdpg.rollout.engine import check_prompts, prompt_seeds
+from sdpg.rollout.placement import DEFAULT, Share
 from sdpg.types import Rollout, Sampling
 
 COMPACT_BELOW = 0.75  # drop finished rows from the cache when fewer than this share of its rows are still decoding
@@ -32,13 +33,15 @@ class HFEngine:
         max_len: int,
         threads: int = 1,
         seed: int = 0,
+        share: Share = DEFAULT,
         device: str | None = None,
         max_rows: int = 1024,
     ):
         """Load the model. max_len: prompt plus response tokens. max_rows: most responses decoded side by side (bounds the
         KV cache).
 
-        threads, seed: not used; the process decides the threads, and every call of `generate` brings its seeds.
+        threads, seed, share: not used; the process decides the threads, every call of `generate` brings its seeds, and each
+        process has an engine of its own.
         """
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=getattr(torch, dtype))

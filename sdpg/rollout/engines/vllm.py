@@ -14,6 +14,7 @@ import torch
 
 from sdpg.rollout import vllm_environment
 from sdpg.rollout.engine import check_prompts, derive_seed, prompt_seeds
+from sdpg.rollout.placement import DEFAULT, Share
 from sdpg.startup import quick_imports
 from sdpg.types import Rollout, Sampling
 
@@ -30,27 +31,19 @@ class VLLMEngine:
 
     model_dir: HF checkpoint with tokenizer; dtype: "float32" | "bfloat16"; max_len: prompt plus response, in tokens;
     threads: CPU threads for torch and OpenMP; seed: vLLM's own (every request carries another, so it decides nothing);
-    max_num_seqs: sequences decoded at the same time; gpu_memory_utilization: fraction of the GPU for weights and KV cache;
-    enforce_eager: default True on CPU, False on GPU (CUDA graphs). Raises ValueError for a bad dtype or a max_len beyond the
-    model's context, FileNotFoundError for a missing checkpoint.
+    share: what it may take, and whether it is one of several processes. Eager on the CPU, CUDA graphs on a GPU. Raises
+    ValueError for a bad dtype or a max_len beyond the model's context, FileNotFoundError for a missing checkpoint.
     """
 
     def __init__(
-        self,
-        model_dir: str | Path,
-        *,
-        dtype: str,
-        max_len: int,
-        threads: int = 1,
-        seed: int = 0,
-        max_num_seqs: int = 512,
-        gpu_memory_utilization: float = 0.6,
-        enforce_eager: bool | None = None,
+        self, model_dir: str | Path, *, dtype: str, max_len: int, threads: int = 1, seed: int = 0, share: Share = DEFAULT
     ):
         config = _checked_config(model_dir, dtype, max_len)
         self.model_dir, self.dtype, self.max_len = str(model_dir), dtype, max_len
         self._version = 0
         self._asleep = False
+        self._launched = share.launched
+        self.processes = share.tensor_parallel
         self._names = _parameter_names(Path(model_dir), config)
         vllm_environment.prepare(threads)
         torch.set_num_threads(threads)
@@ -58,13 +51,16 @@ class VLLMEngine:
         if cpu:
             _prepare_cpu(config)
             platform = {
-                "kv_cache_memory_bytes": cpu_cache_bytes(config, dtype, max_len, max_num_seqs),
+                "kv_cache_memory_bytes": cpu_cache_bytes(config, dtype, max_len, share.max_num_seqs),
                 # a prompt in two parts makes vLLM rewind the request's seeded generator, which CPU generators cannot
                 "enable_chunked_prefill": False,
                 "max_num_batched_tokens": max(8192, max_len),
             }
         else:
-            platform = {"gpu_memory_utilization": gpu_memory_utilization, "enable_sleep_mode": True}
+            platform = {"gpu_memory_utilization": share.memory, "enable_sleep_mode": True}
+        if share.launched:  # one of the run's processes, whose process group vLLM uses for its tensor parallelism
+            platform |= {"distributed_executor_backend": "external_launcher", "tensor_parallel_size": share.tensor_parallel}
+        prefixes = not cpu or max_len > 2 * CPU_BLOCK  # only whole blocks are ever shared
         with _process_state_kept(), quick_imports():
             from vllm import LLM
 
@@ -72,12 +68,12 @@ class VLLMEngine:
                 model=str(model_dir),
                 dtype=dtype,
                 max_model_len=max_len,
-                max_num_seqs=max_num_seqs,
+                max_num_seqs=share.max_num_seqs,
                 seed=seed,
-                enforce_eager=cpu if enforce_eager is None else enforce_eager,
+                enforce_eager=cpu,
                 logprobs_mode="processed_logprobs",  # of the distribution sampled from: after the temperature
                 generation_config="vllm",  # ignore the checkpoint's own sampling defaults
-                enable_prefix_caching=not cpu or max_len > 2 * CPU_BLOCK,  # only whole blocks are ever shared
+                enable_prefix_caching=prefixes if share.prefix_caching is None else share.prefix_caching,
                 disable_log_stats=True,
                 use_tqdm_on_load=False,
                 **platform,
@@ -137,16 +133,21 @@ class VLLMEngine:
     def load_weights(self, named_tensors: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
         """Replace all weights by (HF parameter name, tensor) pairs and forget cached prefixes.
 
-        Raises ValueError, before anything is changed, if a parameter of the checkpoint is missing: vLLM itself would only warn
-        and go on with the old one.
+        They are taken one after the other, so that no second set of weights lies in memory. Raises ValueError if a parameter of
+        the checkpoint was missing: vLLM itself would only warn and go on with the old one.
         """
-        tensors = dict(named_tensors)
-        missing = sorted(self._names - tensors.keys())
-        if missing:
-            raise ValueError(f"load_weights got {len(tensors)} tensors, but {len(missing)} are missing: {missing[:3]}")
         if self._asleep:
             self.llm.wake_up(tags=["weights"])
-        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(tensors.items())})
+        given: set[str] = set()
+
+        def noted():
+            for name, tensor in named_tensors:
+                given.add(name)
+                yield name, tensor
+
+        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": noted()})
+        if missing := sorted(self._names - given):
+            raise ValueError(f"load_weights got {len(given)} tensors, but {len(missing)} are missing: {missing[:3]}")
         self.llm.collective_rpc(_repack_heads)
         if self._asleep:  # the KV cache last, so that it never lies beside two sets of weights
             self.llm.wake_up(tags=["kv_cache"])
@@ -165,11 +166,14 @@ class VLLMEngine:
         """Shut vLLM down and free its memory. Calling it twice does no harm."""
         if self._llm is None:
             return
-        from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
+        from vllm.distributed.parallel_state import cleanup_dist_env_and_memory, destroy_model_parallel
 
         self._llm.llm_engine.engine_core.shutdown()
         self._llm = None
-        cleanup_dist_env_and_memory()  # collects garbage, too
+        if self._launched:  # the process group is the run's
+            destroy_model_parallel()
+        else:
+            cleanup_dist_env_and_memory()  # collects garbage, too
 
 
 @contextmanager

@@ -1,0 +1,158 @@
+"""Starting a training run as its scale says: one process, one for each GPU (as torchrun does), or a Slurm job's nodes.
+
+`sdpg train` comes here. It takes the job's GPUs, and then is the run itself, or starts its processes, each of which comes here
+again with torchrun's environment. Under `torchrun` or `srun torchrun` it is one of the processes from the start.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sdpg.config import Config
+from sdpg.config.settings import Resources
+from sdpg.experiment.gpus import Device, taken
+
+INTERRUPTED = 130  # exit code of a process that was asked to stop, and did
+PORT = 29400  # of the rendezvous on the first node, plus something of the Slurm job's number
+PR_SET_PDEATHSIG = 1  # of Linux: the signal that a process gets when its parent dies
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+def train(config: Config, method: str, seed: int, threads: int, words: Sequence[str]) -> int:
+    """Run or start one training run -> exit code. words: the command line of `sdpg`, which its processes are started with.
+
+    Raises ValueError, before anything is loaded, for GPUs or nodes that are not there and a run that does not fit their memory.
+    """
+    resources = config.resources
+    if "RANK" in os.environ:
+        return _run(config, method, seed, threads)
+    if resources.nodes > 1 and "SLURM_STEP_ID" not in os.environ:
+        return _over_nodes(resources, words)
+    with taken(resources.gpus) as devices:
+        if devices:
+            refuse_what_does_not_fit(config, method, devices[0])
+        if resources.local_processes == 1 and resources.nodes == 1:
+            return _run(config, method, seed, threads)
+        os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(max(1, threads // resources.local_processes))
+        return _start_processes(resources, words)
+
+
+def _run(config: Config, method: str, seed: int, threads: int) -> int:
+    if "RANK" in os.environ and sys.platform == "linux":  # saves its state, too, when what started it is killed
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    from sdpg.startup import quick_imports
+
+    with quick_imports():  # of torch: only once the command line is known to be right
+        from sdpg.experiment.compose import train_run
+
+    train_run(config, method, seed, threads=max(1, threads // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+    return 0
+
+
+def refuse_what_does_not_fit(config: Config, method: str, device: Device) -> None:
+    """Raise ValueError if the plan of the run does not fit this GPU. Says so where a model cannot be planned, and goes on."""
+    from sdpg.experiment.architecture import architecture
+    from sdpg.experiment.machine import card, placement
+    from sdpg.experiment.planner import make_plan, refuse_what_does_not_fit
+
+    try:
+        architecture(config)
+    except ValueError as error:
+        print(f"memory is not planned: {error}", file=sys.stderr, flush=True)
+        return
+    gpu = card(None, device.memory)
+    plan = make_plan(config, gpu=gpu, place=placement(config, gpu), methods=[method])
+    refuse_what_does_not_fit(plan)
+
+
+def over_nodes(resources: Resources, words: Sequence[str]) -> list[str]:
+    """Return the command that starts `sdpg` once on each node of the Slurm job, where it then starts its processes."""
+    each = ["--ntasks-per-node=1", f"--nodes={resources.nodes}", f"--ntasks={resources.nodes}", "--kill-on-bad-exit=1"]
+    gpus = [f"--gpus-per-task={resources.gpus}"] if resources.gpus else []
+    return ["srun", *each, *gpus, sys.executable, "-u", "-m", "sdpg", *words]
+
+
+def _over_nodes(resources: Resources, words: Sequence[str]) -> int:
+    got = int(os.environ.get("SLURM_JOB_NUM_NODES", 1))
+    if got < resources.nodes:
+        raise ValueError(
+            f"resources.nodes={resources.nodes}, but this is {f'a Slurm job of {got} nodes' if got > 1 else 'one node'}; run "
+            f"it in an allocation: salloc --nodes={resources.nodes} ..., or torchrun --nnodes={resources.nodes} ... -m sdpg "
+            + shlex.join(words[:1])
+        )
+    command = over_nodes(resources, words)
+    with subprocess.Popen(command) as step, _forwarding(step.send_signal):
+        return step.wait()
+
+
+def _start_processes(resources: Resources, words: Sequence[str]) -> int:
+    """Start this node's processes with torchrun's agent -> exit code. They are told of signals, and given time to save."""
+    import psutil
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the processes say themselves what is wrong
+    config = LaunchConfig(
+        min_nodes=resources.nodes,
+        max_nodes=resources.nodes,
+        nproc_per_node=resources.local_processes,
+        run_id=f"sdpg-{os.environ.get('SLURM_JOB_ID', os.getpid())}",
+        rdzv_backend="c10d",
+        rdzv_endpoint=_endpoint(resources.nodes),
+        max_restarts=0,
+        signals_to_handle="SIGHUP",
+    )
+
+    def tell(number: int) -> None:
+        for child in psutil.Process().children():
+            child.send_signal(number)
+
+    try:
+        with _forwarding(tell):
+            elastic_launch(config, entrypoint=sys.executable)("-u", "-m", "sdpg", *words)
+    except ChildFailedError as error:
+        codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
+        if INTERRUPTED in codes.values():
+            return INTERRUPTED
+        for rank, code in codes.items():
+            if code < 0:
+                name = signal.Signals(-code).name
+                hint = " (out of memory?)" if name == "SIGKILL" else ""
+                print(f"error: process {rank} was ended by {name}{hint}", file=sys.stderr, flush=True)
+        return next(iter(codes.values())) if min(codes.values()) > 0 else 1
+    return 0
+
+
+def _endpoint(nodes: int) -> str:
+    """Return where the processes of all nodes meet: on one node at any free port, else on the first node of the Slurm job."""
+    if nodes == 1:
+        return "localhost:0"
+    first = subprocess.run(["scontrol", "show", "hostnames"], capture_output=True, text=True, check=True).stdout.split()[0]
+    return f"{first}:{PORT + int(os.environ['SLURM_JOB_ID']) % 1000}"
+
+
+@contextmanager
+def _forwarding(tell: Callable[[int], Any]):
+    """Pass signals on instead of dying of them. The first one, Ctrl-C or not, asks for a stop; a second Ctrl-C ends the run."""
+    asked = []
+
+    def forward(number, frame):
+        first = not asked
+        asked.append(number)
+        tell(signal.SIGUSR1 if first or number != signal.SIGINT else number)
+
+    before = {number: signal.signal(number, forward) for number in FORWARDED}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

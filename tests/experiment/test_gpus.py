@@ -1,0 +1,122 @@
+"""Which GPUs a job takes: its own, never fewer than asked for. `nvidia-smi` is a script here."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sdpg.config import resolve
+from sdpg.experiment import gpus, launch
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """A machine with four GPUs of 80 GiB."""
+    script = tmp_path / "bin" / "nvidia-smi"
+    script.parent.mkdir()
+    lines = "".join(f"echo '{i}, GPU-{i}{i}, NVIDIA H100 80GB HBM3, 81559'\n" for i in range(4))
+    script.write_text(f"#!/bin/sh\n{lines}")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{script.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.delenv(gpus.VARIABLE, raising=False)
+    return script
+
+
+def test_what_the_driver_tells(machine):
+    first = gpus.visible()[0]
+    assert (first.name, first.uuid, round(first.memory)) == ("0", "GPU-00", 80)
+    assert [device.name for device in gpus.visible()] == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize(("value", "names"), [("2,0", ["2", "0"]), ("GPU-33", ["3"]), ("", [])])
+def test_the_users_own_choice_is_kept(machine, monkeypatch, value, names):
+    monkeypatch.setenv(gpus.VARIABLE, value)
+    assert [device.name for device in gpus.visible()] == names
+    monkeypatch.setenv(gpus.VARIABLE, "7")
+    with pytest.raises(ValueError, match="CUDA_VISIBLE_DEVICES=7 names a GPU that is not there; this machine has 0, 1, 2, 3"):
+        gpus.visible()
+
+
+def test_jobs_side_by_side_take_different_gpus(machine, monkeypatch):
+    names = []
+    with contextlib.ExitStack() as jobs:
+        for count in (2, 1, 1):
+            names += [device.name for device in jobs.enter_context(gpus.taken(count))]
+            assert os.environ[gpus.VARIABLE] == ",".join(names[-count:])
+            monkeypatch.delenv(gpus.VARIABLE)  # another job is another process
+    assert names == ["0", "1", "2", "3"]
+    monkeypatch.delenv(gpus.VARIABLE, raising=False)
+    with gpus.taken(4) as again:
+        assert len(again) == 4
+    assert gpus.VARIABLE not in os.environ
+
+
+def test_a_scale_without_gpus_sees_none(machine):
+    with gpus.taken(0) as devices:
+        assert devices == [] and os.environ[gpus.VARIABLE] == ""
+
+
+def test_a_job_waits_for_gpus_that_another_process_has_and_says_so(machine, capfd):
+    code = (
+        "import time\nfrom sdpg.experiment.gpus import taken\nwith taken(3):\n    print('ready', flush=True)\n    time.sleep(9)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "ready\n"
+    with gpus.taken(1) as one:
+        assert one[0].name == "3"
+    started = time.monotonic()
+    other_ends = subprocess.Popen(["sh", "-c", f"sleep 1; kill -9 {other.pid}"])  # the lock goes with the process
+    with gpus.taken(2) as two:
+        assert len(two) == 2 and time.monotonic() - started > 0.9
+    assert "waiting for 2 free GPUs of 4: other jobs have them" in capfd.readouterr().err
+    other_ends.wait()
+    other.wait()
+
+
+def test_more_gpus_than_there_are_is_one_clear_line(machine, monkeypatch):
+    with (
+        pytest.raises(ValueError, match="resources.gpus=8, but this machine has 4 GPUs; run it where there are 8"),
+        gpus.taken(8),
+    ):
+        pass
+    monkeypatch.setenv(gpus.VARIABLE, "1")
+    with pytest.raises(ValueError, match="resources.gpus=2, but CUDA_VISIBLE_DEVICES=1 gives 1 GPU;"), gpus.taken(2):
+        pass
+
+
+def test_a_run_that_does_not_fit_the_gpu_is_refused_before_anything_is_loaded(machine):
+    config = resolve("paper-qwen3-4b", {"resources.gpus": 1})
+    with pytest.raises(ValueError, match=r"paper-qwen3-4b does not fit: grpo needs .* GB .*it fits with --set resources.gpus="):
+        launch.train(config, "grpo", 0, 1, [])
+
+
+def test_sdpg_train_says_that_there_is_no_gpu():
+    command = [sys.executable, "-m", "sdpg", "train", "--scale", "paper-qwen3-1.7b", "--method", "grpo", "--seed", "0"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""})
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "error: resources.gpus=8, but CUDA_VISIBLE_DEVICES= gives 0 GPUs" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "here"),
+    [
+        ([], True),
+        (["--executor", "local"], True),
+        (["--executor=slurm"], False),
+        (["-e", "slurm", "--jobs", "4"], False),
+        (["--profile", "PROFILE"], False),
+        (["--workflow-profile=PROFILE"], False),
+        (["--workflow-profile", "profiles/default"], True),
+    ],
+)
+def test_limits_of_this_machine_are_for_jobs_on_this_machine(tmp_path, arguments, here):
+    (tmp_path / "config.yaml").write_text("executor: slurm\njobs: 10\n")
+    assert gpus.jobs_run_here([word.replace("PROFILE", str(tmp_path)) for word in arguments]) == here

@@ -1,0 +1,105 @@
+"""`sdpg train` over several processes and nodes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from sdpg.config import resolve
+from sdpg.core.recorder import read_rows
+from sdpg.experiment import launch
+from tests.workflow.conftest import copy_project
+
+TWO = ("--set", "resources.processes=2")
+
+
+def test_over_nodes_srun_starts_sdpg_once_on_each():
+    resources = resolve("paper-qwen3-4b", {"resources.nodes": 4}).resources
+    command = launch.over_nodes(resources, ["train", "--method", "grpo", "--seed", "0"])
+    assert command[:2] == ["srun", "--ntasks-per-node=1"]
+    assert {"--nodes=4", "--ntasks=4", "--kill-on-bad-exit=1", "--gpus-per-task=8"} <= set(command)
+    assert command[-7:] == ["-m", "sdpg", "train", "--method", "grpo", "--seed", "0"]
+
+
+def test_nodes_without_an_allocation_are_refused(monkeypatch):
+    config = resolve("cpu", {"resources.nodes": 2})
+    monkeypatch.delenv("SLURM_JOB_NUM_NODES", raising=False)
+    with pytest.raises(ValueError, match="resources.nodes=2, but this is one node; run it in an allocation: salloc --nodes=2"):
+        launch.train(config, "grpo", 0, 1, ["train"])
+
+
+def test_all_nodes_meet_at_the_first_one(tmp_path, monkeypatch):
+    assert launch._endpoint(1) == "localhost:0"
+    (tmp_path / "scontrol").write_text("#!/bin/sh\necho node7\necho node8\n")
+    (tmp_path / "scontrol").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "123456")
+    assert launch._endpoint(2) == "node7:29856"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A copy of the project with the data and the base model of scale smoke."""
+    folder = copy_project(tmp_path_factory.mktemp("launch")).folder
+    for words in (["data"], ["base-model"]):
+        subprocess.run([sys.executable, "-m", "sdpg", *words, "--scale", "smoke"], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+def start(project, *options):
+    command = [sys.executable, "-m", "sdpg", "train", "--scale", "smoke", "--seed", "0", "--method", *options]
+    return subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, text=True, env=clean_environment())
+
+
+def wait_for_rows(run, work, count):
+    end = time.monotonic() + 60
+    while not (work / "metrics.jsonl").exists() or len(read_rows(work / "metrics.jsonl")) < count:
+        assert run.poll() is None and time.monotonic() < end
+        time.sleep(0.1)
+
+
+def clean_environment():
+    return {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE")}
+
+
+@pytest.mark.slow
+def test_a_signal_to_the_command_reaches_its_processes_and_the_run_goes_on(project):
+    work = project / "results/smoke/.work/grpo/seed0"
+    run = start(project, "grpo", *TWO, "--set", "train.steps=400")
+    wait_for_rows(run, work, 3)
+    run.send_signal(signal.SIGTERM)
+    _, said = run.communicate(timeout=60)
+    assert run.returncode == 130 and said.count("stopped after step") == 1 and "Traceback" not in said
+    (state,) = (work / "state").glob("step*/state.json")
+    assert json.loads(state.read_text())["processes"] == 2
+    run = start(project, "grpo", *TWO, "--set", "train.steps=400")
+    step = json.loads(state.read_text())["step"]
+    assert f"going on after step {step} of 400" in run.stderr.readline()
+    wait_for_rows(run, work, step + 2)
+    run.kill()  # its processes save and end by themselves
+    assert "stopped after step" in run.stderr.read()
+
+
+@pytest.mark.slow
+def test_an_error_of_the_processes_is_said_once_by_each(project):
+    run = start(project, "grpo", *TWO, "--set", "train.max_prompt_tokens=5")
+    _, said = run.communicate(timeout=120)
+    assert run.returncode == 2 and "Traceback" not in said
+    assert said.count("error: problem ") == 1 and said.count("error in process 1: problem ") <= 1
+
+
+@pytest.mark.slow
+def test_two_processes_with_vllm_through_the_rule(project):
+    """Each has an engine, which samples with the weights that it was pushed."""
+    config = ["--config", "scale=smoke", "resources={processes: 2}", "train={engine: vllm}"]
+    target = "results/smoke/runs/sdpg-ufkl/seed0/run.json"
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", target, *config]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=300, env=clean_environment())
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads((project / target).read_text())["hardware"]["processes"] == 2
+    rows = read_rows((project / target).with_name("metrics.jsonl"))
+    assert len(rows) == 4 and max(row["logprob_gap_max"] for row in rows) < 1e-4
