@@ -177,7 +177,7 @@ def pass_items(job: Job) -> list[Item]:
     model, b, tokens = job.model, job.b, job.micro_tokens
     no_grad = tokens * (3 * b * model.feed_forward + (2 * b + 8) * model.hidden)
     items = [
-        Item("activations", activations(model, b, tokens, job.train.gradient_checkpointing), frozenset({TRAIN})),
+        Item("activations", activations(model, b, tokens, job.train.gradient_checkpointing, job.rank), frozenset({TRAIN})),
         Item("a layer without gradients", no_grad, frozenset({REFERENCE})),
     ]
     if job.shards > 1:
