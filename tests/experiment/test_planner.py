@@ -581,6 +581,14 @@ def test_the_command_in_the_papers_setting_prints_what_the_documentation_shows()
     assert f"```\n{done.stdout}```" in (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
 
 
+def test_what_the_documentation_says_of_one_card_is_what_the_command_prints():
+    text = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
+    examples = re.findall(r"^sdpg plan (.*?) +# .*\n# (.*)$", text, re.M)
+    assert len(examples) == 3
+    for arguments, last in examples:
+        assert command(*arguments.split()).stdout.splitlines()[-1] == last
+
+
 def test_the_command_takes_a_file_and_says_with_its_exit_code_that_it_does_not_fit(tmp_path):
     file = tmp_path / "own.yaml"
     file.write_text("extends: paper-qwen3-4b\nname: own\n")
