@@ -2,6 +2,7 @@
 
 import copy
 import json
+import weakref
 
 import pytest
 import torch
@@ -159,6 +160,13 @@ def test_the_engine_and_checkpoints_have_the_merged_weights(tmp_path, tied):
     assert max(row["logprob_gap_max"] for row in rows) < 1e-4
 
 
+def test_weights_are_merged_one_after_the_other(tiny):
+    policy, alive = load_model(tiny, dtype=torch.float32, device=CPU, lora=Lora(4, None, 0)), []
+    for _, tensor in full_tensors(policy, torch.bfloat16):
+        alive = [x for x in alive if x() is not None] + [weakref.ref(tensor)]
+        assert len(alive) <= 2
+
+
 @pytest.mark.parametrize("method", ["sdpg", "sdpo-ema"])
 def test_a_run_resumes_bit_for_bit_from_adapters_alone(tiny, tmp_path, method, monkeypatch):
     lora_trainer(tiny, tmp_path / "whole", method).run()
@@ -297,12 +305,12 @@ def test_two_processes_do_what_one_does(tmp_path):
     low = {"sdpg, bf16": cases["sdpg"] | {"precision": "bf16"}}
     one, two = (run("many_steps", n, tmp_path / str(n), {"cases": cases | low}) for n in (1, 2))
     for name in cases | low:
-        close = 1e-5 if name in cases else 2e-3
+        close = 1e-5 if name in cases else 1e-3
         a, b = one[name]["parameters"], two[name]["parameters"]
         assert a.keys() == b.keys() == dict(plain(models[cases.get(name, {}).get("tied", True)]).named_parameters()).keys()
         assert max(abs(x - y) for key in a for x, y in zip(a[key], b[key], strict=True)) < close, name
         assert [row["grad_norm"] for row in two[name]["rows"]] == pytest.approx(
-            [row["grad_norm"] for row in one[name]["rows"]], rel=1e-4 if name in cases else 0.1
+            [row["grad_norm"] for row in one[name]["rows"]], rel=1e-4 if name in cases else 0.02
         )
         assert two[name]["pushed"] == 0 or name in low
 
