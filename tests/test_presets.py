@@ -34,7 +34,11 @@ def written(name: str) -> dict:
 
 
 def test_the_presets_are_these():
-    assert available_presets() == ["matched", "one-gpu", *(f"{w}-qwen3-{s}" for w in ("paper", "released") for s in sorted(SIZES))]
+    assert available_presets() == [
+        "matched",
+        "one-gpu",
+        *(f"{w}-qwen3-{s}" for w in ("paper", "released") for s in sorted(SIZES)),
+    ]
     assert not set(available_presets()) & set(available_scales())
 
 

@@ -227,6 +227,11 @@ class Train(Settings):
     """fp32, or bf16 compute with fp32 master weights."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass to save memory."""
+    lora_rank: CountOrNone = 0
+    """Rank of low-rank adapters (LoRA) on all linear layers of the blocks, trained in float32 in place of the weights.
+    Embedding and lm-head stay as they are; checkpoints and the engine get the merged weights. 0: all weights are trained."""
+    lora_alpha: Positive | None = None
+    """Scale of the adapters: what they add is multiplied by lora_alpha / lora_rank; null: twice the rank."""
     checkpoint_every: Count = 20
     """Steps between checkpoints; the first and the last state are always kept."""
     keep: Keep = "all"
@@ -262,6 +267,9 @@ class Train(Settings):
             raise PydanticCustomError("together", text, both)
         if self.prompts_per_step % self.updates_per_batch:
             text = "prompts_per_step is {prompts_per_step}, expected a multiple of updates_per_batch={updates_per_batch}"
+            raise PydanticCustomError("together", text, both)
+        if self.lora_alpha and not self.lora_rank:
+            text = "lora_alpha is {lora_alpha}, but lora_rank is 0: there are no adapters; give a rank, or null"
             raise PydanticCustomError("together", text, both)
         return self
 

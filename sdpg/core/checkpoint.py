@@ -13,6 +13,7 @@ from torch import nn
 
 from sdpg.config.settings import Keep, kept_steps
 from sdpg.core import distributed, sharding
+from sdpg.core.adapters import has_adapters
 from sdpg.io import read_json, sha256, write_json
 
 
@@ -39,7 +40,7 @@ def save_policy(model: nn.Module, tokenizer, checkpoints: Path, step: int, *, dt
     """
     first = distributed.start().first
     state = None
-    if sharding.is_sharded(model):  # gathered tensor by tensor; the first process alone keeps them
+    if sharding.is_sharded(model) or has_adapters(model):  # made whole tensor by tensor; the first process alone keeps them
         state = {name: x.cpu() for name, x in sharding.full_tensors(model, dtype) if first}
     if not first:
         return
@@ -49,7 +50,7 @@ def save_policy(model: nn.Module, tokenizer, checkpoints: Path, step: int, *, dt
         write_json(checkpoints / "checkpoints.json", {"checkpoints": listed})
     with new_folder(checkpoints / name) as folder:
         model.save_pretrained(folder, state_dict=state)
-        if state is not None:  # the shards are wider than what is written here
+        if state is not None:  # shards may be wider than what is written here
             config = read_json(folder / "config.json") | {"dtype": str(dtype).removeprefix("torch.")}
             write_json(folder / "config.json", config)
         tokenizer.save_pretrained(folder)

@@ -9,9 +9,6 @@ from weakref import WeakKeyDictionary
 from torch import nn
 from transformers import PreTrainedModel
 
-_KNOWN: WeakKeyDictionary[PreTrainedModel, tuple[int, int, int]] = WeakKeyDictionary()  # a model is not kept by it
-TRAIN = 3  # times a forward pass: the backward pass takes gradients of inputs and of weights
-
 
 class Work(NamedTuple):
     """What a pass over some sequences is made of."""
@@ -31,23 +28,48 @@ def rollout_work(prompts: Sequence[int], responses: Sequence[Sequence[int]]) -> 
     return Work(tokens, pairs, predictions)
 
 
+class _Sizes(NamedTuple):
+    body: int  # weights of all linear layers but the lm-head
+    trained_body: int  # of these, those that are trained
+    attention: int  # width, summed over layers
+    head: int  # weights of the lm-head
+    trained_head: int
+
+
+_KNOWN: WeakKeyDictionary[PreTrainedModel, _Sizes] = WeakKeyDictionary()  # a model is not kept by it
+
+
 def forward_flops(model: PreTrainedModel, work: Work) -> float:
     """Return the FLOPs of one forward pass.
 
     2 per token and weight of a linear layer, 4 per pair, layer, head and its size (QK^T and AV), 2 per prediction and weight of
-    the lm-head. Norms, softmax and embeddings are left out; experts all count.
+    the lm-head. Norms, softmax and embeddings are left out; experts all count, and so do adapters that are on.
     """
-    body, attention, head = _sizes(model)
-    return 2.0 * body * work.tokens + 4.0 * attention * work.pairs + 2.0 * head * work.predictions
+    size = _sizes(model)
+    return 2.0 * size.body * work.tokens + 4.0 * size.attention * work.pairs + 2.0 * size.head * work.predictions
 
 
-def _sizes(model: PreTrainedModel) -> tuple[int, int, int]:
-    """Return the weights of the body's linear layers, attention width summed over layers, weights of the lm-head."""
+def backward_flops(model: PreTrainedModel, work: Work) -> float:
+    """Return the FLOPs of the backward pass: a forward pass's for the gradients of inputs, and as many again for those of
+    weights, as far as they are trained: twice a forward pass's where all are.
+    """
+    size = _sizes(model)
+    weights = 2.0 * size.trained_body * work.tokens + 2.0 * size.trained_head * work.predictions
+    return forward_flops(model, work) + weights + 4.0 * size.attention * work.pairs
+
+
+def _sizes(model: PreTrainedModel) -> _Sizes:
+    """Return what FLOPs are counted by; a layer with an adapter has three linear layers: itself, A and B."""
     if model in _KNOWN:
         return _KNOWN[model]
-    config = model.config
-    body = sum(m.weight.numel() for m in model.base_model.modules() if isinstance(m, nn.Linear))
+    config, head = model.config, model.get_output_embeddings()
+    body = [m.weight for m in model.modules() if isinstance(m, nn.Linear) and m is not head]
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    head = model.get_output_embeddings().weight.numel()
-    _KNOWN[model] = body, config.num_hidden_layers * config.num_attention_heads * size, head
+    _KNOWN[model] = _Sizes(
+        body=sum(w.numel() for w in body),
+        trained_body=sum(w.numel() for w in body if w.requires_grad),
+        attention=config.num_hidden_layers * config.num_attention_heads * size,
+        head=head.weight.numel(),
+        trained_head=head.weight.numel() * head.weight.requires_grad,
+    )
     return _KNOWN[model]

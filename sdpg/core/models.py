@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from sdpg.core import distributed, sharding
+from sdpg.core.adapters import Lora
 from sdpg.core.head.api import Head
 from sdpg.core.packing import CannotPack, enable_packing
 from sdpg.core.sharding import local
@@ -23,12 +24,13 @@ def load_model(
     masters: bool = False,
     gradient_checkpointing: bool = False,
     packed: bool = True,
+    lora: Lora | None = None,
 ) -> PreTrainedModel:
     """Load a checkpoint, and shard it over the processes of the run. Collective where there are several.
 
     dtype: of the passes. masters: over several processes the shards are float32, so that they can be optimised or averaged.
-    packed: let it read packed sequences (`enable_packing`); a model that cannot is told of and reads padded rows. Raises
-    ValueError if its logits are not lm-head(hidden), see `check_head`.
+    packed: let it read packed sequences (`enable_packing`); a model that cannot is told of and reads padded rows. lora:
+    adapters to train in place of the weights. Raises ValueError if its logits are not lm-head(hidden), see `check_head`.
     """
     if not (Path(model_dir) / "config.json").is_file():
         raise ValueError(f"no model at {model_dir}: expected an HF checkpoint with config.json; run the rule base_model")
@@ -40,6 +42,8 @@ def load_model(
         raise ValueError(f"{model_dir}: {dropout} has dropout > 0, so log-probs would not be the policy's; set it to 0")
     if gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if lora and lora.rank:
+        lora.add(model, sharding.blocks(model))
     if mesh is None:
         model.to(device)
     check_head(model, str(model_dir))
@@ -66,10 +70,10 @@ class MovingAverage:
     """
 
     def __init__(self, model: PreTrainedModel, rate: float):
-        """Take over `model`, a copy of the starting point. rate: in (0, 1]."""
+        """Take over `model`, a frozen copy of the starting point. rate: in (0, 1]."""
         if not 0 < rate <= 1:
             raise ValueError(f"ema_rate must be in (0, 1], got {rate}")
-        self.model, self.rate = frozen(model), rate
+        self.model, self.rate = model, rate
         self.names, parameters = zip(*model.named_parameters(), strict=True)
         self.masters = [p.detach() if p.dtype == torch.float32 else p.detach().float() for p in parameters]
 

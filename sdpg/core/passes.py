@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from sdpg.algorithms.base import Needs, Signals
 from sdpg.core.batch import Sample, Tokens, locate, per_token
-from sdpg.core.flops import TRAIN, forward_flops
+from sdpg.core.flops import backward_flops, forward_flops
 from sdpg.core.head.api import Head, TokenSignals, token_signals, token_signals_backward
 from sdpg.core.packing import Packed, Padded, prepare
 from sdpg.core.sharding import WholeHead, is_sharded
@@ -26,16 +26,20 @@ Clock = Callable[[str], AbstractContextManager]
 
 @dataclass(frozen=True)
 class Models:
-    """The trained policy; the initial policy, which is the reference and a frozen teacher; the average over time."""
+    """The trained policy; the initial policy, which is the reference and a frozen teacher; the average over time.
+
+    Of a policy with adapters the others are views (adapters.py): they share its lm-head.
+    """
 
     policy: PreTrainedModel
     reference: PreTrainedModel | None = None
     average: PreTrainedModel | None = None
-    heads: dict[int, Head] = field(default_factory=dict)  # of the sharded models, while they are gathered
+    heads: dict[int, Head] = field(default_factory=dict)  # of the sharded models by their weight, while they are gathered
 
     def head(self, model: PreTrainedModel) -> Head:
         """Return a model's lm-head; a sharded model's only while it is `gathered`."""
-        return self.heads[id(model)] if is_sharded(model) else Head.of(model)
+        head = Head.of(model)
+        return self.heads[id(head.weight)] if is_sharded(model) else head
 
     @contextmanager
     def gathered(self, dtype: torch.dtype, needs: Needs) -> Iterator[None]:
@@ -45,7 +49,7 @@ class Models:
             kinds["reference"] = self.reference
         if needs.teacher is not None:
             kinds["teacher"] = self.teacher(needs.teacher)
-        models = {id(model): model for model in kinds.values() if is_sharded(model)}
+        models = {id(Head.of(model).weight): model for model in kinds.values() if is_sharded(model)}
         whole = {key: WholeHead(model, dtype) for key, model in models.items()}
         self.heads.update({key: x.head for key, x in whole.items()})
         try:
@@ -106,12 +110,12 @@ def run_passes(
     policy = models.policy
     tokens = locate(samples, policy.device)
     read = inputs(policy, samples)
-    flops = forward_flops(policy, read.work) * (TRAIN if torch.is_grad_enabled() else 1)
+    flops = forward_flops(policy, read.work) + (backward_flops(policy, read.work) if torch.is_grad_enabled() else 0.0)
     logp_ref = None
     if needs.reference:
         with clock("reference"):
             logp_ref = policy_logprobs(models.reference, models.head(models.reference), read, tokens, temperature)
-        flops += forward_flops(policy, read.work)
+        flops += forward_flops(models.reference, read.work)
     reads_teacher = gate(needs, A_B1, samples)
     teacher_hidden = None
     if others_read_teacher and not reads_teacher.any():

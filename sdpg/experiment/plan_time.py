@@ -33,10 +33,11 @@ class Rates:
 
 @dataclass(frozen=True)
 class Work:
-    """FLOPs of a forward pass: of the body, and of the lm-head."""
+    """FLOPs of a forward pass: of the body, and of the lm-head; linear: those of the body's weights, without attention."""
 
     body: float
     head: float
+    linear: float
 
     @property
     def flops(self) -> float:
@@ -48,8 +49,9 @@ def forward(model: Architecture, prompts: float, group: float, prompt: float, re
     """Return the work of reading `group` responses to each of so many prompts, a prompt once for all. Lengths in tokens."""
     tokens = prompts * (prompt + group * response)
     pairs = prompts * (prompt**2 / 2 + group * response * (response / 2 + prompt))
-    body = 2.0 * model.layers * model.linear * tokens + 4.0 * model.layers * model.q * pairs
-    return Work(body, 2.0 * model.embedding * prompts * group * response)
+    linear = 2.0 * model.layers * model.linear * tokens
+    body = linear + 4.0 * model.layers * model.q * pairs
+    return Work(body, 2.0 * model.embedding * prompts * group * response, linear)
 
 
 def step_flops(job: Job) -> dict[str, float]:
@@ -59,6 +61,9 @@ def step_flops(job: Job) -> dict[str, float]:
     teacher = forward(model, t.prompts_per_step, t.group_size, TEACHER_SHARE * t.max_prompt_tokens, job.response)
     before = t.updates_per_batch > 1 or d.kl_in_reward  # log-probs before the first update
     body = (3 + t.gradient_checkpointing) * student.body
+    if job.rank:  # frozen weights have no gradient, adapters are computed like any weights
+        adapters = student.linear * job.trainable / (model.layers * model.linear)
+        body += (3 + t.gradient_checkpointing) * adapters - student.linear - student.head
     return {
         "rollout": student.flops,
         "reference": (d.reference + d.kl_in_reward) * student.flops,

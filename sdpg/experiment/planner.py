@@ -99,7 +99,7 @@ class Job:
     @property
     def rank(self) -> int:
         """Rank of the adapters that are trained in place of the weights; 0: none."""
-        return getattr(self.train, "lora_rank", None) or 0
+        return self.train.lora_rank
 
     @property
     def trainable(self) -> int:
@@ -150,7 +150,8 @@ def state_items(job: Job) -> list[Item]:
     if job.demand.holds_reference and not job.rank:  # without its adapters the policy is the reference
         items += [Item("reference", b * p / n, ALWAYS)]
     if job.demand.average:
-        items += [Item("average of the policy (EMA teacher)", (4 if n > 1 or b == 4 else 6) * t / n, ALWAYS)]
+        wide = n > 1 or b == 4 or job.rank  # float32 alone is kept
+        items += [Item("average of the policy (EMA teacher)", (4 if wide else 6) * t / n, ALWAYS)]
     return items
 
 
@@ -164,7 +165,8 @@ def head_items(job: Job) -> list[Item]:
     graph = 6 * 4 * min(logits, TILE[kind]) * job.demand.autograd  # a graph over a tile of them, in float32
     items = [Item("logits of a chunk", logits * b * both + graph, passes)]
     if job.shards > 1:
-        items += [Item("lm-head, gathered", size * b * (1 + job.demand.own_teacher), passes)]
+        heads = 1 + (job.demand.own_teacher and not job.rank)
+        items += [Item("lm-head, gathered", size * b * heads, passes)]
     if not job.rank and (job.shards > 1 or b == 2):
         items += [Item("lm-head's gradient, fp32", size * 4, frozenset({TRAIN}))]
         if b == 2 and kind == "cpu":  # on CUDA the product is added as it is made
@@ -177,13 +179,14 @@ def pass_items(job: Job) -> list[Item]:
     model, b, tokens = job.model, job.b, job.micro_tokens
     no_grad = tokens * (3 * b * model.feed_forward + (2 * b + 8) * model.hidden)
     items = [
-        Item("activations", activations(model, b, tokens, job.train.gradient_checkpointing), frozenset({TRAIN})),
+        Item("activations", activations(model, b, tokens, job.train.gradient_checkpointing, job.rank), frozenset({TRAIN})),
         Item("a layer without gradients", no_grad, frozenset({REFERENCE})),
     ]
     if job.shards > 1:
         gathered = b * (model.embedding + 2 * model.layer)
         items += [Item("gathered embedding and two layers", gathered, frozenset({REFERENCE, TRAIN}))]
-        items += [Item("a layer's gradient, not yet shared out", 4 * model.layer, frozenset({TRAIN}))]
+        gradient = 4 * (job.trainable / model.layers if job.rank else model.layer)
+        items += [Item("a layer's gradient, not yet shared out", gradient, frozenset({TRAIN}))]
     return items + head_items(job)
 
 
@@ -239,17 +242,17 @@ def cache_bytes(job: Job) -> float:
 def host_bytes(job: Job) -> dict[str, float]:
     """Return what the processes of a node take of its memory: while they load the model, and while they save.
 
-    Each loads the whole model, in float32 where it will be sharded; what is saved is gathered on the host: the resume state
-    (float32 weights, moments, the EMA teacher's) and the policy.
+    Each loads the whole model, in float32 where it will be sharded and trained; what is saved is gathered on the host: the
+    resume state (float32 weights, moments, the EMA teacher's) and the policy.
     """
     processes = max(1, job.place.gpus)
     base = processes * HOST_PROCESS
-    load = processes * (4 if job.shards > 1 else job.b) * job.model.parameters
+    load = processes * (4 if job.shards > 1 and not job.rank else job.b) * job.model.parameters
     return {"load": base + load, "save": base + resume_bytes(job) + job.b * job.model.parameters}
 
 
 def resume_bytes(job: Job) -> float:
-    """Return bytes of the state that a run resumes from: float32 weights and moments, the EMA teacher's weights."""
+    """Return bytes of the state that a run resumes from: what is trained in float32, its moments, the EMA teacher's weights."""
     return (12 + 4 * job.demand.average) * job.trainable
 
 

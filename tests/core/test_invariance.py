@@ -5,6 +5,7 @@ import torch
 
 import baselines
 from sdpg.core.recorder import Clock
+from sdpg.core.sharding import full_tensors
 from tests.core.conftest import make_trainer, train_config
 
 METHODS = {"sdpg": {"T": 6, "beta_base": 1.0, "T_warm": 0, "T_decay": 0, "alpha": 0.1}, "grpo": {"kl_coef": 0.1}, "opcd": {}}
@@ -14,7 +15,7 @@ def parameters_after(tiny, work, name, steps=2, **changes):
     trainer = make_trainer(tiny, work, baselines.make(name, **METHODS[name]), train_config(**changes))
     trainer._push(0)
     rows = [trainer.step(k) for k in range(1, steps + 1)]
-    return torch.cat([p.detach().flatten().clone() for p in trainer.models.policy.parameters()]), rows
+    return torch.cat([p.flatten() for _, p in full_tensors(trainer.models.policy, torch.float32)]), rows
 
 
 @pytest.mark.parametrize("reduction", ["group", "batch"])

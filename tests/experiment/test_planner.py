@@ -18,6 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen3Config
 from sdpg.algorithms.divergences import Divergence
 from sdpg.config import parse_value, resolve
 from sdpg.config.files import read_mapping
+from sdpg.core.adapters import Lora, OtherAdapters
 from sdpg.core.head import api
 from sdpg.core.head.api import Head, token_signals_backward
 from sdpg.core.models import MovingAverage, frozen
@@ -48,6 +49,7 @@ from sdpg.experiment.planner import (
     phase_bytes,
     refuse_what_does_not_fit,
     remedy,
+    resume_bytes,
     shortage,
     state_items,
     with_settings,
@@ -313,12 +315,39 @@ def test_bytes_of_the_state_are_those_of_the_tensors(precision, dtype):
     assert reference == storage(*frozen(tiny(dtype=dtype)[0]).parameters())
 
 
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
+def test_bytes_of_adapters_are_those_of_the_tensors(precision, dtype):
+    model, architecture = tiny(dtype=dtype)
+    Lora(8, None, 0).add(model, model.model.layers)
+    job = tiny_job(architecture, "sdpo", precision, lora_rank=8)
+    optimizer = MasterAdamW(model, lr=0.1, betas=(0.9, 0.9), weight_decay=0.0, warmup_steps=0, clip_norm=1.0)
+    average = MovingAverage(OtherAdapters(model), 0.1)
+    for step in (True, False):
+        model(input_ids=torch.arange(8)[None]).logits.float().sum().backward()
+        if step:
+            optimizer.step()
+    frozen = [p for p in model.parameters() if not p.requires_grad]
+    assert job.trainable == sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert {item.name: item.bytes for item in state_items(job)} == {
+        f"policy: {precision}, frozen": storage(*frozen),
+        "fp32 masters of what is trained": storage(*optimizer.masters),
+        "Adam's two moments": storage(*(s[key] for s in optimizer.adamw.state.values() for key in ("exp_avg", "exp_avg_sq"))),
+        "gradients, fp32": storage(*(p.grad for p in model.parameters() if p.grad is not None)),
+        "average of the policy (EMA teacher)": storage(*average.masters, *average.model.parameters()),
+    }
+    saved = [*optimizer.state_tensors().values(), *average.state_tensors().values()]
+    assert resume_bytes(job) == storage(*saved)
+
+
 @pytest.mark.parametrize("kind", [Qwen3ForCausalLM, LlamaForCausalLM])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_activations_are_within_a_tenth_of_what_autograd_keeps(kind, dtype, checkpointing):
+@pytest.mark.parametrize("rank", [0, 8])
+def test_activations_are_within_a_tenth_of_what_autograd_keeps(kind, dtype, checkpointing, rank):
     """With checkpointing autograd keeps the layers' inputs; one layer's own are computed again in the backward pass."""
     model, architecture = tiny(kind, dtype, checkpointing)
+    if rank:
+        Lora(rank, None, 0).add(model, model.model.layers)
     read, tokens = reading(model)
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept = []
@@ -326,9 +355,9 @@ def test_activations_are_within_a_tenth_of_what_autograd_keeps(kind, dtype, chec
         kept.append(read.hidden(model))
     measured = storage(*(x for x in kept if x.untyped_storage().data_ptr() not in weights))
     b = dtype.itemsize
-    predicted = sizes.activations(architecture, b, tokens, checkpointing)
+    predicted = sizes.activations(architecture, b, tokens, checkpointing, rank)
     if checkpointing:
-        predicted -= tokens * sizes.layer_activations(architecture, b)
+        predicted -= tokens * sizes.layer_activations(architecture, b, rank)
     assert predicted == pytest.approx(measured, rel=0.1)
 
 
@@ -443,6 +472,21 @@ def test_adapters_need_their_own_state_only():
     assert shortage(whole) and shortage(job) is None
 
 
+def test_frozen_weights_take_no_gradient():
+    whole = job_of("paper-qwen3-4b", gpus=1)
+    job = replace(whole, train=whole.train.model_copy(update={"lora_rank": 32, "gradient_checkpointing": False}))
+    whole = replace(whole, train=whole.train.model_copy(update={"gradient_checkpointing": False}))
+    assert 0.68 < step_flops(job)["train"] / step_flops(whole)["train"] < 0.75
+    assert step_flops(job)["reference"] == step_flops(whole)["reference"]
+
+
+def test_the_preset_for_one_gpu_fits_a_card_of_24_gb_and_with_adapters_1_7b_does_too():
+    assert misfit(plan_of("one-gpu", memory=24)) is None
+    larger = {"model": "Qwen/Qwen3-1.7B"}
+    assert misfit(plan_of("one-gpu", memory=24, overrides=larger)) is not None
+    assert misfit(plan_of("one-gpu", memory=24, overrides=larger | {"train.lora_rank": 32})) is None
+
+
 # --- refusals
 
 
@@ -542,6 +586,14 @@ def test_the_command_in_the_papers_setting_prints_what_the_documentation_shows()
     done = command("--scale", "paper-qwen3-4b", "--gpus", "8", "--gpu-memory", "80")
     assert (done.returncode, done.stderr) == (0, "")
     assert f"```\n{done.stdout}```" in (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
+
+
+def test_what_the_documentation_says_of_one_card_is_what_the_command_prints():
+    text = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
+    examples = re.findall(r"^sdpg plan (.*?) +# .*\n# (.*)$", text, re.M)
+    assert len(examples) == 3
+    for arguments, last in examples:
+        assert command(*arguments.split()).stdout.splitlines()[-1] == last
 
 
 def test_the_command_takes_a_file_and_says_with_its_exit_code_that_it_does_not_fit(tmp_path):
