@@ -31,10 +31,11 @@ class Lora(NamedTuple):
     alpha: float | None
     seed: int
 
-    def add(self, model: PreTrainedModel, blocks: Iterable[nn.Module]) -> None:
-        """Give every linear layer of the blocks an adapter in float32 (or wider), and freeze all else. In place.
+    def add(self, model: PreTrainedModel, blocks: Iterable[nn.Module], dtype: torch.dtype) -> None:
+        """Give every linear layer of the blocks an adapter, and freeze all else. In place.
 
-        torch's random state stays as it was. Raises ValueError if the blocks have no linear layers.
+        dtype: of the adapters: that of the passes, or float32 where they will be shards, which are their own masters. torch's
+        random state stays as it was. Raises ValueError if the blocks have no linear layers.
         """
         inside = {id(m) for block in blocks for m in block.modules() if isinstance(m, nn.Linear)}
         names = [name for name, m in model.named_modules() if id(m) in inside]
@@ -51,7 +52,7 @@ class Lora(NamedTuple):
             inject_adapter_in_model(config, model, adapter_name=NAME)
         for _, layer in _layers(model):  # peft makes them in the dtype of the weights
             for part in (layer.lora_A, layer.lora_B):
-                part.to(torch.promote_types(model.dtype, torch.float32))
+                part.to(dtype)
 
 
 def weights(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, Adapter | None]]:

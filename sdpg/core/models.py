@@ -43,7 +43,7 @@ def load_model(
     if gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if lora and lora.rank:
-        lora.add(model, sharding.blocks(model))
+        lora.add(model, sharding.blocks(model), torch.float32 if mesh is not None else dtype)
     if mesh is None:
         model.to(device)
     check_head(model, str(model_dir))

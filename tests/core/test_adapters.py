@@ -201,13 +201,14 @@ def test_an_ema_teacher_averages_the_adapters(tiny, tmp_path, precision):
     policy, teacher = trainer.models.policy, trainer.models.average
     assert isinstance(teacher, OtherAdapters) and trainer.models.head(teacher).weight is policy.lm_head.weight
     trainer._push(0)
-    expected = trained(policy)
+    expected = [m.detach().clone() for m in trainer.optimizer.masters]
     for k in (1, 2):
         trainer.step(k)
-        expected = {name: torch.lerp(expected[name], p, 0.05) for name, p in trained(policy).items()}
+        expected = [torch.lerp(old, m.detach(), 0.05) for old, m in zip(expected, trainer.optimizer.masters, strict=True)]
+    assert all(x.dtype == torch.float32 for x in trainer.average.masters)
+    torch.testing.assert_close(trainer.average.masters, expected, rtol=0, atol=1e-7)
     found = dict(teacher.named_parameters())
-    assert all(x.dtype == torch.float32 for x in found.values())
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-7)
+    assert all(torch.equal(x, m.to(x.dtype)) for x, m in zip(found.values(), trainer.average.masters, strict=True))
     twin = copy.deepcopy(policy)
     for name, value in found.items():
         twin.get_parameter(name).data.copy_(value)
@@ -245,22 +246,20 @@ def test_every_method_takes_a_step(tiny, tmp_path, method):
     assert not isinstance(trainer.models.reference, nn.Module) and not isinstance(trainer.models.average, nn.Module)
 
 
-def test_bf16_trains_float32_adapters(tiny, tmp_path, monkeypatch):
+def test_bf16_adapters_have_float32_masters(tiny, tmp_path, monkeypatch):
     """Updates far below bf16's resolution add up, and the frozen head asks for no gradient of its own."""
     monkeypatch.setattr(head_weights, "way_to_add", lambda *args: pytest.fail("the gradient of a frozen head was computed"))
     trainer = lora_trainer(tiny, tmp_path / "w", precision="bf16", lr=1e-5, steps=3, gradient_checkpointing=True)
     policy = trainer.models.policy
-    before = trained(policy)
+    before = [m.detach().clone() for m in trainer.optimizer.masters]
     trainer._push(0)
     for k in (1, 2, 3):
         row = trainer.step(k)
     assert 0 < row["logprob_gap_max"] < 0.1
-    for name, p in policy.named_parameters():
-        assert p.dtype == (torch.float32 if p.requires_grad else torch.bfloat16)
-        assert not p.requires_grad or 0 < (p - before[name]).abs().max() < 1e-4
-    assert all(
-        m is policy.get_parameter(name) for name, m in zip(trainer.optimizer.names, trainer.optimizer.masters, strict=True)
-    )
+    assert {p.dtype for p in policy.parameters()} == {torch.bfloat16}
+    for name, old, m in zip(trainer.optimizer.names, before, trainer.optimizer.masters, strict=True):
+        assert m.dtype == torch.float32 and 0 < (m - old).abs().max() < 1e-4
+        assert torch.equal(policy.get_parameter(name), m.bfloat16())
 
 
 def test_adapters_are_counted_once(tiny, tmp_path):
@@ -283,7 +282,7 @@ def test_what_cannot_be_adapted_is_refused(tiny):
     with pytest.raises(
         ValueError, match=r"train.lora_rank=4: the blocks of GPT2LMHeadModel have no torch.nn.Linear .* set it to 0"
     ):
-        Lora(4, None, 0).add(model, model.transformer.h)
+        Lora(4, None, 0).add(model, model.transformer.h, torch.float32)
     assert not adapters.has_adapters(model)
 
 
@@ -303,7 +302,7 @@ def test_two_processes_do_what_one_does(tmp_path):
     models = {tied: str(save_tiny(tmp_path / f"tied-{tied}", tied=tied)) for tied in (True, False)}
     cases = {name: {"model": models[case.get("tied", True)], "lora_rank": 4} | case for name, case in CASES.items()}
     low = {"sdpg, bf16": cases["sdpg"] | {"precision": "bf16"}}
-    one, two = (run("many_steps", n, tmp_path / str(n), {"cases": cases | low}) for n in (1, 2))
+    one, two = (run("many", n, tmp_path / str(n), {"cases": cases | low}) for n in (1, 2))
     for name in cases | low:
         close = 1e-5 if name in cases else 1e-3
         a, b = one[name]["parameters"], two[name]["parameters"]
