@@ -132,13 +132,12 @@ def layer_activations(model: Architecture, b: int, rank: int = 0) -> float:
     """Return bytes a token that one layer keeps for its backward pass; b: bytes of a number in the compute precision.
 
     Norms keep a float32 copy, what they made of it, and their result; keys and values are repeated to the queries' width. With
-    adapters of a rank no frozen weight keeps its input; each of the seven adapters does, in float32, and its r numbers.
+    adapters of a rank no frozen weight keeps its input; the seven adapters keep theirs, shared where it is one, and r numbers.
     """
     h, ff, normed = model.hidden, model.feed_forward, (model.q + model.kv) * model.qk_norm
     if not rank:
         return 2 * h * (4 + 2 * b) + normed * (4 + b) + 4 * b * model.q + 4 * b * ff
-    inputs = (5 * h + model.q if b < 4 else 2 * h) + ff  # in float32 those of one input share it
-    return 4 * (2 * h + normed + inputs + 7 * rank) + 4 * b * model.q + 3 * b * ff
+    return 4 * (2 * h + normed) + b * (2 * h + ff + 7 * rank) + 4 * b * model.q + 3 * b * ff
 
 
 def activations(model: Architecture, b: int, tokens: int, checkpointing: bool, rank: int = 0) -> float:

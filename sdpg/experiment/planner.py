@@ -25,7 +25,7 @@ ROLLOUT, REFERENCE, TRAIN, OPTIMIZER, PUSH, SAVE = PHASES = ("rollout", "referen
 ALWAYS = frozenset(PHASES)
 UPDATE = frozenset({REFERENCE, TRAIN, OPTIMIZER})  # the engine sleeps, gradients are there
 
-CHUNK = {"cpu": 2**22, "cuda": 2**29}  # logits of one chunk, and their least rows: as in sdpg/core/head/api.py
+CHUNK = {"cpu": 2**24, "cuda": 2**29}  # logits of one chunk, and their least rows: as in sdpg/core/head/api.py
 TILE = {"cpu": 2**19, "cuda": 2**26}  # logits of a tile in plain torch
 LEAST_ROWS = 64
 CPU_CACHE = 4 * GIB  # most that vLLM's KV cache takes on a CPU: sdpg/rollout/engines/vllm.py
@@ -143,14 +143,15 @@ def state_items(job: Job) -> list[Item]:
     else:
         frozen = ", frozen" if job.rank else ""
         items = [Item(f"policy: {'bf16' if b == 2 else 'fp32'}{frozen}", b * p / n, ALWAYS)]
-        items += [Item("fp32 masters of what is trained", 4 * t / n, ALWAYS)]
+        copies = b if job.rank and n == 1 and b == 2 else 0  # adapters that are not their own masters
+        items += [Item("fp32 masters of what is trained", (4 + copies) * t / n, ALWAYS)]
     items += [Item("Adam's two moments", 8 * t / n, ALWAYS), Item("gradients, fp32", 4 * t / n, UPDATE)]
     if job.place.world > 1 and n == 1:
         items += [Item("gradients' flat copy", 4 * t, frozenset({OPTIMIZER}))]
     if job.demand.holds_reference and not job.rank:  # without its adapters the policy is the reference
         items += [Item("reference", b * p / n, ALWAYS)]
     if job.demand.average:
-        wide = n > 1 or b == 4 or job.rank  # float32 alone is kept
+        wide = n > 1 or b == 4  # float32 alone is kept
         items += [Item("average of the policy (EMA teacher)", (4 if wide else 6) * t / n, ALWAYS)]
     return items
 

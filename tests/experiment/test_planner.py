@@ -318,7 +318,7 @@ def test_bytes_of_the_state_are_those_of_the_tensors(precision, dtype):
 @pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
 def test_bytes_of_adapters_are_those_of_the_tensors(precision, dtype):
     model, architecture = tiny(dtype=dtype)
-    Lora(8, None, 0).add(model, model.model.layers)
+    Lora(8, None, 0).add(model, model.model.layers, dtype)
     job = tiny_job(architecture, "sdpo", precision, lora_rank=8)
     optimizer = MasterAdamW(model, lr=0.1, betas=(0.9, 0.9), weight_decay=0.0, warmup_steps=0, clip_norm=1.0)
     average = MovingAverage(OtherAdapters(model), 0.1)
@@ -330,9 +330,9 @@ def test_bytes_of_adapters_are_those_of_the_tensors(precision, dtype):
     assert job.trainable == sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert {item.name: item.bytes for item in state_items(job)} == {
         f"policy: {precision}, frozen": storage(*frozen),
-        "fp32 masters of what is trained": storage(*optimizer.masters),
+        "fp32 masters of what is trained": storage(*optimizer.masters, *optimizer.parameters),
         "Adam's two moments": storage(*(s[key] for s in optimizer.adamw.state.values() for key in ("exp_avg", "exp_avg_sq"))),
-        "gradients, fp32": storage(*(p.grad for p in model.parameters() if p.grad is not None)),
+        "gradients, fp32": storage(*(m.grad for m in optimizer.masters)),
         "average of the policy (EMA teacher)": storage(*average.masters, *average.model.parameters()),
     }
     saved = [*optimizer.state_tensors().values(), *average.state_tensors().values()]
@@ -347,7 +347,7 @@ def test_activations_are_within_a_tenth_of_what_autograd_keeps(kind, dtype, chec
     """With checkpointing autograd keeps the layers' inputs; one layer's own are computed again in the backward pass."""
     model, architecture = tiny(kind, dtype, checkpointing)
     if rank:
-        Lora(rank, None, 0).add(model, model.model.layers)
+        Lora(rank, None, 0).add(model, model.model.layers, dtype)
     read, tokens = reading(model)
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept = []
