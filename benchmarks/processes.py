@@ -2,7 +2,7 @@
 
     python -m benchmarks.processes [--model smollm2-135m] [--count 2] [--repeats 5]
 
-The same fixed batch of SDPG (benchmarks/fixed.py), twice the prompts of the step benchmark; both sides take turns step by
+The same fixed batch of SDPG (benchmarks/fixed.py), eight times the prompts of the step benchmark; both sides take turns step by
 step. Several processes shard the model (FSDP2 over gloo) and deal the prompts out. Beside it stands what the machine itself
 gives: the same matrix product by one process, and by all at the same time. Writes benchmarks/results/processes.json, .md.
 """
@@ -20,7 +20,8 @@ from benchmarks.models import CPU_MODELS, checkpoint, ids_of, precision_of
 from benchmarks.workers import Channel, Group, Worker, take_turns
 from sdpg.cli import run
 
-MARGIN = 2  # first steps that do not count
+MARGIN = 1  # first steps that do not count
+TIMES = 8  # as many prompts as in the step benchmark; weights are gathered once for each pass, however many tokens it reads
 PRODUCT = 1024  # rows and columns of the matrices
 
 
@@ -55,7 +56,8 @@ def cores_ratio(count: int, repeats: int) -> float:
 
 def measure(model: str, count: int, repeats: int) -> dict:
     """Return medians of both sides, and the ratio of their speeds turn by turn."""
-    recipe = dataclasses.replace(RECIPES[model], prompts=2 * RECIPES[model].prompts)
+    recipe = RECIPES[model]
+    recipe = dataclasses.replace(recipe, prompts=TIMES * recipe.prompts, micro_batch_tokens=TIMES * recipe.micro_batch_tokens)
     batch = FixedBatch.draw(recipe, ids_of(checkpoint(model)))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "batch.json"
