@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sdpg.config import Config
-from sdpg.config.settings import Resources
+from sdpg.config.resources import Resources
 from sdpg.experiment.gpus import Device, taken
 
 INTERRUPTED = 130  # exit code of a process that was asked to stop, and did

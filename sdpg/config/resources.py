@@ -1,0 +1,55 @@
+"""Settings of what a job takes of a machine. They decide how a run is executed, and nothing that it finds."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from sdpg.types import Count, Settings
+
+
+class Vllm(Settings):
+    """What vLLM takes of each GPU. It changes memory and speed, and no result."""
+
+    memory: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of the GPU's memory for weights and KV cache; null: by its size, more where nothing is trained beside it."""
+    max_num_seqs: Count | None = None
+    """Sequences decoded at the same time; null: by the GPU's size."""
+    tensor_parallel: Annotated[int, Field(ge=1, le=64)] = 1
+    """GPUs that hold one engine together, for a model that is too large for one."""
+    prefix_caching: bool | None = None
+    """Keep the KV cache of prompts that begin alike; null: where it helps."""
+
+
+class Resources(Settings):
+    """What one model job takes (training, evaluation, base model)."""
+
+    threads: Annotated[int, Field(ge=1, le=10_000)] = 1
+    """CPU threads per job."""
+    mem_mb: Count = 4000
+    """Memory per job, in MB."""
+    gpus: Annotated[int, Field(ge=0, le=64)] = 0
+    """GPUs of a training job on each node, one process each; 0: none, even where there are some."""
+    nodes: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Nodes of a training job; more than one: in an allocation of Slurm."""
+    processes: Annotated[int, Field(ge=1, le=64)] | None = None
+    """Processes of a training job on each node; null: one for each GPU, or one."""
+    vllm: Vllm = Vllm()
+    """What vLLM takes of each GPU."""
+
+    @property
+    def local_processes(self) -> int:
+        """Processes of a training job on each node."""
+        return self.processes or max(1, self.gpus)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Resources:
+        both = {"gpus": self.gpus, "processes": self.local_processes, "tensor_parallel": self.vllm.tensor_parallel}
+        if self.gpus and self.local_processes != self.gpus:
+            raise PydanticCustomError("together", "processes is {processes}, expected gpus={gpus}, or null", both)
+        if self.local_processes % self.vllm.tensor_parallel:
+            text = "vllm.tensor_parallel is {tensor_parallel}, expected a divisor of the {processes} processes of a node"
+            raise PydanticCustomError("together", text, both)
+        return self
