@@ -6,8 +6,6 @@ import sys
 
 from tests.experiment.planning import ROOT
 
-# --- sizes of models
-
 
 def command(*arguments):
     return subprocess.run(
