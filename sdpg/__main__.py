@@ -176,14 +176,16 @@ def diff(
 def plan(
     scale: Scale = "cpu",
     gpus: Annotated[
-        int | None, typer.Option(metavar="N", min=0, help="GPUs of a node (default: the scale's resources).")
+        int | None, typer.Option(metavar="N", min=0, max=64, help="GPUs of a node (default: the scale's resources).")
     ] = None,
-    nodes: Annotated[int | None, typer.Option(metavar="N", min=1, help="Nodes.")] = None,
+    nodes: Annotated[int | None, typer.Option(metavar="N", min=1, max=1000, help="Nodes.")] = None,
     gpu: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="h100, a100, h200, b200, l40s, l4, rtx4090 or rtx3090 (default: by memory)."),
     ] = None,
-    gpu_memory: Annotated[float | None, typer.Option(metavar="GB", min=1, help="A card's memory (default: 80).")] = None,
+    gpu_memory: Annotated[
+        float | None, typer.Option(metavar="GB", min=1, max=10_000, help="A card's memory (default: 80).")
+    ] = None,
     mfu: Annotated[
         float, typer.Option(metavar="SHARE", min=0.01, max=1, help="Share of a card's FLOPs that is reached.")
     ] = 0.4,

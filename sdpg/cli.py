@@ -20,6 +20,11 @@ if TYPE_CHECKING:  # reads files with pandas, which training need not load here
     from sdpg.config.settings import Config
 
 
+STOPPED = 130  # exit code after a wish to stop
+ALONE = 75  # of a process whose others are gone
+LOST = ("Connection closed by peer", "Connection reset by peer", "NCCL", "gloo")  # in torch's words for that
+
+
 def _names(names: Callable[[], list[str]]) -> Callable[[str], list[str]]:
     """Return a function that completes a beginning to one of these names."""
     return lambda incomplete: [name for name in names() if name.startswith(incomplete)]
@@ -106,16 +111,19 @@ def run(main: Callable[[], Any]) -> NoReturn:
     debug, rank = bool(os.environ.get("SDPG_DEBUG")), os.environ.get("RANK", "0")
     who = "error" if rank == "0" else f"error in process {rank}"
     try:
-        sys.exit(main())
+        code = main()
+        if code == STOPPED and rank == "0":  # what Ctrl-C becomes in typer
+            print("stopped by Ctrl-C", file=sys.stderr)
+        sys.exit(code)
     except Interrupted as stop:
         if rank == "0":
             print(stop, file=sys.stderr)
-        sys.exit(130)
+        sys.exit(STOPPED)
     except (typer.Abort, KeyboardInterrupt):
         if debug:
             raise
         print("stopped by Ctrl-C", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(STOPPED)
     except TyperException as error:  # of the command line
         if debug:
             raise
@@ -127,3 +135,7 @@ def run(main: Callable[[], Any]) -> NoReturn:
             raise
         print(f"{who}: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
         sys.exit(2)
+    except RuntimeError as error:
+        if debug or "RANK" not in os.environ or not any(word in str(error) for word in LOST):
+            raise
+        sys.exit(ALONE)  # another process ended, and has said why

@@ -10,7 +10,7 @@ import json
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, create_model, field_validator, model_serializer, model_validator
+from pydantic import BeforeValidator, Field, create_model, field_validator, model_serializer, model_validator
 from pydantic_core import PydanticCustomError
 
 from sdpg.config.alternatives import Alternatives
@@ -177,6 +177,12 @@ class Data(Settings):
     or evaluation."""
 
 
+def _keeps(value: Any) -> Any:
+    if value in ("all", "last") or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    raise PydanticCustomError("expected", "expected all, last or a whole number of at least 1")
+
+
 def kept_steps(steps: list[int], keep: Keep) -> set[int]:
     """Return which steps' checkpoints stay: the first, the last, and "all" others or those at multiples of `keep`."""
     between = set(steps) if keep == "all" else {step for step in steps if keep != "last" and step % keep == 0}
@@ -228,14 +234,14 @@ class Train(Settings):
     """fp32, or bf16 compute with fp32 master weights."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass to save memory."""
-    lora_rank: CountOrNone = 0
-    """Rank of low-rank adapters (LoRA) on all linear layers of the blocks, trained in float32 in place of the weights.
+    lora_rank: Annotated[int, Field(ge=0, le=4096)] = 0
+    """Rank of low-rank adapters (LoRA) on all linear layers of the blocks, trained in place of the weights.
     Embedding and lm-head stay as they are; checkpoints and the engine get the merged weights. 0: all weights are trained."""
     lora_alpha: Positive | None = None
     """Scale of the adapters: what they add is multiplied by lora_alpha / lora_rank; null: twice the rank."""
     checkpoint_every: Count = 20
     """Steps between checkpoints; the first and the last state are always kept."""
-    keep: Keep = "all"
+    keep: Annotated[Keep, BeforeValidator(_keeps)] = "all"
     """Which checkpoints stay, and are evaluated: all, the last, or those at multiples of so many steps; always the first."""
     validate_every: Count = 20
     """Steps between two looks at the validation sets, and after the last step: one response per problem."""

@@ -57,7 +57,7 @@ def start() -> World:
 
 @cache
 def mesh() -> DeviceMesh | None:
-    """Return the processes as FSDP2 wants them: (nodes, processes of a node), or one row on one node; None if alone."""
+    """Return the processes as FSDP2 wants them: (nodes, processes of a node), or one row if either is 1; None if alone."""
     world = start()
     if world.size == 1:
         return None
@@ -91,12 +91,19 @@ def gather(value) -> list:
 
 
 def agree(flag: bool) -> bool:
-    """Return whether any process says so; all get the same answer."""
+    """Return whether the flag is set on any process; all get the same answer."""
     if start().size == 1:
         return flag
     vote = torch.tensor(int(flag))
     dist.all_reduce(vote, dist.ReduceOp.MAX)
     return bool(vote)
+
+
+def finish() -> None:
+    """Leave the group, at the end of a run. Collective."""
+    if start().size > 1 and dist.is_initialized():
+        barrier()
+        dist.destroy_process_group()
 
 
 def barrier() -> None:

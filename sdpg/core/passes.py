@@ -19,8 +19,8 @@ from sdpg.core.packing import Packed, Padded, prepare
 from sdpg.core.sharding import WholeHead, is_sharded
 from sdpg.types import Rollout
 
-# What a process reads while others read a micro-batch (plan.py): of no weight, and left out of every metric.
-DUMMY = Sample([0], [0], Rollout([0], [0.0], "length", 0))
+# What a process reads while others read a micro-batch (plan.py): of no weight, without a teacher, left out of every metric.
+DUMMY = Sample([0], None, Rollout([0], [0.0], "length", 0))
 Clock = Callable[[str], AbstractContextManager]
 
 
@@ -120,7 +120,7 @@ def run_passes(
     teacher_hidden = None
     if others_read_teacher and not reads_teacher.any():
         with clock("teacher"), torch.no_grad():
-            inputs(policy, [DUMMY], teacher=True).hidden(models.teacher(needs.teacher))
+            inputs(policy, [DUMMY]).hidden(models.teacher(needs.teacher))
     elif reads_teacher.any():
         with clock("teacher"), torch.no_grad():
             teacher = models.teacher(needs.teacher)

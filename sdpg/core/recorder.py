@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,8 +34,12 @@ class Recorder:
 
     def write(self, row: dict) -> None:
         """Record one step."""
-        self.file.write(json.dumps(row, allow_nan=False) + "\n")
-        self.file.flush()
+        try:
+            self.file.write(json.dumps(row, allow_nan=False) + "\n")
+            self.file.flush()
+            os.fsync(self.file.fileno())
+        except OSError as error:
+            raise OSError(f"could not write {self.path}: {error}") from error
         for key, value in row.items():
             if key != "step" and value is not None:
                 self.tensorboard.add_scalar(key, value, row["step"])

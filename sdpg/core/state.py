@@ -25,6 +25,8 @@ from sdpg.io import read_json, sha256, write_json
 
 warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)  # one process is no mistake
 
+KEYS = {"step", "updates", "identity", "sha256"}
+
 
 class StateFolder:
     """The saved state of one run; all processes of the run call the same methods."""
@@ -41,10 +43,20 @@ class StateFolder:
         """Return state.json of the last saved step of this run, the same on all processes; None if there is none."""
         found = None
         if self._world.first:
-            states = [read_json(path) | {"folder": path.parent.name} for path in self.folder.glob("step*/state.json")]
-            own = [state for state in states if state["identity"] == self.identity]
+            own = [state for state in self._states() if state["identity"] == self.identity]
             found = max(own, key=lambda state: state["step"], default=None)
         return distributed.gather(found)[0]
+
+    def _states(self) -> list[dict]:
+        states = []
+        for path in sorted(self.folder.glob("step*/state.json")):
+            state = read_json(path)
+            if not isinstance(state, dict) or not KEYS <= state.keys():
+                raise ValueError(
+                    f"cannot resume from {path}: expected {', '.join(sorted(KEYS))}; delete {path.parent} to go without"
+                )
+            states.append(state | {"folder": path.parent.name})
+        return states
 
     def save(self, tensors: dict[str, Tensor], step: int, **facts: int) -> None:
         """Save tensors (DTensors where they are sharded) and facts. Collective; returns once they are copied to host memory.

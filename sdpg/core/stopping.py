@@ -23,7 +23,7 @@ class _Now(BaseException):
 
 
 class Stopper:
-    """Whether this process was asked to stop. A second Ctrl-C ends it at once."""
+    """Knows whether this process was asked to stop. A second Ctrl-C ends it at once."""
 
     def __init__(self, *, leave_sampling: bool = True):
         """leave_sampling: a signal may end sampling. Not so where processes sample together, and wait for each other."""
@@ -51,18 +51,18 @@ class Stopper:
             raise _Now
 
     def sample(self, generate: Callable[[], T]) -> T | None:
-        """Return what `generate` does, which may wait for no other process. A signal leaves it at once: then None, as before a
-        `check` that raises.
+        """Return what `generate` does, which may wait for no other process; None if a signal came before or meanwhile.
+
+        Sampling is left at once then, and the next `check` raises.
         """
-        if self.asked:
-            return None
-        self._sampling = self.leave_sampling
         try:
-            return generate()
+            try:
+                self._sampling = self.leave_sampling
+                return None if self.asked else generate()
+            finally:
+                self._sampling = False
         except _Now:
             return None
-        finally:
-            self._sampling = False
 
     def check(self) -> None:
         """Raise Stopped in all processes if any was asked to stop. Collective."""

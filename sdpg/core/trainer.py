@@ -126,16 +126,18 @@ class Trainer:
                         row = self.step(k)
                         if recorder:
                             recorder.write(row)
+                        if self._saves(k):  # after its row: a run that goes on from k has k rows
+                            self._save_state(k)
                         if k < c.steps:
                             self.stopper.check()
                     except Stopped:
                         reached = k if recorder and recorder.step == k else k - 1
                         self._save_state(distributed.gather(reached)[0])
-                        self.state.wait()
+                        self._finish_saving()
                         again = "run the same command again to go on"
                         raise Interrupted(f"stopped after step {reached} of {c.steps}; {again}") from None
                     self.state.check()
-            self.state.wait()
+            self._finish_saving()
         finally:
             if recorder:
                 recorder.close()
@@ -152,7 +154,7 @@ class Trainer:
             self._tell(f"going on after step {saved['step']} of {c.steps}")
             return saved["step"]
         if self.world.first:
-            if (self.work / "state").exists():
+            if any((self.work / "state").glob("step*/state.json")):
                 self._tell("the unfinished run found there had another config, code or data; starting afresh")
             shutil.rmtree(self.work, ignore_errors=True)
             self.work.mkdir(parents=True)
@@ -188,9 +190,9 @@ class Trainer:
             with clock("validation"):
                 for name, problems in self.validation.items():
                     row[f"validation_{name}_accuracy"] = self.collector.accuracy(problems, k)
-        if k % c.checkpoint_every == 0 or k == c.steps:
+        if self._saves(k):
             with clock("checkpoint"):
-                self._save(k)
+                self._save_policy(k)
         for phase in ("validation", "checkpoint"):
             row[f"seconds_{phase}"] = clock.seconds.get(phase, 0.0)
         return row
@@ -356,9 +358,13 @@ class Trainer:
     def _push(self, k: int) -> None:
         self.collector.engine.load_weights(sharding.full_tensors(self.models.policy, self.dtype), version=k)
 
-    def _save(self, k: int) -> None:
-        self._save_policy(k)
-        self._save_state(k)
+    def _saves(self, k: int) -> bool:
+        return k % self.config.checkpoint_every == 0 or k == self.config.steps
+
+    def _finish_saving(self) -> None:
+        """Wait until the state is whole, on all processes: one that left early would have the others ended."""
+        self.state.wait()
+        distributed.barrier()
 
     def _save_policy(self, k: int) -> None:
         folder = self.work / "checkpoints"

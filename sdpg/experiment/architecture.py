@@ -96,11 +96,13 @@ def of_config(values: Mapping[str, Any], name: str) -> Architecture:
 
     Raises ValueError for a model that is not of Llama's kind: sizes by other names, or experts.
     """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{name}: its config.json holds a {type(values).__name__}, expected an object with {', '.join(SIZES)}")
     values = {**values, **values.get("text_config", {})}
-    missing = [key for key in SIZES if not isinstance(values.get(key), int)]
+    missing = [key for key in SIZES if not isinstance(values.get(key), int) or values[key] < 1]
     experts = next((key for key in values if "experts" in key), None)
     if missing or experts:
-        got = f"no {missing[0]}" if missing else experts
+        got = f"{missing[0]}: {values.get(missing[0])}" if missing else experts
         raise ValueError(
             f"{name}: its config.json has {got}; expected a dense decoder with {', '.join(SIZES)}: `sdpg plan` cannot size it"
         )

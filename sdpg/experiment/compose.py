@@ -72,6 +72,7 @@ def train_run(config: Config, method: str, seed: int, *, threads: int, results: 
         write_json(work / "run.json", run_record(identity, algorithm=fields, threads=threads, processes=world.size))
         publish(work, finished)
     engine.close()
+    distributed.finish()
     return finished
 
 

@@ -73,6 +73,7 @@ def taken(count: int) -> Iterator[list[Device]]:
     with contextlib.ExitStack() as held:
         mine = _wait_for(count, there, held)
         os.environ[VARIABLE] = ",".join(device.name for device in mine)
+        os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as nvidia-smi counts
         try:
             yield mine
         finally:

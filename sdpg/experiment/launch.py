@@ -17,12 +17,14 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from sdpg.cli import ALONE, STOPPED
 from sdpg.config import Config
 from sdpg.config.resources import Resources
 from sdpg.experiment.gpus import Device, taken
+from sdpg.progress import Interrupted
 
-INTERRUPTED = 130  # exit code of a process that was asked to stop, and did
-PORT = 29400  # of the rendezvous on the first node, plus something of the Slurm job's number
+PORT = 29400  # of the rendezvous on the first node, plus the numbers of Slurm's job and step, modulo 1000
+ON_EACH_NODE = "SDPG_ON_EACH_NODE"  # set in what srun starts on every node
 PR_SET_PDEATHSIG = 1  # of Linux: the signal that a process gets when its parent dies
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
@@ -35,7 +37,7 @@ def train(config: Config, method: str, seed: int, threads: int, words: Sequence[
     resources = config.resources
     if "RANK" in os.environ:
         return _run(config, method, seed, threads)
-    if resources.nodes > 1 and "SLURM_STEP_ID" not in os.environ:
+    if resources.nodes > 1 and ON_EACH_NODE not in os.environ:
         return _over_nodes(resources, words)
     with taken(resources.gpus) as devices:
         if devices:
@@ -47,6 +49,8 @@ def train(config: Config, method: str, seed: int, threads: int, words: Sequence[
 
 
 def _run(config: Config, method: str, seed: int, threads: int) -> int:
+    for number in (signal.SIGTERM, signal.SIGUSR1):  # until the trainer listens
+        signal.signal(number, _leave)
     if "RANK" in os.environ and sys.platform == "linux":  # saves its state, too, when what started it is killed
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     from sdpg.startup import quick_imports
@@ -56,6 +60,10 @@ def _run(config: Config, method: str, seed: int, threads: int) -> int:
 
     train_run(config, method, seed, threads=max(1, threads // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
     return 0
+
+
+def _leave(number, frame) -> None:
+    raise Interrupted("stopped before training went on; run the same command again")
 
 
 def refuse_what_does_not_fit(config: Config, method: str, device: Device) -> None:
@@ -76,7 +84,13 @@ def refuse_what_does_not_fit(config: Config, method: str, device: Device) -> Non
 
 def over_nodes(resources: Resources, words: Sequence[str]) -> list[str]:
     """Return the command that starts `sdpg` once on each node of the Slurm job, where it then starts its processes."""
-    each = ["--ntasks-per-node=1", f"--nodes={resources.nodes}", f"--ntasks={resources.nodes}", "--kill-on-bad-exit=1"]
+    each = [
+        "--ntasks-per-node=1",
+        f"--cpus-per-task={resources.threads}",
+        f"--nodes={resources.nodes}",
+        f"--ntasks={resources.nodes}",
+        "--kill-on-bad-exit=1",
+    ]
     gpus = [f"--gpus-per-task={resources.gpus}"] if resources.gpus else []
     return ["srun", *each, *gpus, sys.executable, "-u", "-m", "sdpg", *words]
 
@@ -90,7 +104,7 @@ def _over_nodes(resources: Resources, words: Sequence[str]) -> int:
             + shlex.join(words[:1])
         )
     command = over_nodes(resources, words)
-    with subprocess.Popen(command) as step, _forwarding(step.send_signal):
+    with subprocess.Popen(command, env=os.environ | {ON_EACH_NODE: "1"}) as step, _forwarding(step.send_signal):
         return step.wait()
 
 
@@ -105,7 +119,7 @@ def _start_processes(resources: Resources, words: Sequence[str]) -> int:
         min_nodes=resources.nodes,
         max_nodes=resources.nodes,
         nproc_per_node=resources.local_processes,
-        run_id=f"sdpg-{os.environ.get('SLURM_JOB_ID', os.getpid())}",
+        run_id=f"sdpg-{os.environ.get('SLURM_JOB_ID', os.getpid())}-{os.environ.get('SLURM_STEP_ID', 0)}",
         rdzv_backend="c10d",
         rdzv_endpoint=_endpoint(resources.nodes),
         max_restarts=0,
@@ -120,16 +134,21 @@ def _start_processes(resources: Resources, words: Sequence[str]) -> int:
         with _forwarding(tell):
             elastic_launch(config, entrypoint=sys.executable)("-u", "-m", "sdpg", *words)
     except ChildFailedError as error:
-        codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
-        if INTERRUPTED in codes.values():
-            return INTERRUPTED
-        for rank, code in codes.items():
-            if code < 0:
-                name = signal.Signals(-code).name
-                hint = " (out of memory?)" if name == "SIGKILL" else ""
-                print(f"error: process {rank} was ended by {name}{hint}", file=sys.stderr, flush=True)
-        return next(iter(codes.values())) if min(codes.values()) > 0 else 1
+        return _exit_code({rank: failure.exitcode for rank, failure in error.failures.items()})
     return 0
+
+
+def _exit_code(codes: dict[int, int]) -> int:
+    """Return what the processes' exit codes come to, and say which process died of a signal. Some may have lost the others."""
+    if STOPPED in codes.values():
+        raise SystemExit(STOPPED)
+    own = {rank: code for rank, code in codes.items() if code not in (ALONE, -signal.SIGTERM)}
+    for rank, code in own.items():
+        if code < 0:
+            name = signal.Signals(-code).name
+            hint = " (out of memory?)" if name == "SIGKILL" else ""
+            print(f"error: process {rank} was ended by {name}{hint}", file=sys.stderr, flush=True)
+    return max(own.values(), default=1) if max(own.values(), default=0) > 0 else 1
 
 
 def _endpoint(nodes: int) -> str:
@@ -137,7 +156,7 @@ def _endpoint(nodes: int) -> str:
     if nodes == 1:
         return "localhost:0"
     first = subprocess.run(["scontrol", "show", "hostnames"], capture_output=True, text=True, check=True).stdout.split()[0]
-    return f"{first}:{PORT + int(os.environ['SLURM_JOB_ID']) % 1000}"
+    return f"{first}:{PORT + (int(os.environ['SLURM_JOB_ID']) + int(os.environ.get('SLURM_STEP_ID', 0))) % 1000}"
 
 
 @contextmanager

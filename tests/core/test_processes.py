@@ -41,6 +41,7 @@ CASES = {  # name -> what differs from two steps of SDPG (UFKL) with 4 prompts o
     "grpo, advantages of 0 everywhere": {"method": "grpo-no-kl", "task": "never"},
     "sdpg, fewer prompts than processes": {"prompts_per_step": 3},
     "sdpg, dynamic sampling": {"task": "easy", "dynamic_sampling": 3},
+    "sdpo, wrong answers almost everywhere": ONE_RIGHT | {"method": "sdpo-ema", "micro_batch_tokens": 60},
     "sdpg, padded rows": {"packed": False},
     "sdpg, gradient checkpointing": {"gradient_checkpointing": True},
 }
@@ -53,6 +54,7 @@ ON_FOUR = (  # on two nodes the first four
     "rlsd, many micro-batches, untied",
     "sdpg, closed gates on some processes",
     "grpo, advantages of 0 on some processes",
+    "sdpo, wrong answers almost everywhere",
     "sdpg, fewer prompts than processes",
     "sdpg, dynamic sampling",
 )
