@@ -102,7 +102,8 @@ def of_config(values: Mapping[str, Any], name: str) -> Architecture:
     missing = [key for key in SIZES if not isinstance(values.get(key), int) or values[key] < 1]
     experts = next((key for key in values if "experts" in key), None)
     if missing or experts:
-        got = f"{missing[0]}: {values.get(missing[0])}" if missing else experts
+        wrong = [f"{key}={values[key]!r}" if key in values else f"no {key}" for key in missing]
+        got = wrong[0] if missing else experts
         raise ValueError(
             f"{name}: its config.json has {got}; expected a dense decoder with {', '.join(SIZES)}: `sdpg plan` cannot size it"
         )
