@@ -138,4 +138,5 @@ def run(main: Callable[[], Any]) -> NoReturn:
     except RuntimeError as error:
         if debug or "RANK" not in os.environ or not any(word in str(error) for word in LOST):
             raise
-        sys.exit(ALONE)  # another process ended, and has said why
+        print(f"{who}: lost the other processes: {' '.join(str(error).split())[:200]}", file=sys.stderr)
+        sys.exit(ALONE)  # as a rule another one ended, and has said why

@@ -10,42 +10,13 @@ from pathlib import Path
 import torch
 
 from benchmarks.gpu.session import Outcome, Session
-from benchmarks.gpu.tiny import EOS, Tokenizer, save_tiny
+from benchmarks.gpu.tiny import Tokenizer, TokenTask, save_tiny
 
 STEPS, EDGE = 60, 10  # steps, and those at the beginning and end whose reward is compared
 VOCABULARY, LENGTH = 32, 12
 RISE = 0.15  # of the mean reward
 GAP = {"fp32": 1e-3, "bf16": 5e-2}  # nats per token between engine and trainer; far below what stops a run
 GROWTH_MB = 8.0  # of what the allocator holds, between a third of the steps and the end
-
-
-class EchoTask:
-    """A question is a few ids; a response is right if it contains the answer, which is the question's first id."""
-
-    stop_token_ids = (EOS,)
-    failures: dict[str, int] = {}
-
-    def student_prompt(self, problem) -> list[int]:
-        """Return the question's ids."""
-        return [int(x) for x in problem.question.split()]
-
-    def teacher_prompt(self, problem) -> list[int]:
-        """Return the question with the answer behind it."""
-        return [*self.student_prompt(problem), 2, int(problem.answer)]
-
-    def sibling_prompt(self, problem, ids) -> list[int]:
-        """Return the question with a right response behind it."""
-        return [*self.student_prompt(problem), 2, *ids]
-
-    def score(self, problem, ids, finish_reason):
-        """Judge one response."""
-        from sdpg.types import Score
-
-        return Score(int(problem.answer) in ids)
-
-    def score_many(self, problems, rollouts):
-        """Judge each response."""
-        return [self.score(p, r.ids, r.finish_reason) for p, r in zip(problems, rollouts, strict=True)]
 
 
 def problems() -> list:
@@ -81,7 +52,7 @@ def make_trainer(session: Session, folder: Path, fields: dict, precision: str):
         baselines.make(**fields),
         base=save_tiny(folder, VOCABULARY),
         tokenizer=Tokenizer(),
-        task=EchoTask(),
+        task=TokenTask(),
         engine=HFEngine(folder, dtype=config.dtype, max_len=16 + LENGTH),
         problems=problems(),
         seed=0,

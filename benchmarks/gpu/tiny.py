@@ -1,13 +1,18 @@
-"""Tiny Qwen3-architecture models, and large ones with random weights, for the checks."""
+"""Tiny Qwen3-architecture models, and large ones with random weights, for the checks; what stands in for tokenizer and task.
+
+The tests of the core use the same.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
+from sdpg.types import Score
+
 TINY_VOCABULARY, EOS = 211, 1  # more than the top 100 entries that SDPO takes
-POSITIONS = 128
 
 
 class Tokenizer:
@@ -18,32 +23,59 @@ class Tokenizer:
         (Path(folder) / "tokenizer.json").write_text("{}")
 
 
-def tiny_config(vocabulary: int = TINY_VOCABULARY):
-    """Return the config of two layers whose keys are shared by two heads of queries each."""
+class TokenTask:
+    """Question "3 4 5" is the prompt [3, 4, 5]; the teacher's has the answer appended. Right: the answer is in the response."""
+
+    stop_token_ids = (EOS,)
+    failures: ClassVar[dict] = {}
+
+    def student_prompt(self, problem) -> list[int]:
+        """Return the question's ids."""
+        return [int(x) for x in problem.question.split()]
+
+    def teacher_prompt(self, problem) -> list[int]:
+        """Return the question with the answer behind it."""
+        return [*self.student_prompt(problem), 2, int(problem.answer)]
+
+    def sibling_prompt(self, problem, ids) -> list[int]:
+        """Return the question with a right response behind it."""
+        return [*self.student_prompt(problem), 2, *ids]
+
+    def score(self, problem, ids, finish_reason) -> Score:
+        """Judge one response."""
+        return Score(int(problem.answer) in ids)
+
+    def score_many(self, problems, rollouts) -> list[Score]:
+        """Judge each response."""
+        return [self.score(p, r.ids, r.finish_reason) for p, r in zip(problems, rollouts, strict=True)]
+
+
+def tiny_config(vocabulary: int = TINY_VOCABULARY, width: int = 64, *, tied: bool = True):
+    """Return the config of two layers whose keys are shared by two heads of queries each. tied: embedding and lm-head."""
     from transformers import Qwen3Config
 
     return Qwen3Config(
         vocab_size=vocabulary,
-        hidden_size=64,
+        hidden_size=width,
         num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=32,
-        intermediate_size=128,
-        tie_word_embeddings=True,
-        max_position_embeddings=POSITIONS,
+        num_attention_heads=width // 16,
+        num_key_value_heads=width // 32,
+        head_dim=width // 2,
+        intermediate_size=2 * width,
+        tie_word_embeddings=tied,
+        max_position_embeddings=2 * width,
         bos_token_id=None,
         eos_token_id=EOS,
         pad_token_id=0,
     )
 
 
-def save_tiny(folder: Path, vocabulary: int = TINY_VOCABULARY) -> Path:
+def save_tiny(folder: Path, vocabulary: int = TINY_VOCABULARY, width: int = 64, *, tied: bool = True) -> Path:
     """Write a tiny model with random weights, the same on every machine, and return its folder."""
     from transformers import Qwen3ForCausalLM
 
     torch.manual_seed(0)
-    Qwen3ForCausalLM(tiny_config(vocabulary)).save_pretrained(folder)
+    Qwen3ForCausalLM(tiny_config(vocabulary, width, tied=tied)).save_pretrained(folder)
     return folder
 
 

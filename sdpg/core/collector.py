@@ -7,6 +7,7 @@ is decided by every process from the same facts, so that no result depends on ho
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -47,7 +48,8 @@ class Fact:
 
     place: Place
     rewards: list[float]
-    tokens: int  # of the responses and, once, of the prompt
+    tokens: int  # of the responses
+    prompt: int  # tokens of the prompt
 
     @property
     def informative(self) -> bool:
@@ -59,7 +61,8 @@ class Fact:
 class Batch:
     """A step's rewards R (N, G), and the responses that this process trains on: those of the groups `own`, row by row.
 
-    samples[i * G + j] is response j to the prompt of group own[i]. shares: for each update the rows of `own` that it takes.
+    samples[i * G + j] is response j to the prompt of group own[i]. For each update, shares: the rows of `own` that it takes;
+    tokens: of the responses that all processes take.
     """
 
     samples: list[Sample]
@@ -67,6 +70,7 @@ class Batch:
     R_NG: Tensor
     own: list[int]
     shares: list[slice]
+    tokens: list[int]
     unjudged: int  # responses that the verifier could not judge in time or size and called wrong
     sampled: int  # responses, with those of groups that dynamic sampling left out; unjudged counts among these
     sampled_tokens: int  # their tokens
@@ -85,8 +89,8 @@ class Collector:
         *,
         seed: int,
         max_positions: int,
-        processes_per_engine: int = 1,
-        stopper: Stopper | None = None,
+        processes_per_engine: int,
+        stopper: Stopper,
     ):
         """Encode all prompts. max_positions: the model's context length, which the teacher's prompt plus a response must
         fit as well. processes_per_engine: so many sample together, and the first of them judges.
@@ -94,11 +98,12 @@ class Collector:
         if not problems:
             raise ValueError("the training set is empty; check data.train in the config and rerun the rule data")
         self.problems, self.task, self.engine, self.config = problems, task, engine, config
-        self.seed, self.stopper = seed, stopper or Stopper()
+        self.seed, self.stopper = seed, stopper
         self.world = distributed.start()
         self.engines = self.world.size // processes_per_engine
         self.engine_number, place_in_engine = divmod(self.world.rank, processes_per_engine)
         self.judges = place_in_engine == 0
+        self._judging = ThreadPoolExecutor(1, "judging")  # beside the sampling
         self.P, self.G = config.prompts_per_step, config.group_size
         self.sampling = Sampling(config.temperature, config.max_response_tokens, tuple(task.stop_token_ids))
         limit = config.max_prompt_tokens
@@ -141,7 +146,7 @@ class Collector:
         if self.config.dynamic_sampling:
             facts.sort(key=lambda fact: not fact.informative)  # stable: the first drawn come first
             facts = facts[: self.P]
-        own, shares = self._deal(facts)
+        own, shares, tokens = self._deal(facts)
         here = self._exchange(groups, [facts[i].place for i in own], {fact.place for fact in facts})
         return Batch(
             [sample for group in here for sample in self._samples(group, context, step)],
@@ -149,6 +154,7 @@ class Collector:
             torch.tensor([fact.rewards for fact in facts]),
             own,
             shares,
+            tokens,
             self._failures() - before,
             sum(len(group.rollouts) for group in groups),
             sum(group.tokens for group in groups),
@@ -158,20 +164,24 @@ class Collector:
     def _facts(self, groups: list[Group]) -> list[Fact]:
         """Return the facts of all groups that all processes have sampled so far, in the order of their places."""
         self.stopper.check()
-        own = [(g.place, g.rewards, g.tokens + len(self.student[g.problem])) for g in groups]
-        every = [Fact(tuple(place), rewards, tokens) for part in distributed.gather(own) for place, rewards, tokens in part]
+        own = [(g.place, g.rewards, g.tokens, len(self.student[g.problem])) for g in groups]
+        every = [Fact(tuple(place), *rest) for part in distributed.gather(own) for place, *rest in part]
         return sorted(every, key=lambda fact: fact.place)
 
-    def _deal(self, facts: list[Fact]) -> tuple[list[int], list[slice]]:
-        """Return the groups that this process trains on, and which of them each update takes: as many tokens as any other's."""
+    def _deal(self, facts: list[Fact]) -> tuple[list[int], list[slice], list[int]]:
+        """Return the groups that this process trains on, about as many tokens as any other's; which of them each update takes;
+        and the tokens of each update's responses, over all processes.
+        """
         n = len(facts) // self.config.updates_per_batch
         own: list[int] = []
-        shares = []
+        shares, tokens = [], []
         for first in range(0, len(facts), n):
-            mine = deal([fact.tokens for fact in facts[first : first + n]], self.world.size)[self.world.rank]
+            taken = facts[first : first + n]
+            tokens.append(sum(fact.tokens for fact in taken))
+            mine = deal([fact.tokens + fact.prompt for fact in taken], self.world.size)[self.world.rank]
             shares.append(slice(len(own), len(own) + len(mine)))
             own += [first + i for i in mine]
-        return own, shares
+        return own, shares, tokens
 
     def _exchange(self, groups: list[Group], places: list[Place], chosen: set[Place]) -> list[Group]:
         """Return the groups of these places, wherever they were sampled. Collective. chosen: all groups that are trained on."""
@@ -212,20 +222,34 @@ class Collector:
         extra = (attempt,) if attempt else ()
         seeds = [derive_seed("rollout", self.seed, step, place, *extra) for place in places]
         prompts = [self.student[i] for i in chosen]
+        problems = [self.problems[i] for i in chosen]
         with clock("rollout"):
-            responses = self.stopper.sample(lambda: self.engine.generate(prompts, self.G, self.sampling, seeds))
-        if responses is None or not self.judges:
+            sampled = self.stopper.sample(lambda: self._sample(problems, prompts, self.G, seeds))
+        if sampled is None or not self.judges:
             return []
         with clock("verify"):
-            scores = self._scores([self.problems[i] for i in chosen], responses)
-        judged = zip(places, chosen, responses, scores, strict=True)
-        return [self._group((attempt, place), i, rollouts, found) for place, i, rollouts, found in judged]
+            scores = [judging.result() for _, judging in sampled]
+        judged = zip(places, chosen, sampled, scores, strict=True)
+        return [self._group((attempt, place), i, rollouts, found) for place, i, (rollouts, _), found in judged]
 
-    def _scores(self, problems: Sequence[Problem], responses: list[list[Rollout]]) -> list[list[Score]]:
-        """Judge the responses to each problem."""
-        repeated = [problem for problem, rollouts in zip(problems, responses, strict=True) for _ in rollouts]
-        scores = iter(self.task.score_many(repeated, [rollout for rollouts in responses for rollout in rollouts]))
-        return [[next(scores) for _ in rollouts] for rollouts in responses]
+    def _sample(
+        self, problems: Sequence[Problem], prompts: list[list[int]], n: int, seeds: list[int]
+    ) -> list[tuple[list[Rollout], Future[list[Score]]]]:
+        """Sample n responses to each problem, and have them judged meanwhile: each group as soon as it is complete, where the
+        engine gives it then.
+        """
+        arguments = (prompts, n, self.sampling, seeds)
+        each = getattr(self.engine, "generate_each", None)
+        found = {}
+        try:
+            for i, rollouts in each(*arguments) if each else enumerate(self.engine.generate(*arguments)):
+                judging = self._judging.submit(self.task.score_many, [problems[i]] * n, rollouts) if self.judges else Future()
+                found[i] = rollouts, judging
+        except BaseException:
+            for _, judging in found.values():
+                judging.cancel()
+            raise
+        return [found[i] for i in range(len(prompts))]
 
     def _group(self, place: Place, i: int, rollouts: list[Rollout], scores: list[Score]) -> Group:
         rewards = [self._reward(score, len(r.ids)) for score, r in zip(scores, rollouts, strict=True)]
@@ -265,10 +289,8 @@ class Collector:
         mine = problems[self.engine_number :: self.engines]
         prompts = [self.task.student_prompt(p) for p in mine]
         seeds = [derive_seed("validation", self.seed, step, p.id) for p in mine]
-        groups = self.engine.generate(prompts, 1, self.sampling, seeds)
-        right = 0
-        if self.judges:
-            right = sum(score.correct for (score,) in self._scores(mine, groups))
+        sampled = self._sample(mine, prompts, 1, seeds)
+        right = sum(judging.result()[0].correct for _, judging in sampled) if self.judges else 0
         return sum(distributed.gather(right)) / len(problems)
 
 

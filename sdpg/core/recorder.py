@@ -30,7 +30,6 @@ class Recorder:
         self.file = self.path.open("a", encoding="utf-8")
         self.tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
         self.progress = Progress(steps, title, "step", done=done)
-        self.step = done  # the last one recorded
 
     def write(self, row: dict) -> None:
         """Record one step."""
@@ -44,7 +43,6 @@ class Recorder:
             if key != "step" and value is not None:
                 self.tensorboard.add_scalar(key, value, row["step"])
         facts = f"reward {row['reward']:.3f}, accuracy {row['accuracy']:.3f}, {row['tokens_per_second']:.0f} tokens/s"
-        self.step = row["step"]
         self.progress.update(1, facts)
 
     def close(self) -> None:

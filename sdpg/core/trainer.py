@@ -126,16 +126,16 @@ class Trainer:
                         row = self.step(k)
                         if recorder:
                             recorder.write(row)
+                        done = k
                         if self._saves(k):  # after its row: a run that goes on from k has k rows
                             self._save_state(k)
                         if k < c.steps:
                             self.stopper.check()
                     except Stopped:
-                        reached = k if recorder and recorder.step == k else k - 1
-                        self._save_state(distributed.gather(reached)[0])
+                        self._save_state(done)
                         self._finish_saving()
                         again = "run the same command again to go on"
-                        raise Interrupted(f"stopped after step {reached} of {c.steps}; {again}") from None
+                        raise Interrupted(f"stopped after step {done} of {c.steps}; {again}") from None
                     self.state.check()
             self._finish_saving()
         finally:
@@ -243,9 +243,8 @@ class Trainer:
         samples = batch.samples[first : groups.stop * c.group_size]
         A = A_NG[groups].reshape(-1, 1).to(self.device)  # (n*G, 1)
         length = torch.tensor([len(s.rollout.ids) for s in samples], dtype=torch.long).view(-1, c.group_size)
-        tokens = sum(distributed.gather(int(length.sum())))
         prompts = c.prompts_per_step // c.updates_per_batch
-        w = self._weights(length, prompts=prompts, tokens=tokens).to(self.device)  # (n*G, 1)
+        w = self._weights(length, prompts=prompts, tokens=batch.tokens[u]).to(self.device)  # (n*G, 1)
         needs = self.algorithm.needs(k)
         batches, pieces = self._micro_batches_of_update(samples, A, k)
         with self.models.gathered(self.dtype, needs):

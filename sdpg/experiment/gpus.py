@@ -36,12 +36,14 @@ class Device:
 def visible() -> list[Device]:
     """Return the GPUs of this machine, or those of them that CUDA_VISIBLE_DEVICES names; [] without a driver.
 
-    Raises ValueError for a name in CUDA_VISIBLE_DEVICES that no GPU has.
+    A driver that fails is told of, and counts as none. Raises ValueError for a name in CUDA_VISIBLE_DEVICES that no GPU has.
     """
     if shutil.which(QUERY[0]) is None:
         return []
     done = subprocess.run(QUERY, capture_output=True, text=True)
     if done.returncode:
+        said = " ".join((done.stderr or done.stdout).split())[:200]
+        print(f"nvidia-smi ended with exit status {done.returncode}: {said}; no GPU is used", file=sys.stderr, flush=True)
         return []
     rows = [[cell.strip() for cell in line.split(",")] for line in done.stdout.splitlines() if line.strip()]
     every = [Device(index, uuid, model, float(memory) / 1024) for index, uuid, model, memory in rows]

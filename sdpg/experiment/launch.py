@@ -41,7 +41,7 @@ def train(config: Config, method: str, seed: int, threads: int, words: Sequence[
         return _over_nodes(resources, words)
     with taken(resources.gpus) as devices:
         if devices:
-            refuse_what_does_not_fit(config, method, devices[0])
+            check_memory(config, method, devices[0])
         if resources.local_processes == 1 and resources.nodes == 1:
             return _run(config, method, seed, threads)
         os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(max(1, threads // resources.local_processes))
@@ -66,7 +66,7 @@ def _leave(number, frame) -> None:
     raise Interrupted("stopped before training went on; run the same command again")
 
 
-def refuse_what_does_not_fit(config: Config, method: str, device: Device) -> None:
+def check_memory(config: Config, method: str, device: Device) -> None:
     """Raise ValueError if the plan of the run does not fit this GPU. Says so where a model cannot be planned, and goes on."""
     from sdpg.experiment.architecture import architecture
     from sdpg.experiment.machine import card, placement

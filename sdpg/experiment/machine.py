@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from sdpg.config import Config
-from sdpg.rollout.placement import share
+from sdpg.rollout.placement import DEFAULT, Share, share
 
 GIB = 2**30  # a card of "80 GB" has 80 of these
 
@@ -51,37 +51,42 @@ def card(name: str | None, gib: float | None) -> Gpu:
     return CARDS[name] if gib is None else replace(CARDS[name], memory=gib * GIB)
 
 
-def processor(threads: int, mem_mb: int) -> Gpu:
-    """Return what stands for a card where there is none: a quarter of a TFLOP/s a thread."""
-    return Gpu("cpu", mem_mb * 1e6, 0.25e12 * threads, 20e9, 20e9)
+def processor(place: Placement, threads: int, mem_mb: int) -> Gpu:
+    """Return what stands for a card where there is none: one process's share of the job, a quarter of a TFLOP/s a thread."""
+    return Gpu("cpu", mem_mb * 1e6 / place.local, 0.25e12 * max(1, threads / place.local), 20e9, 20e9)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """How a job is spread: GPUs of a node (0: CPU), nodes, and what the rollout engine takes of it."""
+    """How a job is spread: GPUs of a node (0: CPU), processes of a node without GPUs, nodes, and a rollout engine's share."""
 
     gpus: int
+    processes: int = 1
     nodes: int = 1
-    vllm_memory: float = 0.6
-    max_num_seqs: int = 512
-    tensor_parallel: int = 1
-    prefix_caching: bool = True
+    engine: Share = DEFAULT
+
+    @property
+    def local(self) -> int:
+        """Processes of a node."""
+        return self.gpus or self.processes
 
     @property
     def world(self) -> int:
         """Processes of the job."""
-        return max(1, self.gpus) * self.nodes
+        return self.local * self.nodes
+
+    @property
+    def shards(self) -> int:
+        """Parts that the state is in: over a node's processes, or over the nodes where each has one (sdpg.core.distributed)."""
+        return self.local if self.local > 1 else self.nodes
 
 
 def placement(config: Config, gpu: Gpu, gpus: int | None = None, nodes: int | None = None) -> Placement:
     """Return what a scale's `resources` say on this card, with these numbers of GPUs and nodes in their place."""
     resources = config.resources
-    taken = share(gpu.memory / GIB, **resources.vllm.dump())
     return Placement(
         gpus=resources.gpus if gpus is None else gpus,
+        processes=resources.processes or 1,
         nodes=nodes or resources.nodes,
-        vllm_memory=taken.memory,
-        max_num_seqs=taken.max_num_seqs,
-        tensor_parallel=taken.tensor_parallel,
-        prefix_caching=taken.prefix_caching is not False,
+        engine=share(gpu.memory / GIB, **resources.vllm.dump()),
     )

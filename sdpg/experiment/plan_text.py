@@ -62,7 +62,8 @@ def _assumed(plan: Plan, mfu: float) -> Iterator[str]:
     )
     rates = f"{gpu.flops / 1e12:,.4g} TFLOP/s, {gpu.bandwidth / 1e9:,.0f} GB/s"
     if gpu.kind == "cpu":
-        yield f"a CPU process, {gpu.memory / 1e9:.1f} GB (resources.mem_mb), taken at {rates}"
+        count = f"{place.world} CPU processes, each" if place.world > 1 else "a CPU process,"
+        yield f"{count} {gpu.memory / 1e9:.1f} GB (resources.mem_mb), taken at {rates}"
     else:
         spread = f"state sharded over {job.shards}" if job.shards > 1 else "state whole on each"
         nodes = f"{place.nodes} nodes of " if place.nodes > 1 else ""
@@ -88,7 +89,7 @@ def _memory(plan: Plan) -> Iterator[str]:
         yield f"{item.name:38}" + "".join(number(item.bytes) if phase in item.phases else f"{'.':>11}" for phase in PHASES)
     yield f"{'together':38}" + "".join(number(sums[phase]) for phase in PHASES)
     if job.on_vllm:
-        one, cache, wanted = sequence_bytes(job, job.longest), cache_bytes(job), job.place.max_num_seqs
+        one, cache, wanted = sequence_bytes(job, job.longest), cache_bytes(job), job.place.engine.max_num_seqs
         holds = f"{cache // one:,.0f} sequences of {job.longest:,} tokens, others wait"
         yield f"The KV cache holds {holds}; max_num_seqs={wanted} of them would take {wanted * one / 1e9:,.1f} GB."
     if job.gpu.kind != "cpu":

@@ -81,13 +81,13 @@ def decode_seconds(job: Job, responses: float, group: float, b: int, rates: Rate
     t, model, place = job.train, job.model, job.place
     prompt = PROMPT_SHARE * t.max_prompt_tokens
     room = cache_bytes(job) / sequence_bytes(job, prompt + job.response) if job.on_vllm else responses
-    running = max(1.0, min(responses, place.max_num_seqs, room))
+    running = max(1.0, min(responses, place.engine.max_num_seqs, room))
     steps = max(t.max_response_tokens, responses * job.response / running)
     read = responses * job.response * (job.response / 2 + prompt)  # tokens of the cache
     read_bytes = read * 2 * model.layers * model.kv * b + steps * b * (model.layers * model.layer + model.embedding)
-    shared_by = group if place.prefix_caching else 1  # responses whose prompt is read once
+    shared_by = group if place.engine.prefix_caching is not False else 1  # responses whose prompt is read once
     work = forward(model, responses / shared_by, shared_by, prompt, job.response)
-    tp = place.tensor_parallel
+    tp = place.engine.tensor_parallel
     return max(read_bytes / (tp * job.gpu.bandwidth * rates.bandwidth), work.flops / (tp * job.gpu.flops * rates.mfu))
 
 
@@ -106,11 +106,11 @@ def step_seconds(job: Job, rates: Rates) -> dict[str, float]:
     compute = {phase: value / (job.place.world * job.gpu.flops * rates.mfu) for phase, value in flops.items()}
     gathered = {"reference": d.reference, "teacher": float(d.teacher > 0), "train": 4.0}  # there, back, and fp32 gradients
     seconds = {phase: max(compute[phase], gather_seconds(job, passes)) for phase, passes in gathered.items()}
-    replica = job.responses * job.place.tensor_parallel
+    replica = job.responses * job.place.engine.tensor_parallel
     moved = OPTIMIZER_BYTES * job.trainable / n / job.gpu.bandwidth
     across = 2 * 4 * job.trainable / n / BETWEEN_NODES if job.place.nodes > 1 else 0.0
     seconds["optimizer"] = t.updates_per_batch * (moved + across)
-    seconds["push"] = 4 * p * (n - 1) / n / job.gpu.link + 2 * job.b * p / job.gpu.bandwidth
+    seconds["push"] = job.b * p * (n - 1) / n / job.gpu.link + 2 * job.b * p / job.gpu.bandwidth
     saved = resume_bytes(job) + job.b * p
     seconds["save"] = saved / DISK / min(t.checkpoint_every, t.steps)
     seconds["rollout"] = decode_seconds(job, replica, t.group_size, job.b, rates)
@@ -146,7 +146,7 @@ def evaluated(config: Config) -> int:
 
 def evaluation_seconds(job: Job, config: Config, rates: Rates) -> float:
     """Return the time to evaluate all checkpoints of a run, the responses shared out over its GPUs."""
-    replica = evaluated(config) * job.place.tensor_parallel / job.place.world
+    replica = evaluated(config) * job.place.engine.tensor_parallel / job.place.world
     b = 2 if config.evaluation.dtype == "bfloat16" else 4
     return checkpoints(job.train) * decode_seconds(job, replica, config.evaluation.samples, b, rates)
 

@@ -17,19 +17,16 @@ import baselines
 from sdpg.algorithms.base import Needs
 from sdpg.config import Config, method_config, run_config
 from sdpg.config.settings import Train
+from sdpg.core.head.sizes import CHUNK_ELEMENTS, LEAST_ROWS, TILE_ELEMENTS
 from sdpg.experiment.architecture import Architecture, activations, architecture
-from sdpg.experiment.machine import GIB, Gpu, Placement, processor
+from sdpg.experiment.machine import Gpu, Placement, processor
+from sdpg.rollout.placement import CPU_CACHE_LIMIT, IN_PROCESS_ROWS
 
 # of a step; "reference" is the teacher's pass as well
 ROLLOUT, REFERENCE, TRAIN, OPTIMIZER, PUSH, SAVE = PHASES = ("rollout", "reference", "train", "optimizer", "push", "save")
 ALWAYS = frozenset(PHASES)
 UPDATE = frozenset({REFERENCE, TRAIN, OPTIMIZER})  # the engine sleeps, gradients are there
 
-CHUNK = {"cpu": 2**24, "cuda": 2**29}  # logits of one chunk, and their least rows: as in sdpg/core/head/api.py
-TILE = {"cpu": 2**19, "cuda": 2**26}  # logits of a tile in plain torch
-LEAST_ROWS = 64
-CPU_CACHE = 4 * GIB  # most that vLLM's KV cache takes on a CPU: sdpg/rollout/engines/vllm.py
-IN_PROCESS_ROWS = 1024  # most responses side by side there: sdpg/rollout/engines/in_process.py
 VLLM_BATCH = 8192  # tokens that vLLM reads at once
 HOST_PROCESS = 5e9  # of a process with CUDA, NCCL and vLLM loaded
 FIXED = {"cpu": 8e8, "cuda": 2.5e9}  # Python and libraries; CUDA's context, NCCL's buffers and what lies in pieces
@@ -88,8 +85,8 @@ class Job:
 
     @property
     def shards(self) -> int:
-        """Parts that the state of a node is in."""
-        return max(1, self.place.gpus)
+        """Parts that the state is in."""
+        return self.place.shards
 
     @property
     def on_vllm(self) -> bool:
@@ -146,8 +143,6 @@ def state_items(job: Job) -> list[Item]:
         copies = b if job.rank and n == 1 and b == 2 else 0  # adapters that are not their own masters
         items += [Item("fp32 masters of what is trained", (4 + copies) * t / n, ALWAYS)]
     items += [Item("Adam's two moments", 8 * t / n, ALWAYS), Item("gradients, fp32", 4 * t / n, UPDATE)]
-    if job.place.world > 1 and n == 1:
-        items += [Item("gradients' flat copy", 4 * t, frozenset({OPTIMIZER}))]
     if job.demand.holds_reference and not job.rank:  # without its adapters the policy is the reference
         items += [Item("reference", b * p / n, ALWAYS)]
     if job.demand.average:
@@ -160,10 +155,10 @@ def head_items(job: Job) -> list[Item]:
     """Return what the lm-head takes: its weight gathered where sharded, chunks of logits, the gradient of its weight."""
     size, b, kind = job.model.embedding, job.b, job.gpu.kind
     both = 2 if job.demand.teacher else 1
-    rows = min(job.micro_tokens, max(LEAST_ROWS, CHUNK[kind] // job.model.vocabulary))
+    rows = min(job.micro_tokens, max(LEAST_ROWS, CHUNK_ELEMENTS[kind] // job.model.vocabulary))
     logits = rows * job.model.vocabulary
     passes = frozenset({REFERENCE, TRAIN})
-    graph = 6 * 4 * min(logits, TILE[kind]) * job.demand.autograd  # a graph over a tile of them, in float32
+    graph = 6 * 4 * min(logits, TILE_ELEMENTS[kind]) * job.demand.autograd  # a graph over a tile of them, in float32
     items = [Item("logits of a chunk", logits * b * both + graph, passes)]
     if job.shards > 1:
         heads = 1 + (job.demand.own_teacher and not job.rank)
@@ -193,7 +188,7 @@ def pass_items(job: Job) -> list[Item]:
 
 def sequence_bytes(job: Job, tokens: float) -> float:
     """Return bytes of the KV cache for so many tokens, on each of the GPUs that share it."""
-    return tokens * 2 * job.model.layers * job.model.kv * job.b / job.place.tensor_parallel
+    return tokens * 2 * job.model.layers * job.model.kv * job.b / job.place.engine.tensor_parallel
 
 
 def engine_items(job: Job) -> list[Item]:
@@ -205,14 +200,14 @@ def engine_items(job: Job) -> list[Item]:
         cache = rows * (sequence_bytes(job, job.longest) + 16 * model.vocabulary)  # and float32 logits, four times
         weights = Item("engine's weights", b * model.parameters, ALWAYS)
         return [weights, Item("engine's KV cache and logits", cache, frozenset({ROLLOUT}))]
-    weights = b * model.parameters / place.tensor_parallel
+    weights = b * model.parameters / place.engine.tensor_parallel
     sleeps = ALWAYS if job.gpu.kind == "cpu" else awake | {PUSH}
-    working = 8 * place.max_num_seqs * model.vocabulary + VLLM_BATCH * b * (2 * model.feed_forward + 4 * model.hidden)
+    working = 8 * place.engine.max_num_seqs * model.vocabulary + VLLM_BATCH * b * (2 * model.feed_forward + 4 * model.hidden)
     if job.gpu.kind == "cpu":
         one = sequence_bytes(job, job.longest)
-        cache = max(2 * one, min(place.max_num_seqs * one, CPU_CACHE))
+        cache = max(2 * one, min(place.engine.max_num_seqs * one, CPU_CACHE_LIMIT))
     else:
-        cache = max(0.0, place.vllm_memory * job.gpu.memory - weights - working)
+        cache = max(0.0, place.engine.memory * job.gpu.memory - weights - working)
     return [
         Item("vLLM's weights", weights, sleeps),
         Item("vLLM's working memory", working, awake),
@@ -222,7 +217,7 @@ def engine_items(job: Job) -> list[Item]:
 
 def memory_items(job: Job) -> list[Item]:
     """Return all that lies on one GPU (in the process, on a CPU) at some time of a step."""
-    largest = job.model.embedding * (4 if job.shards > 1 else job.b)
+    largest = job.model.embedding * job.b
     push = [Item("two full tensors", 2 * largest, frozenset({PUSH}))]
     if job.shards > 1:
         push += [Item("a full tensor", largest, frozenset({SAVE}))]
@@ -246,7 +241,7 @@ def host_bytes(job: Job) -> dict[str, float]:
     Each loads the whole model, in float32 where it will be sharded and trained; what is saved is gathered on the host: the
     resume state (float32 weights, moments, the EMA teacher's) and the policy.
     """
-    processes = max(1, job.place.gpus)
+    processes = job.place.local
     base = processes * HOST_PROCESS
     load = processes * (4 if job.shards > 1 and not job.rank else job.b) * job.model.parameters
     return {"load": base + load, "save": base + resume_bytes(job) + job.b * job.model.parameters}
@@ -298,7 +293,7 @@ def make_plan(
     """
     model = architecture(config)
     if place.gpus == 0:
-        gpu = processor(config.resources.threads, config.resources.mem_mb)
+        gpu = processor(place, config.resources.threads, config.resources.mem_mb)
     jobs = []
     for method in methods or config.methods:
         train = run_config(config, method, config.seeds[0]).train
@@ -319,10 +314,10 @@ def make_plan(
 
 def indivisible(job: Job) -> str | None:
     """Return why the job cannot be shared out evenly; None if it can."""
-    place = job.place
-    if place.world % place.tensor_parallel or (job.model.kv // job.model.head_dim) % place.tensor_parallel:
+    place, shared = job.place, job.place.engine.tensor_parallel
+    if place.world % shared or (job.model.kv // job.model.head_dim) % shared:
         return (
-            f"resources.vllm.tensor_parallel={place.tensor_parallel} must divide {place.world} processes and "
+            f"resources.vllm.tensor_parallel={shared} must divide {place.world} processes and "
             f"{job.model.kv // job.model.head_dim} heads of keys and values"
         )
     return None
@@ -335,10 +330,10 @@ def with_settings(job: Job, settings: Mapping[str, Any]) -> Job:
     place = replace(
         place,
         gpus=settings.get("resources.gpus", place.gpus),
-        vllm_memory=settings.get("resources.vllm.memory", place.vllm_memory),
+        engine=replace(place.engine, memory=settings.get("resources.vllm.memory", place.engine.memory)),
     )
     if "resources.mem_mb" in settings:
-        gpu = replace(gpu, memory=settings["resources.mem_mb"] * 1e6)
+        gpu = replace(gpu, memory=settings["resources.mem_mb"] * 1e6 / place.local)
     return replace(job, gpu=gpu, place=place, train=job.train.model_copy(update=train))
 
 
@@ -353,7 +348,7 @@ def remedies(job: Job) -> list[dict[str, Any]]:
         "resources.gpus": [place.gpus, *(n for n in (2, 4, 8) if n > place.gpus)],
         "train.gradient_checkpointing": [t.gradient_checkpointing, True],
         "train.micro_batch_tokens": [t.micro_batch_tokens, *budgets],
-        "resources.vllm.memory": [place.vllm_memory, *shares],
+        "resources.vllm.memory": [place.engine.memory, *shares],
     }
     now = {key: values[0] for key, values in choices.items()}
     every = (zip(choices, values, strict=True) for values in itertools.product(*choices.values()))

@@ -12,7 +12,9 @@ from sdpg.types import Rollout, Sampling
 class Engine(Protocol):
     """Samples responses from a copy of the policy that it owns.
 
-    An engine that several processes hold together says in `processes` how many; all of them then make the same calls.
+    An engine that several processes hold together says in `processes` how many; all of them then make the same calls. One that
+    has responses before the last is there also has `generate_each`, with the arguments of `generate`: it yields (i, the n
+    responses to prompt i) as soon as these are complete, in any order.
     """
 
     def generate(

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 # GiB of a GPU from which on -> share of it beside a sleeping trainer, sequences decoded at the same time
 BY_SIZE = {70: (0.6, 512), 36: (0.5, 256), 0: (0.4, 128)}  # a card of 40 GB shows 39.4 GiB
 ALONE = 0.85  # where nothing is trained beside it
+CPU_CACHE_LIMIT = 4 * 2**30  # bytes of vLLM's KV cache on a CPU; past this, waiting sequences queue instead
+IN_PROCESS_ROWS = 1024  # most responses that the in-process engine decodes side by side
 
 
 @dataclass(frozen=True, kw_only=True)

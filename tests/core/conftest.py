@@ -2,49 +2,18 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import pytest
-import torch
 import transformers
-from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from benchmarks.gpu import tiny as stand_ins
+from benchmarks.gpu.tiny import Tokenizer, TokenTask
 from sdpg.config.settings import Train
 from sdpg.core.trainer import Trainer
 from sdpg.rollout.engines.in_process import HFEngine
-from sdpg.types import Problem, Score
+from sdpg.types import Problem
 
 transformers.logging.disable_progress_bar()
-VOCAB, EOS = 24, 1
-
-
-class Tokenizer:
-    """Stands in for a tokenizer where only saving is asked of it."""
-
-    def save_pretrained(self, folder):
-        (folder / "tokenizer.json").write_text("{}")
-
-
-class TokenTask:
-    """Question "3 4 5" is the prompt [3, 4, 5]; the teacher's has the answer appended. Right: the answer is in the response."""
-
-    stop_token_ids = (EOS,)
-    failures: ClassVar[dict] = {}
-
-    def student_prompt(self, problem):
-        return [int(x) for x in problem.question.split()]
-
-    def teacher_prompt(self, problem):
-        return [*self.student_prompt(problem), 2, int(problem.answer)]
-
-    def sibling_prompt(self, problem, ids):
-        return [*self.student_prompt(problem), 2, *ids]
-
-    def score(self, problem, ids, finish_reason):
-        return Score(correct=int(problem.answer) in ids, process=None)
-
-    def score_many(self, problems, rollouts):
-        return [self.score(p, r.ids, r.finish_reason) for p, r in zip(problems, rollouts, strict=True)]
+VOCAB = 24
 
 
 def problems(count: int = 12) -> list[Problem]:
@@ -57,22 +26,7 @@ def problems(count: int = 12) -> list[Problem]:
 
 def save_tiny(folder, *, tied=True):
     """Write a random 2-layer Qwen3 with 24 tokens; tied: its lm-head is its embedding."""
-    torch.manual_seed(0)
-    config = Qwen3Config(
-        vocab_size=VOCAB,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=16,
-        intermediate_size=64,
-        tie_word_embeddings=tied,
-        max_position_embeddings=64,
-        pad_token_id=0,
-        eos_token_id=EOS,
-    )
-    Qwen3ForCausalLM(config).save_pretrained(folder)
-    return folder
+    return stand_ins.save_tiny(folder, VOCAB, 32, tied=tied)
 
 
 @pytest.fixture(scope="session")

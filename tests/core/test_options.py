@@ -5,11 +5,12 @@ import torch
 from test_trainer import SDPG, Easy, Never, without_times
 
 import baselines
+from benchmarks.gpu.tiny import EOS
 from sdpg.algorithms.base import Needs
 from sdpg.core.models import MovingAverage
 from sdpg.core.recorder import Clock, read_rows
 from sdpg.types import Score
-from tests.core.conftest import EOS, TokenTask, make_trainer, train_config
+from tests.core.conftest import TokenTask, make_trainer, train_config
 
 CPU = torch.device("cpu")
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import threading
 from dataclasses import dataclass, replace
 
 import pytest
@@ -368,3 +369,31 @@ def test_a_state_that_cannot_be_written_is_an_error_that_says_so(tiny, tmp_path,
     monkeypatch.setattr("torch.distributed.checkpoint.HuggingFaceStorageWriter.write_data", full)
     with pytest.raises(OSError, match=r"could not write the state to .*state: .*No space left on device"):
         make_trainer(tiny, tmp_path / "w", baselines.make("grpo"), train_config(steps=2)).run()
+
+
+def test_groups_are_judged_while_others_are_sampled(tiny, tmp_path):
+    """An engine that gives its groups one by one finds the first judged before the second is there, in any order of groups."""
+    judged = threading.Event()
+
+    class Told(TokenTask):
+        def score_many(self, problems, rollouts):
+            judged.set()
+            return super().score_many(problems, rollouts)
+
+    rows = []
+    for name in ("together", "each"):
+        trainer = make_trainer(tiny, tmp_path / name, baselines.make("grpo"), task=Told())
+        engine = trainer.collector.engine
+        if name == "each":
+
+            def generate_each(prompts, n, sampling, seeds, engine=engine):
+                groups = engine.generate(prompts, n, sampling, seeds)
+                for i in reversed(range(len(groups))):
+                    judged.clear()
+                    yield i, groups[i]
+                    assert judged.wait(10), "the group was not judged before the next was sampled"
+
+            engine.generate_each = generate_each
+        trainer._push(0)
+        rows.append(without_times([trainer.step(1)]))
+    assert rows[0] == rows[1]

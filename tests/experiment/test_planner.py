@@ -39,6 +39,7 @@ from sdpg.experiment.planner import (
     shortage,
     with_settings,
 )
+from sdpg.rollout.placement import Share
 from sdpg.tasks.tokenizer import character_tokenizer
 from tests.experiment.planning import SCALES, gb, job_of, plan_of
 
@@ -130,10 +131,9 @@ def test_memory_of_the_papers_setting_on_one_card(scale, expected):
     assert gb(job, "vLLM") == pytest.approx(51, abs=0.6)
 
 
-@pytest.mark.parametrize(("scale", "expected"), [("paper-qwen3-4b", 16), ("paper-qwen3-1.7b", 7)])
-def test_unsharded_processes_add_gradients_up_in_one_message(scale, expected):
-    assert gb(job_of(scale, gpus=1, nodes=2), "flat copy") == pytest.approx(expected, abs=0.5)
-    assert gb(job_of(scale, gpus=1), "flat copy") == gb(job_of(scale, gpus=2), "flat copy") == 0
+def test_one_gpu_on_each_of_several_nodes_shards_over_the_nodes():
+    assert gb(job_of("paper-qwen3-4b", gpus=1, nodes=8), "moments") == gb(job_of("paper-qwen3-4b", gpus=8), "moments")
+    assert gb(job_of("paper-qwen3-4b", gpus=8, nodes=2), "moments") == gb(job_of("paper-qwen3-4b", gpus=8), "moments")
 
 
 def test_4b_does_not_fit_one_card_as_it_is_and_1_7b_just_does():
@@ -347,7 +347,7 @@ def test_impossible_requests_are_refused(options, text):
 def test_tensor_parallel_must_divide_processes_and_heads():
     config = resolve("paper-qwen3-4b")
     with pytest.raises(ValueError, match="tensor_parallel=3 must divide 8 processes and 8 heads"):
-        make_plan(config, gpu=card(None, 80), place=Placement(gpus=8, tensor_parallel=3))
+        make_plan(config, gpu=card(None, 80), place=Placement(gpus=8, engine=Share(tensor_parallel=3)))
 
 
 def test_cards():
@@ -361,8 +361,14 @@ def test_cards():
 def test_what_the_resources_say_is_planned():
     vllm = {"memory": 0.3, "max_num_seqs": 64, "tensor_parallel": 2, "prefix_caching": False}
     config = resolve("cpu", {"resources": {"gpus": 4, "nodes": 2, "vllm": vllm}})
-    expected = Placement(gpus=4, nodes=2, vllm_memory=0.3, max_num_seqs=64, tensor_parallel=2, prefix_caching=False)
+    expected = Placement(gpus=4, nodes=2, engine=Share(**vllm))
     assert placement(config, card(None, 80)) == expected
     assert placement(config, card(None, 80), 8, 1) == replace(expected, gpus=8, nodes=1)
     assert placement(resolve("cpu"), card(None, 80)) == Placement(gpus=0)
-    assert placement(resolve("cpu"), card(None, 24)) == Placement(gpus=0, vllm_memory=0.4, max_num_seqs=128)
+    assert placement(resolve("cpu"), card(None, 24)) == Placement(gpus=0, engine=Share(memory=0.4, max_num_seqs=128))
+
+
+def test_processes_without_gpus_share_the_jobs_memory():
+    one, three = plan_of("cpu"), plan_of("cpu", overrides={"resources.processes": 3})
+    assert three.job.gpu.memory == one.job.gpu.memory / 3 and three.job.place.world == three.job.shards == 3
+    assert misfit(plan_of("cpu", overrides={"resources.processes": 8})) is not None

@@ -17,10 +17,7 @@ from sdpg.core.optimizer import MasterAdamW
 from sdpg.core.packing import enable_packing, prepare
 from sdpg.experiment import architecture as sizes
 from sdpg.experiment import planner
-from sdpg.experiment.machine import Placement
 from sdpg.experiment.planner import TRAIN, resume_bytes, state_items
-from sdpg.rollout.engines import in_process, vllm
-from sdpg.rollout.placement import DEFAULT
 from tests.experiment.planning import job_of
 
 # --- tiny models, measured
@@ -151,8 +148,7 @@ class Live(TorchDispatchMode):
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_the_peak_of_a_micro_batch_is_within_a_tenth_of_the_plan(checkpointing, monkeypatch):
     monkeypatch.setitem(api.TILE_ELEMENTS, "cpu", 2**16)
-    for chunk in (api.CHUNK_ELEMENTS, planner.CHUNK):
-        monkeypatch.setitem(chunk, "cpu", 2**18)
+    monkeypatch.setitem(api.CHUNK_ELEMENTS, "cpu", 2**18)
     model, architecture = tiny(checkpointing=checkpointing, vocab_size=4096, num_hidden_layers=6)
     read, tokens = reading(model, responses=16)
     targets, head = torch.ones(16 * 100, dtype=torch.long), Head.of(model)
@@ -170,11 +166,3 @@ def test_the_peak_of_a_micro_batch_is_within_a_tenth_of_the_plan(checkpointing, 
     predicted -= planned["fp32 masters of what is trained"]
     assert job.micro_tokens == tokens
     assert predicted == pytest.approx(live.peak, rel=0.1)
-
-
-def test_constants_are_those_of_the_code():
-    assert planner.CHUNK == api.CHUNK_ELEMENTS
-    assert (planner.TILE, planner.LEAST_ROWS) == (api.TILE_ELEMENTS, api.LEAST_ROWS)
-    assert planner.CPU_CACHE == vllm.CPU_CACHE_LIMIT
-    assert in_process.HFEngine.__init__.__kwdefaults__["max_rows"] == planner.IN_PROCESS_ROWS
-    assert (DEFAULT.memory, DEFAULT.max_num_seqs) == (Placement(gpus=1).vllm_memory, Placement(gpus=1).max_num_seqs)

