@@ -179,6 +179,16 @@ def test_a_misspelt_required_key_is_reported_as_misspelt_not_as_missing(scale_fi
         ({"seeds": [1.0]}, "seeds.0: got 1.0, expected integer >= 0"),
         ({"train.lr": float("inf")}, "train.lr: got inf, expected a finite number > 0"),
         ({"train.lr": float("nan")}, "train.lr: got nan, expected a finite number > 0"),
+        *(
+            ({"train.keep": value}, f"train.keep: got {value!r}, expected all, last or a whole number of at least 1")
+            for value in (0, -1, 1.5, "foo", "", True, None, [2])
+        ),
+        ({"train.lora_rank": -1}, "train.lora_rank"),
+        ({"train.lora_rank": 10**6}, "train.lora_rank"),
+        ({"resources.processes": 0}, "resources.processes"),
+        ({"resources.vllm.memory": 1.0}, "resources.vllm.memory"),
+        ({"resources.gpus": 2, "resources.processes": 3}, "processes is 3, expected gpus=2"),
+        ({"resources.gpus": 4, "resources.vllm.tensor_parallel": 3}, "expected a divisor of the 4 processes of a node"),
         ({"train.reward": [1, 1]}, "train.reward: got [1, 1], expected two different numbers"),
         ({"train.overlong_buffer": 48}, "train.overlong_buffer is 48, expected less than max_response_tokens=48"),
         ({"train.updates_per_batch": 3}, "train.prompts_per_step is 16, expected a multiple of updates_per_batch=3"),

@@ -13,11 +13,12 @@ import torch
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 import baselines
+from benchmarks.gpu.tiny import EOS
 from sdpg import reference as program
 from sdpg.algorithms.sdpg import SDPG
 from sdpg.config import resolve
 from sdpg.types import Score
-from tests.core.conftest import EOS, VOCAB, TokenTask, make_trainer, problems, train_config
+from tests.core.conftest import VOCAB, TokenTask, make_trainer, problems, train_config
 
 ROOT = Path(__file__).parents[1]
 STEPS = 3

@@ -98,8 +98,12 @@ def of_config(values: Mapping[str, Any], name: str) -> Architecture:
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"{name}: its config.json holds a {type(values).__name__}, expected an object with {', '.join(SIZES)}")
-    values = {**values, **values.get("text_config", {})}
-    missing = [key for key in SIZES if not isinstance(values.get(key), int) or values[key] < 1]
+    inner = values.get("text_config") or {}
+    if isinstance(inner, Mapping):
+        values = {**values, **inner}
+    missing = [key for key in SIZES if not _is_size(values.get(key))]
+    missing += [key for key in ("head_dim", "num_key_value_heads") if values.get(key) and not _is_size(values[key])]
+    missing += [] if isinstance(inner, Mapping) else ["text_config"]
     experts = next((key for key in values if "experts" in key), None)
     if missing or experts:
         wrong = [f"{key}={values[key]!r}" if key in values else f"no {key}" for key in missing]
@@ -129,6 +133,10 @@ def of_config(values: Mapping[str, Any], name: str) -> Architecture:
         biases=biases,
         qk_norm=kind.startswith("qwen3"),
     )
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and value >= 1
 
 
 def layer_activations(model: Architecture, b: int, rank: int = 0) -> float:

@@ -42,6 +42,8 @@ CASES = {  # name -> what differs from two steps of SDPG (UFKL) with 4 prompts o
     "sdpg, fewer prompts than processes": {"prompts_per_step": 3},
     "sdpg, dynamic sampling": {"task": "easy", "dynamic_sampling": 3},
     "sdpo, wrong answers almost everywhere": ONE_RIGHT | {"method": "sdpo-ema", "micro_batch_tokens": 60},
+    "opcd, fewer prompts than processes": {"method": "opcd", "prompts_per_step": 3},
+    "sdft, fewer prompts than processes, untied": {"method": "sdft", "prompts_per_step": 3, "tied": False},
     "sdpg, padded rows": {"packed": False},
     "sdpg, gradient checkpointing": {"gradient_checkpointing": True},
 }
@@ -56,6 +58,8 @@ ON_FOUR = (  # on two nodes the first four
     "grpo, advantages of 0 on some processes",
     "sdpo, wrong answers almost everywhere",
     "sdpg, fewer prompts than processes",
+    "opcd, fewer prompts than processes",
+    "sdft, fewer prompts than processes, untied",
     "sdpg, dynamic sampling",
 )
 NOT_COMPARED = ("seconds", "tokens_per_second", "peak_memory", "flops")  # times; and work, which depends on the split

@@ -260,6 +260,17 @@ def test_a_corrupt_resume_state_is_one_clear_error(tiny, tmp_path):
         make_trainer(tiny, tmp_path / "w", baselines.make("grpo"), train_config(steps=4)).run()
 
 
+@pytest.mark.parametrize(
+    "text", ["{}", "[1]", '{"step": 2, "updates": 2}', "{broken", '{"step": 2, "identity": {}, "sha256": {}}']
+)
+def test_a_corrupt_state_file_is_one_clear_error(tiny, tmp_path, text):
+    make_trainer(tiny, tmp_path / "w", baselines.make("grpo"), train_config(steps=2)).run()
+    (tmp_path / "w" / "state" / "step000002" / "state.json").write_text(text)
+    with pytest.raises(ValueError, match=r"state.json"):
+        make_trainer(tiny, tmp_path / "w", baselines.make("grpo"), train_config(steps=4)).run()
+    assert (tmp_path / "w" / "metrics.jsonl").exists()  # nothing was thrown away
+
+
 def test_bad_input_is_refused_before_anything_is_written(tiny, tmp_path):
     algorithm = baselines.make("grpo")
     with pytest.raises(ValueError, match="training set is empty"):

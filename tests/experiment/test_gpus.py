@@ -59,6 +59,18 @@ def test_jobs_side_by_side_take_different_gpus(machine, monkeypatch):
     assert gpus.VARIABLE not in os.environ
 
 
+@pytest.mark.parametrize(
+    "script", ["echo 'NVIDIA-SMI has failed' >&2; exit 9", "echo 'Unable to determine the device'; exit 15"]
+)
+def test_a_driver_that_fails_is_told_of(machine, script, capsys):
+    machine.write_text(f"#!/bin/sh\n{script}\n")
+    assert gpus.visible() == []
+    said = capsys.readouterr().err
+    assert said.startswith("nvidia-smi ended with exit status") and "no GPU is used" in said
+    with pytest.raises(ValueError, match="resources.gpus=1, but this machine has 0 GPUs"), gpus.taken(1):
+        pass
+
+
 def test_a_scale_without_gpus_sees_none(machine):
     with gpus.taken(0) as devices:
         assert devices == [] and os.environ[gpus.VARIABLE] == ""

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from sdpg import cli
 from sdpg.config import resolve
 from sdpg.core.recorder import read_rows
 from sdpg.experiment import launch
@@ -39,6 +40,47 @@ def test_all_nodes_meet_at_the_first_one(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("SLURM_JOB_ID", "123456")
     assert launch._endpoint(2) == "node7:29856"
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected", "said"),
+    [
+        ({0: 2, 1: -15}, 2, ""),  # one has said what is wrong, the other was ended
+        ({0: 75, 1: 2}, 2, ""),
+        ({0: 75, 1: -9}, 1, "error: process 1 was ended by SIGKILL (out of memory?)"),
+        ({0: -11, 1: 75, 2: -15}, 1, "error: process 0 was ended by SIGSEGV"),
+        ({0: 75, 1: 75}, 1, ""),  # each of them has said so
+        ({0: -15}, 1, ""),
+    ],
+)
+def test_what_the_processes_exit_codes_come_to(codes, expected, said, capsys):
+    assert launch._exit_code(codes) == expected
+    assert capsys.readouterr().err.strip() == said
+
+
+@pytest.mark.parametrize("codes", [{0: 130, 1: 130}, {0: 75, 1: 130}, {0: 130, 1: -15}])
+def test_processes_that_were_asked_to_stop_are_no_error(codes):
+    with pytest.raises(SystemExit) as stop:
+        launch._exit_code(codes)
+    assert stop.value.code == 130
+
+
+@pytest.mark.parametrize("text", ["[..] Connection closed by peer", "NCCL error: remote process exited", "gloo: timeout"])
+@pytest.mark.parametrize("rank", [None, "1"])
+def test_a_process_that_loses_the_others_says_so_in_one_line(text, rank, monkeypatch, capsys):
+    def lose():
+        raise RuntimeError(f"{text}\nwith more lines")
+
+    if rank is None:
+        monkeypatch.delenv("RANK", raising=False)
+        with pytest.raises(RuntimeError):  # alone it is a bug, and keeps its traceback
+            cli.run(lose)
+        return
+    monkeypatch.setenv("RANK", rank)
+    with pytest.raises(SystemExit) as stop:
+        cli.run(lose)
+    error = capsys.readouterr().err
+    assert stop.value.code == cli.ALONE and error.count("\n") == 1 and error.startswith("error in process 1: lost the other")
 
 
 @pytest.fixture(scope="module")

@@ -114,6 +114,29 @@ def test_another_kind_of_model_is_refused(values, text):
         sizes.of_config(complete | values, "x")
 
 
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"num_attention_heads": 0}, "num_attention_heads=0"),
+        ({"num_hidden_layers": -4}, "num_hidden_layers=-4"),
+        ({"hidden_size": "2560"}, "hidden_size='2560'"),
+        ({"vocab_size": None}, "vocab_size=None"),
+        ({"num_key_value_heads": -1}, "num_key_value_heads=-1"),
+        ({"head_dim": "128"}, "head_dim='128'"),
+        ({"text_config": [1]}, r"text_config=\[1\]"),
+    ],
+)
+def test_sizes_that_make_no_sense_are_named(values, text):
+    with pytest.raises(ValueError, match=f"x: its config.json has {text}"):
+        sizes.of_config(read_mapping(sizes.TABLE)["Qwen/Qwen3-4B"] | values, "x")
+
+
+@pytest.mark.parametrize("values", [[1, 2], "a", 3, None])
+def test_a_config_that_is_no_object_is_refused(values):
+    with pytest.raises(ValueError, match=f"x: its config.json holds a {type(values).__name__}, expected an object"):
+        sizes.of_config(values, "x")
+
+
 # --- the paper's setting, by hand: docs/scale.md
 
 
