@@ -14,7 +14,7 @@ from sdpg.algorithms.advantages import group_centred, group_normalised
 from sdpg.algorithms.anchors import k3
 from sdpg.algorithms.base import Needs
 from sdpg.algorithms.surrogates import clipped, sequence_ratio
-from sdpg.types import ClipDual, Fraction, NonNegative, Positive
+from sdpg.types import ClipDual, ClipLow, NonNegative, Positive, Weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,14 +22,15 @@ class GRPO:
     """Defaults are the SDPG paper's for its baselines (section 4.1)."""
 
     off_policy: ClassVar[bool] = True  # the ratio allows several updates per rollout batch
-    clip_low: Fraction = 0.2
+    needs_group: ClassVar[bool] = True  # advantages compare the responses of a group
+    clip_low: ClipLow = 0.2
     clip_high: NonNegative = 0.2
     clip_dual: ClipDual | None = None  # most that a negative advantage counts
     ratio: Literal["token", "sequence"] = "token"
     normalise_std: bool = True  # divide advantages by the group's standard deviation
-    kl_coef: NonNegative = 1e-3  # weight of the KL penalty
+    kl_coef: Weight = 1e-3  # weight of the KL penalty
     kl_in_reward: bool = False  # the penalty as k1 in the reward, before advantages, instead of k3 in the loss
-    imitation: NonNegative = 0.0  # weight of -log pi on responses with A > 0
+    imitation: Weight = 0.0  # weight of -log pi on responses with A > 0
     tis_cap: Positive | None = None  # truncated importance sampling against the rollout engine's probabilities
 
     def needs(self, k: int) -> Needs:

@@ -19,6 +19,7 @@ class OPCD:
     """KL(p || SG[q]) on every response."""
 
     off_policy: ClassVar[bool] = False  # one update per rollout batch: its states must be the student's own
+    needs_group: ClassVar[bool] = False
     teacher: Literal["live", "frozen"] = "live"
     top_k: Count | None = None  # None: exact, over the whole vocabulary
     exclude_stop: bool = False  # no distillation at the stop token

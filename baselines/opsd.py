@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from sdpg.algorithms.advantages import no_advantage
 from sdpg.algorithms.base import Needs
 from sdpg.algorithms.divergences import Divergence
-from sdpg.types import Fraction, Positive, Rate
+from sdpg.types import Fraction, Positive, Rate, Temperature
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,9 +16,10 @@ class OPSD:
     """Full-vocabulary divergence at a softened temperature. Its later revision: kind forward_kl, clamp 0.05."""
 
     off_policy: ClassVar[bool] = False
+    needs_group: ClassVar[bool] = False
     kind: Literal["reverse_kl", "forward_kl", "gjsd"] = "gjsd"
     b: Fraction = 0.5
-    temperature: Positive = 1.1  # of both student and teacher
+    temperature: Temperature = 1.1  # of both student and teacher
     clamp: Positive | None = None  # most that one vocabulary entry contributes
     teacher: Literal["live", "frozen", "ema"] = "frozen"
     ema_rate: Rate = 0.05  # of an ema teacher

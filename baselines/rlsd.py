@@ -9,7 +9,7 @@ from sdpg.algorithms.advantages import group_normalised
 from sdpg.algorithms.anchors import k3
 from sdpg.algorithms.base import Needs
 from sdpg.algorithms.surrogates import clipped
-from sdpg.types import ClipDual, Count, Fraction, NonNegative, Positive
+from sdpg.types import ClipDual, ClipLow, Count, Fraction, NonNegative, Positive, Weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,13 +17,14 @@ class RLSD:
     """A_hat = A [(1 - lam) + lam clip(u_t, 1 - eps_w, 1 + eps_w)], u_t = exp(sign(A) SG[log q_t(y_t) - log p_t(y_t)])."""
 
     off_policy: ClassVar[bool] = True
+    needs_group: ClassVar[bool] = True  # advantages compare the responses of a group
     lam: Fraction = 0.5  # share of the re-weighting; 0 is GRPO
     lam_decay: Count | None = None  # lam falls linearly to 0 by this step (released code: 50); None: constant
     eps_w: Fraction = 0.2
-    clip_low: Fraction = 0.2
+    clip_low: ClipLow = 0.2
     clip_high: NonNegative = 0.2
     clip_dual: ClipDual | None = None
-    kl_coef: NonNegative = 1e-3  # weight of the KL penalty, as in GRPO
+    kl_coef: Weight = 1e-3  # weight of the KL penalty, as in GRPO
     tis_cap: Positive | None = None  # truncated importance sampling against the rollout engine's probabilities
 
     def lam_at(self, k: int) -> float:

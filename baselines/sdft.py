@@ -16,6 +16,7 @@ class SDFT:
     """KL(SG[q] || p) over the whole vocabulary, on the student's own responses."""
 
     off_policy: ClassVar[bool] = False
+    needs_group: ClassVar[bool] = False
     teacher: Literal["live", "frozen", "ema"] = "ema"
     ema_rate: Rate = 0.01
     exclude_stop: bool = False  # no distillation at the stop token

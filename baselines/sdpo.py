@@ -16,6 +16,7 @@ class SDPO:
     """gJSD on the student's top entries and one tail bucket; a response without a successful sibling has no loss."""
 
     off_policy: ClassVar[bool] = True  # through is_cap
+    needs_group: ClassVar[bool] = True  # the teacher reads a sibling
     kind: Literal["reverse_kl", "forward_kl", "gjsd"] = "gjsd"
     b: Fraction = 0.5
     top_k: Count | None = 100  # None: the whole vocabulary

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-# Ranges of settings, of the config and of a method's hyper-parameters alike.
-LARGEST = 10**9  # of a count: more is a mistake, not a wish
-Count = Annotated[int, Field(ge=1, le=LARGEST)]
-CountOrNone = Annotated[int, Field(ge=0, le=LARGEST)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
+
+def whole(value: Any) -> Any:
+    """Take a whole float for the int that it is: 1000.0, 1e3."""
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
+
+
+# Ranges of settings, of the config and of a method's hyper-parameters alike. Every number has both ends: what lies beyond
+# LARGEST, or is nearer to 0 than LEAST, is a mistake and not a wish.
+LARGEST, LEAST = 10**9, 1e-12
+WHOLE = BeforeValidator(whole)  # last in `Annotated[int, ...]`, behind the range
+Count = Annotated[int, Field(ge=1, le=LARGEST), WHOLE]
+CountOrNone = Annotated[int, Field(ge=0, le=LARGEST), WHOLE]
+Length = Annotated[int, Field(ge=1, le=1000), WHOLE]  # of a generated problem
+Seed = Annotated[int, Field(ge=0, lt=2**63), WHOLE]
+Positive = Annotated[float, Field(gt=0, ge=LEAST, le=LARGEST)]
+NonNegative = Annotated[float, Field(ge=0, le=LARGEST)]
+Weight = Annotated[float, Field(ge=0, le=1000)]  # of a term of a loss
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Rate = Annotated[float, Field(gt=0, le=1)]
-ClipDual = Annotated[float, Field(gt=1)]  # a bound on what a negative advantage counts; at 1 or less it would bind always
+Rate = Annotated[float, Field(gt=0, ge=LEAST, le=1)]
+LearningRate = Annotated[float, Field(gt=0, ge=LEAST, le=10)]
+Temperature = Annotated[float, Field(ge=0.01, le=100)]  # vLLM raises what is less to 0.01
+ClipLow = Annotated[float, Field(ge=0, lt=1)]  # 1 - clip_low bounds a ratio, which is positive anyway
+ClipDual = Annotated[float, Field(gt=1, le=LARGEST)]  # most that a negative advantage counts; at 1 or less it would always bind
 Text = Annotated[str, Field(min_length=1)]
 
 

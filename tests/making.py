@@ -35,6 +35,8 @@ def config_of(results: Results, **more: Any):
         },
         "methods": {name: {} if _is_known(name) else {"like": "grpo"} for name in results.methods},
     }
+    if "sweep" in more:  # it is scored on these
+        scale["data"]["validation"] = {"watched": {"path": "v.jsonl"}}
     return resolve_text(yaml.safe_dump(scale | more))
 
 

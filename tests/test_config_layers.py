@@ -89,6 +89,7 @@ def test_a_list_of_methods_may_carry_settings(tmp_path):
 
 
 SWEEP = """
+data.validation: {watched: {chain: {operations: [2], count: 3, seed: 1}}}
 sweep:
   trials:
     grpo: [{train: {lr: 1e-4}}, {train: {lr: 2e-4}, kl_coef: 0.1}]
@@ -110,7 +111,7 @@ def test_a_sweep_is_one_method_for_each_trial(scale_file):
     [
         (", {train: {lr: 3e-4}}]", "]", "same number of trials, got grpo 2, opcd 1"),
         ("kl_coef: 0.1", "kl_cof: 0.1", "nearest valid key: methods.grpo.1.kl_coef"),
-        ("opcd: [", "grpo-double: [", ""),
+        ("opcd: [", "sdft: [", ""),
         (
             "{lr: 1e-4}}, {train: {lr: 2e-4}",
             "{lr: 1e-4}, algorithm: opcd}, {train: {lr: 2e-4}",
@@ -118,6 +119,10 @@ def test_a_sweep_is_one_method_for_each_trial(scale_file):
         ),
         ("grpo-double: grpo", "grpo-double: grp", "sweep.inherit.grpo-double: got 'grp'; did you mean 'grpo'"),
         ("  trials:", "  trails:", "config key 'sweep.trails' is unknown; nearest valid key: 'sweep.trials'"),
+        ("data.validation: {watched", "data.evaluation: {watched", "trials are scored on data.validation, which is empty"),
+        ("{train: {lr: 1e-4}}, {train: {lr: 2e-4}", "5, {train: {lr: 2e-4}", "sweep.trials.grpo: got [5, {"),
+        ("grpo-double: grpo", "grpo: opcd", "sweep.inherit.grpo: grpo has trials of its own"),
+        ("grpo-double: grpo", "grop: grpo", "sweep.inherit.grop: grop is no method; did you mean 'grpo'"),
     ],
 )
 def test_a_wrong_sweep_says_what_is_wrong(scale_file, old, new, expected):

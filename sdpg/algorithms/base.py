@@ -99,9 +99,14 @@ class Signals:
 
 
 class Algorithm(Protocol):
-    """A training method. `off_policy`: may take several updates per rollout batch. `beta(k)` where it has a schedule."""
+    """A training method. `off_policy`: may take several updates per rollout batch. `beta(k)` where it has a schedule.
+
+    needs_group: it compares the responses to a prompt, so that there must be two or more; a method that does not say is taken
+    to do so.
+    """
 
     off_policy: bool
+    needs_group: bool
 
     def needs(self, k: int) -> Needs:
         """Return the signals needed at step k = 1, 2, ..."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from sdpg.algorithms.advantages import group_normalised
 from sdpg.algorithms.anchors import ANCHORS, Anchor
@@ -10,23 +11,24 @@ from sdpg.algorithms.base import Needs
 from sdpg.algorithms.divergences import Divergence
 from sdpg.algorithms.schedules import trapezoid
 from sdpg.algorithms.surrogates import clipped
-from sdpg.types import ClipDual, Count, CountOrNone, Fraction, NonNegative, Positive
+from sdpg.types import ClipDual, ClipLow, Count, CountOrNone, Fraction, NonNegative, Positive, Weight
 
 
 @dataclass(frozen=True, kw_only=True)
 class SDPG:
     """Defaults are section 4.1's, for T = 400 steps."""
 
+    needs_group: ClassVar[bool] = True  # advantages compare the responses of a group
     T: Count = 400  # training steps
-    beta_base: NonNegative = 1e-3  # peak weight of the distillation term
+    beta_base: Weight = 1e-3  # peak weight of the distillation term
     T_warm: CountOrNone = 50  # beta rises over the first T_warm steps,
     T_decay: CountOrNone = 350  # and falls to 0 over the last T_decay
-    alpha: NonNegative = 1e-3  # weight of the reference anchor
+    alpha: Fraction = 1e-3  # weight of the reference anchor
     anchor: Anchor = "ufkl"  # ufkl | urkl | fkl | rkl
     gate: bool = True  # distil only responses with A > 0, Eq. (3.5)
     off_policy: bool = False  # A.3: clipped ratio, for several updates per rollout batch
     sg_rho: bool = True  # off-policy: the distillation and anchor terms carry SG[rho]; the released code leaves it out
-    clip_low: Fraction = 0.2
+    clip_low: ClipLow = 0.2
     clip_high: NonNegative = 0.28
     clip_dual: ClipDual = 10.0
     tis_cap: Positive | None = None  # truncated importance sampling against the rollout engine's probabilities

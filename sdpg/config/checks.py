@@ -10,11 +10,12 @@ from typing import Any
 from pydantic import ValidationError
 
 import baselines
-from sdpg.config.files import METHODS, ConfigError, closest, nearest, scale_path, show, shown
-from sdpg.config.methods import check_sweep, fields_of, method_block, method_file
+from sdpg.config.files import METHODS, ConfigError, closest, is_file, nearest, show, shown
+from sdpg.config.limits import check_matrix, check_name, check_positions
+from sdpg.config.methods import check_sweep, fields_of, has_file, method_block, method_file
 from sdpg.config.settings import Config, Train
 from sdpg.io import ROOT
-from sdpg.types import Settings
+from sdpg.types import LEAST, Settings
 
 TEMPLATES = ROOT / "sdpg" / "tasks" / "templates"
 FORGETTING = ROOT / "sdpg" / "evaluation" / "tasks"
@@ -101,7 +102,11 @@ def expected(rule: Mapping[str, Any], got: Any = None) -> str:
     if "items" in rule:
         words += f" of {expected(rule['items'])}"
     absurd = isinstance(got, int | float) and abs(got) >= 1e9
-    bounds = [f"{sign} {rule[key]}" for key, sign in BOUNDS.items() if key in rule and (absurd or rule[key] < 1e9)]
+    negligible = isinstance(got, int | float) and 0 < got < LEAST
+    ends = [key for key in BOUNDS if key in rule and (absurd or rule[key] < 1e9)]
+    if {"minimum", "exclusiveMinimum"} <= set(ends):  # of the two, the one that matters
+        ends.remove("exclusiveMinimum" if negligible else "minimum")
+    bounds = [f"{BOUNDS[key]} {rule[key]}" for key in ends]
     text = " ".join([words, " and ".join(bounds)]).strip()
     low, high = rule.get("minItems"), rule.get("maxItems")
     if low:
@@ -110,6 +115,8 @@ def expected(rule: Mapping[str, Any], got: Any = None) -> str:
         text += f", a multiple of {rule['multipleOf']}"
     if rule.get("minLength"):
         text += f", {'one character' if rule.get('maxLength') == 1 else 'not empty'}"
+    elif rule.get("maxLength"):
+        text += f" of at most {rule['maxLength']} characters"
     if rule.get("minProperties"):
         text += ", not empty"
     return text + (", none twice" if rule.get("uniqueItems") else "") + (" or null" if rule.get("null") else "")
@@ -145,18 +152,19 @@ def check_across(config: Config, where: str) -> None:
                 f"raise samples or drop {k} ({where})"
             )
     template, names = config.task.template, [path.stem for path in TEMPLATES.glob("*.yaml")]
-    if template not in names and not (template.endswith((".yaml", ".yml")) and (ROOT / template).is_file()):
+    if template not in names and not (template.endswith((".yaml", ".yml")) and is_file(ROOT / template)):
         hint = nearest(template, names)
         raise ConfigError(f"task.template: got {template!r}, which is not in {shown(TEMPLATES)}; {hint} ({where})")
     forgetting = evaluation.lm_eval.forgetting if evaluation.lm_eval else None
     known = ["reverse", *sorted(path.stem for path in FORGETTING.glob("*.yaml"))]
     if forgetting is not None and forgetting not in known:
         raise ConfigError(f"evaluation.lm_eval.forgetting: got {show(forgetting)}; {nearest(forgetting, known)} ({where})")
-    for name in config.matrix:
-        try:
-            scale_path(name)
-        except ConfigError as error:
-            raise ConfigError(f"matrix: {error} ({where})") from None
+    if forgetting in config.data.evaluation:
+        what = f"evaluation.lm_eval.forgetting: {show(forgetting)} is an evaluation set already"
+        raise ConfigError(f"{what}; leave it null, or rename the set ({where})")
+    check_name(config, where)
+    check_matrix(config, where)
+    check_positions(config, where)
     for name in config.methods:
         _check_method(name, config, where)
     check_sweep(config, where)
@@ -166,15 +174,13 @@ def _check_method(name: str, config: Config, where: str) -> None:
     """Check that a method's file exists, its hyper-parameters are those of its class, and its training settings fit."""
     file = method_file(name, config)
     path = METHODS / f"{file}.yaml"
-    if not path.is_file():
+    if not has_file(file):
         known = [known.stem for known in METHODS.glob("*.yaml")]
         key = f"{name}.like" if "like" in config.methods[name] else name
         raise ConfigError(f"methods.{key}: there is no {shown(path)}; {nearest(str(file), known)} ({where})")
     where = f"{where} or {shown(path)}"
     block = method_block(name, config)
     train = block.pop("train", {})
-    if not isinstance(train, dict):
-        raise ConfigError(f"methods.{name}.train: got {show(train)}, expected a mapping ({where})")
     settings = validated(Train, config.train.dump() | train, where, ("methods", name, "train"))
     fields, algorithm = fields_of(block.pop("algorithm", None), f"methods.{name}", where)
     for key in block:
@@ -184,13 +190,32 @@ def _check_method(name: str, config: Config, where: str) -> None:
             raise ConfigError(
                 f"config key 'methods.{name}.{key}' is unknown: it is no field of {algorithm!r}; {hint} ({where})"
             )
-    hyper = validated(fields, block, where, ("methods", name))
-    off_policy = getattr(hyper, "off_policy", getattr(baselines.REGISTRY[algorithm], "off_policy", False))
-    if settings.updates_per_batch > 1 and not off_policy:
+    validated(fields, block, where, ("methods", name))
+    method = _made(name, algorithm, block, settings.steps, where)
+    if settings.group_size < 2 and getattr(method, "needs_group", True):
+        raise ConfigError(
+            f"methods.{name}: train.group_size is {settings.group_size}, but {algorithm} compares the responses of a group; "
+            f"set train.group_size to 2 or more, for this method alone under methods.{name}.train ({where})"
+        )
+    if settings.updates_per_batch > 1 and not method.off_policy:
         raise ConfigError(
             f"methods.{name}: train.updates_per_batch is {settings.updates_per_batch}, but {algorithm} is on-policy as "
             f"configured; set it to 1, or `off_policy: true` where the method has that field ({where})"
         )
+
+
+def _made(name: str, algorithm: str, fields: Mapping[str, Any], steps: int, where: str) -> Any:
+    """Return the method, which may refuse what its fields say together; also in what it needs, at some of its steps."""
+    file = baselines.REGISTRY[algorithm].__module__.replace(".", "/") + ".py"
+    try:
+        method = baselines.make(algorithm, **fields)
+        for k in sorted({1, steps // 2 + 1, steps}):
+            method.needs(k)
+    except ValueError as error:
+        raise ConfigError(f"methods.{name}: {error} ({where})") from None
+    except Exception as error:  # whatever a method's own code raises
+        raise ConfigError(f"methods.{name}: {file} raises {type(error).__name__}: {error} ({where})") from error
+    return method
 
 
 def _join(*parts: Any) -> str:

@@ -1,16 +1,15 @@
-"""Reading scale files: YAML without its traps, `extends:`, overrides by dotted key; and the error that says what is wrong."""
+"""Scale files: where they lie, `extends:`, overrides by dotted key."""
 
 from __future__ import annotations
 
 import copy
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from sdpg.config.reading import ConfigError, parse_value, show
 from sdpg.io import ROOT
 
 SCALES = ROOT / "config" / "scales"
@@ -19,45 +18,17 @@ METHODS = ROOT / "config" / "methods"
 TUNED = ROOT / "config" / "tuned"
 
 
-class ConfigError(ValueError):
-    """A mistake in a scale file, a method file or an override: which key, what it is, what is expected, in which file."""
-
-
-def parse_value(text: str, where: str) -> Any:
-    """Return one YAML value; `1e-6` is a number here, as in the scale files. Raises ConfigError."""
-    try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: not valid YAML ({_one_line(error)})") from error
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads `1e-6` as a string and lets a key appear twice, the last one winning; both are put right here."""
-
-    def construct_mapping(self, node, deep=False):
-        """Read a mapping node as a dict; ConstructorError for a key that appears twice."""
-        seen = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":  # `<<: *anchor`
-                continue
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} appears twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
 def read_mapping(path: Path) -> dict[str, Any]:
     """Return a YAML file that holds a mapping. Raises ConfigError."""
     try:
-        value = parse_value(path.read_text(encoding="utf-8"), shown(path))
-    except OSError as error:
-        raise ConfigError(f"cannot read {shown(path)}: {error.strerror}") from error
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{shown(path)}: byte {error.start + 1} is not UTF-8; save the file as UTF-8 text") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {shown(path)}: {getattr(error, 'strerror', None) or error}") from None
+    value = parse_value(text, shown(path))
+    if value is None:
+        raise ConfigError(f"{shown(path)}: is empty, expected a mapping of keys to values")
     if not isinstance(value, dict):
         raise ConfigError(f"{shown(path)}: expected a mapping of keys to values, got {show(value)}")
     return value
@@ -68,7 +39,10 @@ def scale_layers(path: Path, below: tuple[Path, ...] = ()) -> list[tuple[str, di
     own = read_mapping(path)
     if "extends" not in own:
         return [(shown(path), own)]
-    parent = scale_path(own.pop("extends"))
+    try:
+        parent = scale_path(own.pop("extends"))
+    except ConfigError as error:
+        raise ConfigError(f"extends: {error} (in {shown(path)})") from None
     if parent in (*below, path):
         raise ConfigError(f"{shown(path)}: extends {shown(parent)}, which extends this file in turn")
     inherited = scale_layers(parent, (*below, path))
@@ -78,25 +52,39 @@ def scale_layers(path: Path, below: tuple[Path, ...] = ()) -> list[tuple[str, di
 def merged(layers: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
     """Return the layers merged key by key, a higher one over those below."""
     config: dict[str, Any] = {}
-    for _, keys in layers:
+    for file, keys in layers:
         for key, value in keys.items():
-            override(config, str(key), copy.deepcopy(value))
+            try:
+                override(config, str(key), copy.deepcopy(value), what="config key")
+            except ConfigError as error:
+                raise ConfigError(f"{error} (in {file})") from None
     return config
 
 
 def scale_path(scale: str | Path) -> Path:
     """Return the file of a scale or preset by name, or the path itself. Raises ConfigError naming the nearest."""
-    for folder in (SCALES, PRESETS):
-        by_name = folder / f"{scale}.yaml"
-        if re.fullmatch(r"[\w.-]+", str(scale)) and by_name.is_file():
-            return by_name
-    path = Path(scale)
+    if not isinstance(scale, str | Path):
+        raise ConfigError(f"got {show(scale)}, expected the name of one scale, or the path of a .yaml file")
+    if re.fullmatch(r"[\w.-]+", str(scale)):
+        for folder in (SCALES, PRESETS):
+            if is_file(by_name := folder / f"{scale}.yaml"):
+                return by_name
+    path = Path(scale).expanduser() if str(scale).startswith("~/") else Path(scale)
     if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise ConfigError(f"scale file {str(scale)!r} does not exist; give the path of a YAML file")
-        return path
+        if is_file(path):
+            return path
+        what = "is a folder" if is_file(path, Path.is_dir) else f"does not exist (looked in {Path.cwd()})"
+        raise ConfigError(f"scale file {show(str(scale))} {what}; give the path of a YAML file")
     names = [*available_scales(), *available_presets()]
-    raise ConfigError(f"scale {str(scale)!r} is unknown; {nearest(str(scale), names)}, or give the path of a .yaml file")
+    raise ConfigError(f"scale {show(str(scale))} is unknown; {nearest(str(scale), names)}, or give the path of a .yaml file")
+
+
+def is_file(path: Path, kind: Callable[[Path], bool] = Path.is_file) -> bool:
+    """Return whether there is a file (or what `kind` says); also for a name that no system takes, where Python raises."""
+    try:
+        return kind(path)
+    except (OSError, ValueError):
+        return False
 
 
 def available_scales() -> list[str]:
@@ -109,22 +97,23 @@ def available_presets() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
-def override(config: dict[str, Any], dotted: str, value: Any) -> None:
-    """Set one dotted key in place; a mapping value is merged key by key."""
+def override(config: dict[str, Any], dotted: str, value: Any, what: str = "override") -> None:
+    """Set one dotted key in place; a mapping value is merged key by key. what: it is called that in errors."""
     *parents, last = dotted.split(".")
     node = config
     for depth, key in enumerate(parents):
-        if isinstance(node.get(key), list | str | int | float):
-            path = ".".join(parents[: depth + 1])
-            raise ConfigError(f"override {dotted!r}: {path} is {show(node[key])}, which has no keys below it")
         if node.get(key) is None:
             node[key] = {}
+        if not isinstance(node[key], dict):
+            path = ".".join(parents[: depth + 1])
+            raise ConfigError(f"{what} {dotted!r}: {path} is {show(node[key])}, which has no keys below it")
         node = node[key]
     if isinstance(value, Mapping) and value and isinstance(node.get(last), dict):
         for key, inner in value.items():
-            override(node[last], str(key), inner)
+            override(node[last], str(key), inner, what)
     elif dotted == "methods" and isinstance(value, list):
-        node["methods"] = _selected(value, node.get("methods") or {})
+        below = node.get("methods")
+        node["methods"] = _selected(value, below if isinstance(below, dict) else {})
     elif not (value == {} and isinstance(node.get(last), dict)):
         node[last] = value
 
@@ -136,7 +125,10 @@ def _selected(items: list[Any], known: Mapping[str, Any]) -> dict[str, Any]:
         for name, block in item.items() if isinstance(item, Mapping) else [(item, None)]:
             if not isinstance(name, str) or not isinstance(block, Mapping | None):
                 raise ConfigError(f"methods: got {show(item)}, expected names, or NAME: settings")
-            chosen[name] = {**(known.get(name) or {}), **(block or {})}
+            if name in chosen:
+                raise ConfigError(f"methods: {name} is listed twice; give each method once, and a variant `like: {name}`")
+            below = known.get(name)
+            chosen[name] = {**(below if isinstance(below, Mapping) else {}), **(block or {})}
     return chosen
 
 
@@ -160,15 +152,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def shown(path: Path) -> str:
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
-
-
-def show(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def closest(name: str, known: Iterable[str]) -> str:

@@ -12,18 +12,7 @@ from typing import Any
 
 from baselines import hyperparameters
 from sdpg.config.checks import check_across, dotted_keys, expected, rule_at, validated
-from sdpg.config.files import (
-    ConfigError,
-    closest,
-    expand_shorthands,
-    merged,
-    nearest,
-    override,
-    scale_layers,
-    scale_path,
-    show,
-    shown,
-)
+from sdpg.config.files import ConfigError, closest, expand_shorthands, merged, nearest, override, scale_layers, scale_path, show
 from sdpg.config.methods import algorithm_files, expand_sweep, method_block, method_layers, tuned
 from sdpg.config.settings import Config
 
@@ -38,18 +27,30 @@ def resolve(scale: str | Path, overrides: Mapping[str, Any] | None = None) -> Co
     what differs. overrides: dotted key -> value; a mapping is merged, any other value replaces what was there; a list of
     names under `methods` selects methods. Raises ConfigError.
     """
-    path = scale_path(scale)
-    where = f"in {shown(path)}"
-    config = merged(scale_layers(path))
+    layers, overrides = scale_layers(scale_path(scale)), dict(overrides or {})
+    files = [file for file, _ in reversed(layers)]
+    where = "in " + " or ".join([*files, *(["an override"] if overrides else [])])
+    try:
+        return _resolved(layers, overrides, where)
+    except ConfigError as error:
+        raise error if files[0] in str(error) else ConfigError(f"{error} ({where})") from None
+
+
+def _resolved(layers: list[tuple[str, dict[str, Any]]], overrides: dict[str, Any], where: str) -> Config:
+    config = merged(layers)
+    for key, value in overrides.items():
+        if key.partition(".")[0] == "sweep":
+            override(config, key, value)
     expand_sweep(config, where)
-    for key, value in (overrides or {}).items():
-        override(config, key, value)
-    if overrides:
-        where += " or an override"
+    for key, value in overrides.items():
+        if key.partition(".")[0] != "sweep":
+            override(config, key, value)
+    if "name" in overrides and "matrix" not in overrides:
+        config.pop("matrix", None)  # a scale with another name is not the cell, as with `extends`
     expand_shorthands(config)
     found = validated(Config, config, where)
     check_across(found, where)
-    _check_shadowed(found, overrides or {})
+    _check_shadowed(found, overrides)
     return found
 
 

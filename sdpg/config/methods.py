@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 import baselines
-from sdpg.config.files import METHODS, TUNED, ConfigError, nearest, read_mapping, show, shown
+from sdpg.config.files import METHODS, TUNED, ConfigError, is_file, nearest, read_mapping, show, shown
 from sdpg.types import Settings
 
 if TYPE_CHECKING:
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 
 def fields_of(algorithm: Any, at: str, where: str) -> tuple[type[Settings], str]:
     """Return the settings of an algorithm's class, and its name. Raises ConfigError for one that is not registered."""
-    if algorithm not in baselines.REGISTRY:
+    if not isinstance(algorithm, str) or algorithm not in baselines.REGISTRY:
         raise ConfigError(f"{at}.algorithm: got {show(algorithm)}; {nearest(str(algorithm), baselines.REGISTRY)} ({where})")
     return baselines.hyperparameters(algorithm), algorithm
 
@@ -37,16 +40,36 @@ def method_layers(name: str, config: Config) -> list[tuple[str, dict[str, Any]]]
     own = {key: value for key, value in config.methods[name].items() if key != "like"}
     path = METHODS / f"{source}.yaml"
     layers = [(f"config/tuned/{config.tuned}.yaml", tuned(config).get(source, {}))] if config.tuned else []
-    return [*layers, (shown(path), read_mapping(path)), (f"methods.{name} of the scale", own)]
+    layers += [(shown(path), read_mapping(path)), (f"methods.{name} of the scale", own)]
+    for origin, block in layers:
+        if not isinstance(block.get("train", {}), dict):
+            raise ConfigError(f"methods.{name}.train: got {show(block['train'])}, expected a mapping of settings ({origin})")
+    return layers
 
 
 def method_block(name: str, config: Config) -> dict[str, Any]:
-    """Return a method's settings, each layer merged over the one before; key by key in its `train` block."""
+    """Return a method's settings, each layer merged over the one before; key by key in its `train` block. Whole floats for
+    integers are integers, as everywhere.
+    """
     block: dict[str, Any] = {}
     for _, layer in method_layers(name, config):
-        train = {**block.get("train", {}), **layer["train"]} if isinstance(layer.get("train"), dict) else None
-        block |= layer if train is None else {**layer, "train": train}
-    return copy.deepcopy(block)
+        block |= {**layer, "train": {**block.get("train", {}), **layer["train"]}} if "train" in layer else layer
+    block = copy.deepcopy(block)
+    if isinstance(algorithm := block.get("algorithm"), str) and algorithm in baselines.REGISTRY:
+        own = {key: value for key, value in block.items() if key not in ("algorithm", "train")}
+        block |= _typed(baselines.hyperparameters(algorithm), {}, own)
+    if "train" in block:
+        block["train"] = _typed(type(config.train), config.train.dump(), block["train"])
+    return block
+
+
+def _typed(model: type[Settings], below: Mapping[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Return values as the model has them; as they are if it refuses them, which the check of the method will report."""
+    try:
+        typed = model.model_validate({**below, **values}).dump()
+    except ValidationError:
+        return values
+    return {key: typed[key] for key in values}
 
 
 def method_config(config: Config, method: str) -> dict[str, Any]:
@@ -67,10 +90,28 @@ def tuned(config: Config) -> dict[str, Any]:
     if config.tuned is None:
         return {}
     path = TUNED / f"{config.tuned}.yaml"
-    if not path.is_file():
+    if not is_file(path):
         known = [file.stem for file in TUNED.glob("*.yaml")]
         raise ConfigError(f"tuned: there is no {shown(path)}; {nearest(config.tuned, known)}")
-    return read_mapping(path)["methods"]
+    content = read_mapping(path)
+    methods = content.get("methods")
+    if set(content) != {"methods"} or not isinstance(methods, dict):
+        raise ConfigError(f"{shown(path)}: got {', '.join(map(str, content))}, expected `methods`, each with its settings")
+    for method, block in methods.items():
+        if not isinstance(block, dict) or not isinstance(block.get("train", {}), dict):
+            raise ConfigError(f"{shown(path)}, methods.{method}: got {show(block)}, expected a mapping of settings")
+        if not has_file(method):
+            raise ConfigError(f"{shown(path)}, methods.{method}: there is no such file in config/methods; {_nearest(method)}")
+    return methods
+
+
+def has_file(method: Any) -> bool:
+    """Return whether there is a file of this name in config/methods."""
+    return isinstance(method, str) and bool(re.fullmatch(r"[\w.-]+", method)) and is_file(METHODS / f"{method}.yaml")
+
+
+def _nearest(method: Any) -> str:
+    return nearest(str(method), [path.stem for path in METHODS.glob("*.yaml")])
 
 
 def trial_name(method: str, number: int) -> str:
@@ -87,22 +128,36 @@ def expand_sweep(config: dict[str, Any], where: str) -> None:
     if not isinstance(sweep, dict) or not isinstance(sweep.get("trials"), dict):
         return  # none, or one that the settings will refuse
     trials = sweep["trials"]
-    counts = {method: len(settings) for method, settings in trials.items() if isinstance(settings, list)}
+    for method, settings in trials.items():
+        if not isinstance(settings, list) or not all(isinstance(one, dict) and "like" not in one for one in settings):
+            text = f"sweep.trials.{method}: got {show(settings)}, expected a list with one mapping of settings for each trial"
+            raise ConfigError(f"{text} ({where})")
+    if not trials or not all(trials.values()):
+        return  # refused by the settings
+    counts = {method: len(settings) for method, settings in trials.items()}
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{method} {count}" for method, count in counts.items())
         raise ConfigError(f"sweep.trials: every method gets the same number of trials, got {listed} ({where})")
     blocks = config.get("methods") if isinstance(config.get("methods"), dict) else {}
     config["methods"] = {
-        trial_name(method, i): {"like": method, **(blocks.get(method) or {}), **settings}
+        trial_name(method, i): {"like": method, **_mapping(blocks.get(method), method, where), **settings}
         for method, several in trials.items()
         for i, settings in enumerate(several)
     }
+
+
+def _mapping(block: Any, method: str, where: str) -> dict[str, Any]:
+    if not isinstance(block, dict | None):
+        raise ConfigError(f"methods.{method}: got {show(block)}, expected a mapping of settings ({where})")
+    return block or {}
 
 
 def check_sweep(config: Config, where: str) -> None:
     """Refuse a trial that sets what the method's file sets: chosen, it would stand beneath that file and be without effect."""
     if config.sweep is None:
         return
+    if not config.data.validation:
+        raise ConfigError(f"sweep: trials are scored on data.validation, which is empty; give it a set ({where})")
     for method, several in config.sweep.trials.items():
         path = METHODS / f"{method}.yaml"
         fixed = _leaves(read_mapping(path)) if path.is_file() else set()
@@ -110,6 +165,9 @@ def check_sweep(config: Config, where: str) -> None:
             if taken := sorted(fixed & _leaves(settings)):
                 raise ConfigError(f"sweep.trials.{method}: {taken[0]} is set by {shown(path)} already ({where})")
     for method, parent in config.sweep.inherit.items():
+        if method in config.sweep.trials or not has_file(method):
+            what = "has trials of its own" if method in config.sweep.trials else f"is no method; {_nearest(method)}"
+            raise ConfigError(f"sweep.inherit.{method}: {method} {what} ({where})")
         if parent not in config.sweep.trials:
             raise ConfigError(f"sweep.inherit.{method}: got {show(parent)}; {nearest(parent, config.sweep.trials)} ({where})")
 

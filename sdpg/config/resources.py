@@ -7,17 +7,17 @@ from typing import Annotated
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from sdpg.types import Count, Settings
+from sdpg.types import WHOLE, Count, Settings
 
 
 class Vllm(Settings):
     """What vLLM takes of each GPU. It changes memory and speed, and no result."""
 
-    memory: Annotated[float, Field(gt=0, lt=1)] | None = None
+    memory: Annotated[float, Field(ge=0.01, lt=1)] | None = None
     """Share of the GPU's memory for weights and KV cache; null: by its size, more where nothing is trained beside it."""
     max_num_seqs: Count | None = None
     """Sequences decoded at the same time; null: by the GPU's size."""
-    tensor_parallel: Annotated[int, Field(ge=1, le=64)] = 1
+    tensor_parallel: Annotated[int, Field(ge=1, le=64), WHOLE] = 1
     """GPUs that hold one engine together, for a model that is too large for one."""
     prefix_caching: bool | None = None
     """Keep the KV cache of prompts that begin alike; null: where it helps."""
@@ -26,15 +26,15 @@ class Vllm(Settings):
 class Resources(Settings):
     """What one model job takes (training, evaluation, base model)."""
 
-    threads: Annotated[int, Field(ge=1, le=10_000)] = 1
+    threads: Annotated[int, Field(ge=1, le=10_000), WHOLE] = 1
     """CPU threads per job."""
     mem_mb: Count = 4000
     """Memory per job, in MB."""
-    gpus: Annotated[int, Field(ge=0, le=64)] = 0
+    gpus: Annotated[int, Field(ge=0, le=64), WHOLE] = 0
     """GPUs of a training job on each node, one process each; 0: none, even where there are some."""
-    nodes: Annotated[int, Field(ge=1, le=1000)] = 1
+    nodes: Annotated[int, Field(ge=1, le=1000), WHOLE] = 1
     """Nodes of a training job; more than one: in an allocation of Slurm."""
-    processes: Annotated[int, Field(ge=1, le=64)] | None = None
+    processes: Annotated[int, Field(ge=1, le=64), WHOLE] | None = None
     """Processes of a training job on each node; null: one for each GPU, or one."""
     vllm: Vllm = Vllm()
     """What vLLM takes of each GPU."""

@@ -14,17 +14,35 @@ from pydantic import BeforeValidator, Field, create_model, field_validator, mode
 from pydantic_core import PydanticCustomError
 
 from sdpg.config.alternatives import Alternatives
+from sdpg.config.fits import check_training
 from sdpg.config.resources import Resources
 from sdpg.io import ROOT
 from sdpg.rollout import engines
 from sdpg.tasks import verifiers
 from sdpg.tasks.sources import KINDS, is_flat
-from sdpg.types import Count, CountOrNone, Fraction, NonNegative, Positive, Seed, Settings, Text
+from sdpg.types import (
+    LARGEST,
+    LEAST,
+    WHOLE,
+    Count,
+    CountOrNone,
+    Fraction,
+    LearningRate,
+    Length,
+    Positive,
+    Seed,
+    Settings,
+    Temperature,
+    Text,
+    Weight,
+    whole,
+)
 
 SCHEMA = ROOT / "config" / "schema.json"
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
 Engine = Annotated[str, Field(json_schema_extra={"enum": list(engines.names())})]
 UNIQUE = {"uniqueItems": True}
+PASS_K = [1, 4, 8]
 Seeds = Annotated[list[Seed], Field(min_length=1, json_schema_extra=UNIQUE)]
 Keep = Literal["all", "last"] | Count
 Pair = Annotated[list[Fraction], Field(min_length=2, max_length=2)]
@@ -45,25 +63,25 @@ def _none_twice(values: list) -> list:
 class WarmStart(Settings):
     """A tiny Qwen3-architecture model, trained inside the DAG on demonstrations of the chain task."""
 
-    hidden_size: Annotated[int, Field(ge=8, le=65536)] = 64
+    hidden_size: Annotated[int, Field(ge=8, le=65536), WHOLE] = 64
     """Width of the model."""
-    layers: Annotated[int, Field(ge=1, le=1000)] = 2
+    layers: Annotated[int, Field(ge=1, le=1000), WHOLE] = 2
     """Transformer blocks."""
-    heads: Annotated[int, Field(ge=1, le=1000)] = 4
+    heads: Annotated[int, Field(ge=1, le=1000), WHOLE] = 4
     """Attention heads."""
-    head_dim: Annotated[int, Field(ge=2, le=4096, multiple_of=2)] = 32
+    head_dim: Annotated[int, Field(ge=2, le=4096, multiple_of=2), WHOLE] = 32
     """Size of one head, even; vLLM's CPU attention takes 32, 64, 80, 96, 112, 128 and larger, nothing smaller."""
-    intermediate_size: Annotated[int, Field(ge=8, le=65536)] = 160
+    intermediate_size: Annotated[int, Field(ge=8, le=65536), WHOLE] = 160
     """Width of the feed-forward layer."""
     steps: Count = 1200
     """Supervised steps."""
     batch_size: Count = 128
     """Demonstrations a step."""
-    lr: Positive = 0.003
+    lr: LearningRate = 0.003
     """Peak learning rate of the cosine schedule."""
     hinted: Fraction = 0.3
     """Share of demonstrations whose prompt carries the hint."""
-    operations: Annotated[list[Count], Field(min_length=1)] = [2, 3, 4, 5, 6]
+    operations: Annotated[list[Length], Field(min_length=1)] = [2, 3, 4, 5, 6]
     """Chain lengths of the demonstrations."""
     error_rate: Fraction = 0.35
     """Mean chance, over facts, that a plain demonstration gets the fact wrong."""
@@ -178,7 +196,10 @@ class Data(Settings):
 
 
 def _keeps(value: Any) -> Any:
-    if value in ("all", "last") or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+    value = whole(value)
+    if isinstance(value, str) and value in ("all", "last"):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= LARGEST:
         return value
     raise PydanticCustomError("expected", "expected all, last or a whole number of at least 1")
 
@@ -198,21 +219,21 @@ class Train(Settings):
     """Training steps (rollout batches)."""
     prompts_per_step: Count = 128
     """Prompts in a rollout batch, N."""
-    group_size: Annotated[int, Field(ge=2, le=1_000_000)] = 8
-    """Responses per prompt, G."""
-    temperature: Positive = 1.0
+    group_size: Annotated[int, Field(ge=1, le=1_000_000), WHOLE] = 8
+    """Responses per prompt, G; 1 for a method that compares no responses of a group."""
+    temperature: Temperature = 1.0
     """Sampling temperature of the rollouts."""
     max_prompt_tokens: Count
     """The longest prompt, the teacher's included; a longer one is an error."""
     max_response_tokens: Count
     """The longest response; a longer one is cut and judged wrong."""
-    lr: Positive = 1e-6
+    lr: LearningRate = 1e-6
     """Learning rate after warm-up."""
-    lr_multiplier: Positive = 1.0
+    lr_multiplier: Annotated[float, Field(gt=0, ge=LEAST, le=1000)] = 1.0
     """Multiplies every method's learning rate: the stress test of a whole scale."""
     betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] = [0.9, 0.999]
     """AdamW's betas."""
-    weight_decay: NonNegative = 0.1
+    weight_decay: Weight = 0.1
     """AdamW's weight decay."""
     warmup_steps: CountOrNone = 10
     """Steps over which the learning rate rises linearly."""
@@ -234,7 +255,7 @@ class Train(Settings):
     """fp32, or bf16 compute with fp32 master weights."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass to save memory."""
-    lora_rank: Annotated[int, Field(ge=0, le=4096)] = 0
+    lora_rank: Annotated[int, Field(ge=0, le=4096), WHOLE] = 0
     """Rank of low-rank adapters (LoRA) on all linear layers of the blocks, trained in place of the weights.
     Embedding and lm-head stay as they are; checkpoints and the engine get the merged weights. 0: all weights are trained."""
     lora_alpha: Positive | None = None
@@ -242,15 +263,16 @@ class Train(Settings):
     checkpoint_every: Count = 20
     """Steps between checkpoints; the first and the last state are always kept."""
     keep: Annotated[Keep, BeforeValidator(_keeps)] = "all"
-    """Which checkpoints stay, and are evaluated: all, the last, or those at multiples of so many steps; always the first."""
+    """Which checkpoints stay, and are evaluated: all, the last, or those at multiples of so many steps, itself a multiple of
+    checkpoint_every; always the first."""
     validate_every: Count = 20
     """Steps between two looks at the validation sets, and after the last step: one response per problem."""
-    reward: Annotated[list[float], Field(min_length=2, max_length=2)] = [0.0, 1.0]
+    reward: Annotated[list[Annotated[float, Field(ge=-1000, le=1000)]], Field(min_length=2, max_length=2)] = [0.0, 1.0]
     """Reward of a wrong and of a right response; the released code takes [-1, 1]."""
     overlong_buffer: CountOrNone = 0
     """DAPO's soft penalty: a response's reward falls by up to 1 over the last so many tokens before max_response_tokens; 0:
     none."""
-    dynamic_sampling: Annotated[int, Field(ge=0, le=1000)] = 0
+    dynamic_sampling: Annotated[int, Field(ge=0, le=1000), WHOLE] = 0
     """DAPO's dynamic sampling: at most so many more batches a step in search of groups whose rewards are not all equal; 0:
     none."""
 
@@ -262,22 +284,13 @@ class Train(Settings):
     @field_validator("reward")
     @classmethod
     def _different(cls, value: list[float]) -> list[float]:
-        if value[0] == value[1]:
+        if abs(value[0] - value[1]) < 1e-6:  # less than the epsilon of a group's deviation
             raise PydanticCustomError("expected", "expected two different numbers")
         return value
 
     @model_validator(mode="after")
     def _fits(self) -> Train:
-        both = self.model_dump()
-        if self.overlong_buffer >= self.max_response_tokens:
-            text = "overlong_buffer is {overlong_buffer}, expected less than max_response_tokens={max_response_tokens}"
-            raise PydanticCustomError("together", text, both)
-        if self.prompts_per_step % self.updates_per_batch:
-            text = "prompts_per_step is {prompts_per_step}, expected a multiple of updates_per_batch={updates_per_batch}"
-            raise PydanticCustomError("together", text, both)
-        if self.lora_alpha and not self.lora_rank:
-            text = "lora_alpha is {lora_alpha}, but lora_rank is 0: there are no adapters; give a rank, or null"
-            raise PydanticCustomError("together", text, both)
+        check_training(self)
         return self
 
     @property
@@ -304,9 +317,11 @@ class Evaluation(Settings):
     """Engine of the checkpoint sweep."""
     samples: Count = 8
     """Responses per problem, the n of mean@n."""
-    pass_k: Annotated[list[Count], Field(json_schema_extra=UNIQUE)] = [1, 4, 8]
-    """The k of pass@k; none may exceed samples."""
-    temperature: Positive = 1.0
+    pass_k: Annotated[list[Count], Field(json_schema_extra=UNIQUE | {"default": PASS_K})] = Field(
+        default_factory=lambda given: [k for k in PASS_K if k <= given.get("samples", max(PASS_K))]
+    )
+    """The k of pass@k; none may exceed samples, and by default none does."""
+    temperature: Temperature = 1.0
     """Sampling temperature."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Weights and compute of the engine."""

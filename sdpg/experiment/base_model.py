@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, Qwen3C
 from transformers.utils.logging import disable_progress_bar
 
 from sdpg.config import Config, base_config, base_seeds
+from sdpg.config.limits import WARM_START as POSITIONS
 from sdpg.config.settings import WarmStart
 from sdpg.experiment.warm_start import Demonstrator, train
 from sdpg.io import write_json
@@ -30,7 +31,6 @@ from sdpg.tasks.task import Task, make_task
 from sdpg.tasks.tokenizer import character_tokenizer
 from sdpg.types import Problem, Sampling
 
-POSITIONS = 512  # longest sequence of the tiny model: hinted prompt and response of a chain of 30 operations
 PROBLEMS, SAMPLES = 64, 8  # measured per number of operations, and per problem
 MEASURE_SEED = 90_001
 

@@ -7,13 +7,13 @@ from typing import Annotated
 from pydantic import Field
 
 from sdpg.tasks.chain import chain_problems
-from sdpg.types import Count, Problem, Seed, Settings
+from sdpg.types import Count, Length, Problem, Seed, Settings
 
 
 class Options(Settings):
     """Generated chains of + - x in Z_10 with worked solutions."""
 
-    operations: Annotated[list[Count], Field(min_length=1)]
+    operations: Annotated[list[Length], Field(min_length=1)]
     """Numbers of operations in a chain, which take turns."""
     count: Count
     """Problems."""

@@ -7,13 +7,13 @@ from typing import Annotated
 from pydantic import Field
 
 from sdpg.tasks.chain import reverse_problems
-from sdpg.types import Count, Problem, Seed, Settings
+from sdpg.types import Count, Length, Problem, Seed, Settings
 
 
 class Options(Settings):
     """Generated numbers to write backwards."""
 
-    digits: Annotated[list[Count], Field(min_length=1)] = [4, 5, 6]
+    digits: Annotated[list[Length], Field(min_length=1)] = [4, 5, 6]
     """Lengths of the numbers, which take turns."""
     count: Count
     """Problems."""
