@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdpg.artefacts import declare
 from sdpg.artefacts.declare import AcrossSpec, ArtefactSpec, FigureSpec, Files, SummarySpec, TableSpec
+from sdpg.artefacts.sound import called, check_declaration, check_methods, check_returned
 from sdpg.io import ROOT, write_atomic
 
 if TYPE_CHECKING:  # pandas: the workflow need not wait for it
@@ -83,7 +84,9 @@ def declared() -> dict[str, Declared]:
                 name = "/".join(part for part in parts if part != "__init__")
                 if name in found:
                     raise ValueError(f"{found[name].file} and {file} both declare the artefact {name!r}; rename one")
-                found[name] = Declared(name, _evaluate(node.value, file), file, ast.get_docstring(tree) or "")
+                spec = _evaluate(node.value, file)
+                check_declaration(spec, name, file)
+                found[name] = Declared(name, spec, file, ast.get_docstring(tree) or "")
     return found
 
 
@@ -118,17 +121,21 @@ def _is_read(node: ast.Name | ast.arg) -> bool:
 
 
 def planned(config: Config) -> dict[str, Declared]:
-    """Return the artefacts that a scale has, by name."""
-    return {name: item for name, item in declared().items() if _is_planned(item, config)}
+    """Return the artefacts that a scale has, by name. Raises ValueError for two that write the same file."""
+    there = {name: item for name, item in declared().items() if _is_planned(item, config)}
+    writers: dict[str, Declared] = {}
+    for item in there.values():
+        for output in () if isinstance(item.spec, AcrossSpec) else item.outputs:
+            if (other := writers.setdefault(output, item)) is not item:
+                raise ValueError(f"{other.file} and {item.file} both write {output}; rename one")
+    return there
 
 
 def _is_planned(item: Declared, config: Config) -> bool:
     compared = getattr(item.spec, "methods", ())
-    try:
-        wanted = item.spec.planned(config)
-    except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"{item.file}, ARTEFACT, planned: {error}") from error
-    return wanted and (not compared or len(set(compared) & set(config.methods)) >= 2)
+    check_methods(compared, config.methods, item.file)
+    wanted = called(item.spec.planned, config, item.file, "planned")
+    return bool(wanted) and (not compared or len(set(compared) & set(config.methods)) >= 2)
 
 
 def files_of(config: Config, root: str | None = None) -> Files:
@@ -154,25 +161,41 @@ def make(name: str, job: Job) -> list[Path]:
     if function is None:
         raise ValueError(f"{item.file} has no function {item.spec.maker}(); see docs/adding.md")
     if isinstance(item.spec, FigureSpec):
+        from matplotlib.figure import Figure
+        from pandas import DataFrame
+
         from sdpg.artefacts.figures import style
 
-        style.save(*function(job.results), (root / name).parent, Path(name).name, item.caption)
+        drawn = check_returned(function(job.results), (Figure, DataFrame), item.file, "draw", "(Figure, DataFrame)")
+        style.save(*drawn, (root / name).parent, Path(name).name, item.caption)
     elif isinstance(item.spec, TableSpec):
-        from sdpg.artefacts.tables.layout import write
+        from sdpg.artefacts.tables.layout import Table, write
 
-        write(function(job.results), (root / name).parent, Path(name).name)
+        built = check_returned(function(job.results), (Table,), item.file, "build", "a Table")
+        write(built, (root / name).parent, Path(name).name)
     elif isinstance(item.spec, SummarySpec):
-        write_csv(function(job.results), root / f"{name}.csv")
+        from pandas import DataFrame
+
+        frame = check_returned(function(job.results), (DataFrame,), item.file, "summarise", "a DataFrame")
+        write_csv(frame, root / f"{name}.csv")
     else:
         function(job)
-    return [root / output for output in item.outputs]
+    return _written(item, root)
+
+
+def _written(item: Declared, folder: Path) -> list[Path]:
+    """Return the files that an artefact declares. Raises ValueError if one is not there."""
+    paths = [folder / output for output in item.outputs]
+    if missing := [path.name for path in paths if not path.is_file()]:
+        raise ValueError(f"{item.file}: make() did not write {', '.join(missing)}, which ARTEFACT names under writes")
+    return paths
 
 
 def make_across(name: str, cells: list[Results], folder: Path) -> list[Path]:
     """Make one artefact of several scales in `folder` -> its files."""
     item = lookup(name)
     item.module.make(cells, folder)
-    return [folder / output for output in item.outputs]
+    return _written(item, folder)
 
 
 def lookup(name: str) -> Declared:

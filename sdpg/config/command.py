@@ -13,9 +13,14 @@ from sdpg.config.files import ConfigError, parse_value
 def snakemake_command(scale: str, overrides: Mapping[str, Any]) -> str:
     """Return the command that runs everything at a scale with these overrides."""
     words = ["snakemake", "reproduce-all", "--config", f"scale={scale}"]
-    words += [f"{key}={json.dumps(value)}" for key, value in overrides.items() if "." not in key]
-    dotted = [f"{key}={json.dumps(value)}" for key, value in overrides.items() if "." in key]
+    words += [assignment(key, value) for key, value in overrides.items() if "." not in key]
+    dotted = [assignment(key, value) for key, value in overrides.items() if "." in key]
     return shlex.join(words + ([f"set={shlex.join(dotted)}"] if dotted else []))
+
+
+def assignment(key: str, value: Any) -> str:
+    """Return an override as text, which `parse_overrides` reads as it was."""
+    return f"{key}={json.dumps(value, ensure_ascii=False)}"  # YAML reads an escaped emoji as two halves
 
 
 def parse_overrides(items: Iterable[str]) -> dict[str, Any]:
@@ -37,10 +42,17 @@ def from_snakemake(options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     scale, overrides = str(options.get("scale", "cpu")), {}
     for key, value in options.items():
         if key == "set":
-            overrides |= parse_overrides(shlex.split(str(value)))
+            overrides |= parse_overrides(_words(str(value)))
         elif key != "scale":
             overrides[key] = _reread(value, f"--config {key}")
     return scale, overrides
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise ConfigError(f"--config set={text}: {error}; expected key=value, several with spaces between them") from None
 
 
 def _reread(value: Any, where: str) -> Any:

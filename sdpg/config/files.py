@@ -74,9 +74,9 @@ def scale_path(scale: str | Path) -> Path:
         if is_file(path):
             return path
         what = "is a folder" if is_file(path, Path.is_dir) else f"does not exist (looked in {Path.cwd()})"
-        raise ConfigError(f"scale file {show(str(scale))} {what}; give the path of a YAML file")
+        raise ConfigError(f"scale file {str(scale)!r} {what}; give the path of a YAML file")
     names = [*available_scales(), *available_presets()]
-    raise ConfigError(f"scale {show(str(scale))} is unknown; {nearest(str(scale), names)}, or give the path of a .yaml file")
+    raise ConfigError(f"scale {str(scale)!r} is unknown; {nearest(str(scale), names)}, or give the path of a .yaml file")
 
 
 def is_file(path: Path, kind: Callable[[Path], bool] = Path.is_file) -> bool:

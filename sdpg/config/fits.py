@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from pydantic_core import PydanticCustomError
 
-if TYPE_CHECKING:
-    from sdpg.config.settings import Train
 
-
-def check_training(train: Train) -> None:
-    """Refuse training settings that do not fit each other, with PydanticCustomError "together"."""
+def check_training(train: Any) -> None:
+    """Refuse training settings (`Train`) that do not fit each other, with PydanticCustomError "together"."""
     t = train
     if t.overlong_buffer >= t.max_response_tokens:
         _refuse("overlong_buffer is {overlong_buffer}, expected less than max_response_tokens={max_response_tokens}", t)
@@ -29,5 +26,5 @@ def check_training(train: Train) -> None:
         _refuse("lora_alpha is {lora_alpha}, but lora_rank is 0: there are no adapters; give a rank, or null", t)
 
 
-def _refuse(text: str, train: Train) -> None:
+def _refuse(text: str, train: Any) -> None:
     raise PydanticCustomError("together", text, train.model_dump())

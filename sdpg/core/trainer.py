@@ -382,6 +382,8 @@ def _check(c: Train, algorithm: Algorithm) -> None:
             f"train.updates_per_batch={c.updates_per_batch}, but {type(algorithm).__name__} is on-policy as configured; "
             "set it to 1, or `off_policy: true` where the method has that field"
         )
+    if c.group_size < 2 and getattr(algorithm, "needs_group", True):
+        raise ValueError(f"train.group_size={c.group_size}, but {type(algorithm).__name__} compares the responses of a group")
 
 
 def _device() -> torch.device:

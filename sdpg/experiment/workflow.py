@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -12,7 +11,10 @@ from typing import Any, NamedTuple
 
 from sdpg.artefacts import Declared, files_of, planned
 from sdpg.artefacts.declare import AcrossSpec, Files
+from sdpg.artefacts.sound import called, inputs
 from sdpg.config import base_config, base_index, data_config, evaluation_config, resolve, run_config
+from sdpg.config.command import assignment
+from sdpg.config.files import is_file, scale_path
 from sdpg.config.methods import algorithm_files
 from sdpg.io import ROOT
 from sdpg.provenance.records import code_params, config_param
@@ -89,13 +91,14 @@ class Step(NamedTuple):
 class Scale:
     """One scale of the workflow, by its source (name or file) and the overrides.
 
-    prefix: of the names of its rules. The first scale has none: its targets are `train`, `figures` and so on.
+    first: the names of its rules have no prefix: its targets are `train`, `figures` and so on.
     """
 
-    def __init__(self, source: str, overrides: Mapping[str, Any], *, prefix: str = ""):
-        self.source, self.overrides, self.prefix = source, dict(overrides), prefix
+    def __init__(self, source: str, overrides: Mapping[str, Any], *, first: bool = True):
+        self.source, self.overrides = source, dict(overrides)
         self.config = resolve(source, overrides)
         self.name = self.config.name
+        self.prefix = "" if first else f"{self.name}_"
         self.root = f"{RESULTS}/{self.name}"
         self.files: Files = files_of(self.config)
         self.template = template_file(self.config.task.template)
@@ -119,7 +122,7 @@ class Scale:
         """
 
         def command(wildcards, threads):
-            chosen = [f"--set={key}={json.dumps(value)}" for key, value in self.overrides.items()]
+            chosen = [f"--set={assignment(key, value)}" for key, value in self.overrides.items()]
             line = [sys.executable, "-u", "-m", "sdpg", *words, "--scale", self.source, *chosen]
             return shlex.join([*line, "--threads", str(threads)])
 
@@ -132,7 +135,7 @@ class Scale:
     def own_model(self) -> list[str]:
         """Return the config.json of the user's own model directory, if the scale names one."""
         folder = self.config.model.pretrained
-        return [str(path)] if folder and (path := Path(folder) / "config.json").is_file() else []
+        return [str(path)] if folder and is_file(path := Path(folder) / "config.json") else []
 
     @cached_property
     def forgetting(self) -> list[str]:
@@ -204,14 +207,14 @@ class Scale:
         return Step(
             rule=self.rule(item.name.replace("/", "_")),
             name=item.name,
-            reads=list(dict.fromkeys(item.spec.reads(self.files))),
+            reads=inputs(item.spec, self.files, item.file),
             writes=[f"{self.root}/{output}" for output in item.outputs],
             shown=next((f"{self.root}/{file}" for file in item.outputs if file.endswith(f".{item.spec.shown}")), ""),
             category=item.spec.category,
             log=self.log(item.name),
             benchmark=self.benchmark(item.name),
             code=stamp(item.name, artefact_sources(item)),
-            config=config_param(item.spec.uses(self.config)),
+            config=called(lambda config: config_param(item.spec.uses(config)), self.config, item.file, "uses"),
             caption=item.caption,
             message=f"[{self.name}] {_title(item)}",
         )
@@ -230,6 +233,12 @@ class Scale:
     def model_kind(self) -> str:
         """Where the base model comes from: warm_start, pretrained or package."""
         return self.config.model.kind
+
+    @property
+    def other_cells(self) -> list[str]:
+        """The scales that it lists under `matrix`, without itself."""
+        own = scale_path(self.source).resolve()
+        return [cell for cell in self.config.matrix if scale_path(cell).resolve() != own]
 
     @property
     def finished(self) -> list[str]:
@@ -261,8 +270,8 @@ class Matrix:
     """The artefacts of several scales side by side: those that the first scale lists under `matrix`, the first one too."""
 
     def __init__(self, first: Scale, others: Iterable[Scale]):
-        by_source = {scale.source: scale for scale in [first, *others]}
-        self.cells = [by_source[name] for name in first.config.matrix]
+        by_file = {scale_path(scale.source).resolve(): scale for scale in [first, *others]}
+        self.cells = [by_file[scale_path(cell).resolve()] for cell in first.config.matrix]
         self.scale = first
 
     @property
@@ -274,7 +283,7 @@ class Matrix:
     def _step(self, item: Declared) -> Step:
         folder = f"{self.scale.root}-{item.name}"
         step = self.scale._step(item)
-        reads = [path for cell in self.cells for path in item.spec.reads(cell.files)]
+        reads = [path for cell in self.cells for path in inputs(item.spec, cell.files, item.file)]
         writes = [f"{folder}/{output}" for output in item.outputs]
         return step._replace(
             shown=next(file for file in writes if file.endswith(f".{item.spec.shown}")),

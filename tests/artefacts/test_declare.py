@@ -11,9 +11,9 @@ import pytest
 
 from sdpg import artefacts
 from sdpg.artefacts import declared, files_of, planned
-from sdpg.artefacts.declare import AcrossSpec, FigureSpec
+from sdpg.artefacts.declare import AcrossSpec, ArtefactSpec, FigureSpec
 from sdpg.config import resolve
-from sdpg.experiment.workflow import artefact_sources
+from sdpg.experiment.workflow import Scale, artefact_sources
 from sdpg.io import ROOT
 from sdpg.provenance.sources import PLUMBING
 from tests.making import config_of, job_of, make
@@ -75,6 +75,23 @@ def test_a_name_of_the_module_is_refused(project, text):
         ("FigureSpec(read=lambda files: [])", "mine.py, ARTEFACT: .* unexpected keyword argument 'read'"),
         ("FigureSpec()", "mine.py, ARTEFACT: .*missing .*'reads'"),
         ("('a', 'b')", "mine.py, ARTEFACT: got tuple, expected one of the kinds in declare.py"),
+        ("FigureSpec(reads=[])", r"mine.py, ARTEFACT, reads: got \[\], expected a function"),
+        ("FigureSpec(reads=lambda files: [], planned=True)", "mine.py, ARTEFACT, planned: got True, expected a function"),
+        ("FigureSpec(reads=lambda files: [], methods='grpo')", "mine.py, ARTEFACT, methods: got 'grpo', expected a tuple"),
+        ("FigureSpec(reads=lambda files: [], place='first')", "mine.py, ARTEFACT, place: got 'first', expected a number"),
+        ("FigureSpec(reads=lambda files: [], caption=3)", "mine.py, ARTEFACT, caption: got 3, expected text"),
+        ("FigureSpec(reads=lambda files: [], shown='gif')", "mine.py, ARTEFACT, shown: got 'gif', expected the ending of one"),
+        ("FigureSpec(reads=lambda files: [], files=('sdpg/none/*.py',))", "'sdpg/none/.*' is no file of the project"),
+        ("FigureSpec(reads=lambda files: [], files=('/etc/hosts',))", "'/etc/hosts' is no file of the project"),
+        ("ArtefactSpec(reads=lambda files: [])", "mine.py, ARTEFACT, writes: got nothing"),
+        ("ArtefactSpec(reads=lambda files: [], writes=('a.csv', 'a.csv'))", "writes: names a file twice: a.csv, a.csv"),
+        *(
+            (
+                f"ArtefactSpec(reads=lambda files: [], writes=({out!r},))",
+                "writes: got .*, expected a name below the scale's folder",
+            )
+            for out in ("../a.csv", "/tmp/a.csv", "a/../../b.csv", ".", "runs/a.csv", "eval/a.csv", "./a.csv", "a//b.csv")
+        ),
     ],
 )
 def test_a_wrong_declaration_is_refused(project, text, message):
@@ -88,6 +105,65 @@ def test_a_wrong_declaration_is_refused(project, text, message):
 def test_an_unknown_artefact_is_refused_with_the_nearest(tree, name, nearest):
     with pytest.raises(ValueError, match=f"there is no artefact '{name}'; did you mean '{nearest}'"):
         make(name, tree)
+
+
+def test_methods_that_no_one_has_are_refused_and_those_of_a_scale_are_not(project, monkeypatch, tree):
+    config = config_of(replace(tree, methods=("grpo", "own")))
+    for methods, fits in (("grpo", "gropo"), False), (("grpo", "own"), True), (("grpo", "sdpg-open"), True):
+        found = project(f"FigureSpec(reads=lambda files: [], methods={methods})")
+        monkeypatch.setattr(artefacts, "declared", lambda found=found: found)
+        if fits:
+            assert set(planned(config)) == ({"figures/mine"} if "own" in methods else set())
+            continue
+        with pytest.raises(ValueError, match="mine.py, ARTEFACT, methods: there is no method 'gropo'; did you mean 'grpo'"):
+            planned(config)
+
+
+def test_two_that_write_the_same_file_are_refused(monkeypatch, tree):
+    one, other = declared()["scores"], declared()["cost"]
+    other = replace(other, spec=ArtefactSpec(reads=lambda files: [], writes=("scores.csv",)))
+    monkeypatch.setattr(artefacts, "declared", lambda: {"scores": one, "cost": other})
+    with pytest.raises(ValueError, match=f"{one.file} and {other.file} both write scores.csv; rename one"):
+        planned(config_of(tree))
+
+
+@pytest.mark.parametrize(
+    ("field", "function", "message"),
+    [
+        ("reads", lambda files: files.nothing, "ARTEFACT, reads: AttributeError: 'Files' object has no attribute 'nothing'"),
+        ("reads", lambda files: {}["a"], "ARTEFACT, reads: KeyError: 'a'"),
+        ("reads", lambda files: "scores.csv", "ARTEFACT, reads: got 'scores.csv', expected a list of paths"),
+        ("reads", lambda files: None, "ARTEFACT, reads: got None, expected a list of paths"),
+        ("reads", lambda files: [Path("a")], "ARTEFACT, reads: got .*, expected a list of paths"),
+        ("reads", lambda files: [["a"]], "ARTEFACT, reads: got .*, expected a list of paths"),
+        ("uses", lambda config: config.nothing, "ARTEFACT, uses: AttributeError"),
+        ("uses", lambda config: config, "ARTEFACT, uses: TypeError: .* not JSON serializable"),
+        ("planned", lambda config: 1 / 0, "ARTEFACT, planned: ZeroDivisionError"),
+    ],
+)
+def test_a_function_of_a_declaration_that_fails_is_named(monkeypatch, field, function, message):
+    item = declared()["scores"]
+    broken = replace(item, spec=replace(item.spec, **{field: function}))
+    monkeypatch.setattr(artefacts, "declared", lambda: {"scores": broken})
+    with pytest.raises(ValueError, match=f"{item.file}, {message}"):
+        list(Scale("smoke", {}).steps)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("figures/cost", None, r"draw\(\) returned NoneType, expected \(Figure, DataFrame\)"),
+        ("figures/cost", ("a", "b"), r"draw\(\) returned \(str, str\), expected \(Figure, DataFrame\)"),
+        ("tables/cost", "| a |", r"build\(\) returned str, expected a Table"),
+        ("cost", [1], r"summarise\(\) returned list, expected a DataFrame"),
+        ("claims", None, r"make\(\) did not write claims.json, claims.md, which ARTEFACT names under writes"),
+    ],
+)
+def test_what_a_function_returns_is_checked(monkeypatch, tree, tmp_path, name, value, message):
+    item = declared()[name]
+    monkeypatch.setattr(item.module, item.spec.maker, lambda _: value)
+    with pytest.raises(ValueError, match=f"{item.file}: {message}"):
+        make(name, replace(tree, root=tmp_path / tree.name))
 
 
 @pytest.mark.parametrize("name", declared())

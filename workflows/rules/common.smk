@@ -18,10 +18,9 @@ try:
     SOURCE, OVERRIDES = from_snakemake(config)
     MAIN = Scale(SOURCE, OVERRIDES)
     # `snakemake smoke` runs everything at scale smoke, whatever the scale of the other targets.
-    SMOKE = MAIN if MAIN.name == "smoke" else Scale("smoke", {}, prefix="smoke_")
+    SMOKE = MAIN if MAIN.name == "smoke" else Scale("smoke", {}, first=False)
     # The cells of the matrix beside the first scale take its overrides.
-    OTHER_CELLS = [cell for cell in MAIN.config.matrix if cell != SOURCE]
-    CELLS = [Scale(cell, OVERRIDES, prefix=f"{cell}_") for cell in OTHER_CELLS]
+    CELLS = [Scale(cell, OVERRIDES, first=False) for cell in MAIN.other_cells]
     MATRIX = Matrix(MAIN, CELLS) if CELLS else None
 except ValueError as error:
     raise WorkflowError(str(error)) from None

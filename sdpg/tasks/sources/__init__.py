@@ -44,7 +44,10 @@ def own_files(source: Mapping[str, Any]) -> list[str]:
     """Return the user's files that a `data` entry reads."""
     kind = next(kind for kind in KINDS if kind in source)
     module = source_module(kind)
-    return module.files(_options(source, kind)) if hasattr(module, "files") else []
+    try:
+        return module.files(_options(source, kind)) if hasattr(module, "files") else []
+    except OSError:  # a name that no system takes: the rule data says so
+        return []
 
 
 def _options(source: Mapping[str, Any], kind: str) -> Settings:
