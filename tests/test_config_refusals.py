@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from sdpg.config import ConfigError, from_snakemake, method_config, methods, par
 from sdpg.config.command import assignment
 from sdpg.config.limits import ACROSS
 from sdpg.experiment.compose import make_algorithm
+from sdpg.experiment.workflow import Matrix, Scale
 from sdpg.io import ROOT
 from tests.conftest import MINIMAL
 from tests.scale import message
@@ -143,6 +145,17 @@ def test_a_matrix_that_is_none(matrix, expected):
 def test_two_cells_that_would_share_a_folder_are_refused(cell):
     assert "are both named 'cpu'" in message("cpu", {"matrix": ["cpu", cell("train.lr: 1e-4")]})
     assert resolve("cpu", {"matrix": ["cpu", cell("name: other")]}).matrix[0] == "cpu"
+
+
+def test_a_scale_by_its_file_is_the_cell_of_its_name(cell):
+    path = cell("name: other")
+    Path(path).write_text(f"extends: cpu\nname: other\nmatrix: [cpu, {path}]\n")
+    for source in ("config/scales/cpu.yaml", path):
+        first = Scale(source, {})
+        others = [Scale(other, {}, first=False) for other in first.other_cells]
+        assert first.name not in {scale.name for scale in others} and len(others) == len(first.config.matrix) - 1
+        assert {scale.prefix for scale in others} == {f"{scale.name}_" for scale in others}
+        assert first in Matrix(first, others).cells
 
 
 def test_a_scale_under_another_name_is_no_cell():

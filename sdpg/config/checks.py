@@ -197,7 +197,7 @@ def _check_method(name: str, config: Config, where: str) -> None:
             f"methods.{name}: train.group_size is {settings.group_size}, but {algorithm} compares the responses of a group; "
             f"set train.group_size to 2 or more, for this method alone under methods.{name}.train ({where})"
         )
-    if settings.updates_per_batch > 1 and not method.off_policy:
+    if settings.updates_per_batch > 1 and not getattr(method, "off_policy", False):
         raise ConfigError(
             f"methods.{name}: train.updates_per_batch is {settings.updates_per_batch}, but {algorithm} is on-policy as "
             f"configured; set it to 1, or `off_policy: true` where the method has that field ({where})"

@@ -15,6 +15,16 @@ from tests.core.conftest import TokenTask, make_trainer, train_config
 CPU = torch.device("cpu")
 
 
+@pytest.mark.parametrize("method", ["opsd", "opcd", "sdft"])
+def test_a_method_without_groups_trains_on_one_response_per_prompt(tiny, tmp_path, method):
+    config = train_config(group_size=1, steps=2)
+    make_trainer(tiny, tmp_path / "w", baselines.make(method), config).run()
+    rows = read_rows(tmp_path / "w" / "metrics.jsonl")
+    assert len(rows) == 2 and all(row["loss_distillation"] > 0 and row["informative_groups"] == 0 for row in rows)
+    with pytest.raises(ValueError, match="group_size=1, but GRPO compares the responses of a group"):
+        make_trainer(tiny, tmp_path / "grpo", baselines.make("grpo"), config)
+
+
 class Short(TokenTask):
     """Right: the response stopped by itself within six tokens."""
 
