@@ -92,3 +92,4 @@ class Score:
 
     correct: bool
     process: float | None = None
+    unjudged: str | None = field(default=None, compare=False)  # why the verifier could not judge, and called it wrong

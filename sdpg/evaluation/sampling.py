@@ -28,6 +28,7 @@ SCHEMA = {  # columns of eval/{method}/seed{n}/{task}.parquet
     "finish_reason": "str",
     "entropy": "float64",
     "text": "str",
+    "unjudged": "str",
 }
 
 
@@ -102,7 +103,8 @@ def score_groups(problems: Sequence[Problem], groups: Sequence[Sequence[Rollout]
         assert rollout.policy_version == step, f"rollout of version {rollout.policy_version} at step {step}"
         process = np.nan if score.process is None else score.process
         entropy, text = -float(np.mean(rollout.logprobs)), task.text(rollout.ids)
-        rows.append((step, problem.id, j, score.correct, process, len(rollout.ids), rollout.finish_reason, entropy, text))
+        facts = (score.correct, process, len(rollout.ids), rollout.finish_reason, entropy, text, score.unjudged or "")
+        rows.append((step, problem.id, j, *facts))
     return pd.DataFrame(rows, columns=list(SCHEMA)).astype(SCHEMA)
 
 

@@ -26,16 +26,24 @@ def normalise(answer: str) -> str:
 
 
 def find_box(text: str) -> str | None:
-    """Return the content of the last complete \\boxed{...} in the last MAX_TEXT characters, braces balanced; None without
-    one.
+    r"""Return the content of the last \boxed{...} (also \fbox, \framebox) in the last MAX_TEXT characters; None without one, or
+    where that one is not closed. Escaped braces do not count.
     """
     text = text[-MAX_TEXT:]
-    start = text.rfind("\\boxed{")
-    if start < 0:
-        return None
-    depth = 0
-    for i in range(start + len("\\boxed"), len(text)):
-        depth += {"{": 1, "}": -1}.get(text[i], 0)
-        if depth == 0:
-            return text[start + len("\\boxed{") : i].strip()
-    return None
+    starts = [match.end() for match in re.finditer(r"\\(?:boxed|fbox|framebox)\s*\{", text)]
+    end = closing(text, starts[-1] - 1) if starts else -1
+    return text[starts[-1] : end].strip() if end >= 0 else None
+
+
+def closing(text: str, start: int) -> int:
+    """Return the place of the bracket `}` that closes the `{` at `start`, or -1. Escaped braces do not count."""
+    depth, i = 0, start
+    while i < len(text):
+        if text[i] == "\\":
+            i += 1
+        elif text[i] in "{}":
+            depth += 1 if text[i] == "{" else -1
+            if not depth:
+                return i
+        i += 1
+    return -1

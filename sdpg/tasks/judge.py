@@ -1,8 +1,9 @@
 """Judging model text with libraries that can hang or crash, in separate processes with a real time limit.
 
 math-verify's own time limit uses signals, which work in a main thread only and cannot interrupt a long computation in C.
-Here the library runs in child processes (`sdpg.tasks.judge_worker`), several side by side where there is much to judge; a
-request that takes too long ends its child and nothing else. Requests and replies are lines of JSON.
+Here the library runs in child processes (`sdpg.tasks.judge_worker`), several side by side where there is much to judge. The
+limit is processor time of the one request: an ordinary answer gets its verdict however busy the machine is, and a request that
+takes too long costs itself and a fork of the child. Requests and replies are lines of JSON.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import math
 import os
 import selectors
+import signal
 import subprocess
 import sys
 import threading
@@ -23,15 +25,24 @@ from pathlib import Path
 from typing import TypeVar
 
 START_SECONDS = 120.0  # imports of sympy and reasoning-gym on a cold, busy machine
-JUDGE_SECONDS = 5.0  # per response; math-verify's own default
+JUDGE_SECONDS = 1.0  # of processor time per response; an ordinary one takes a hundredth
+STUCK_SECONDS = 120.0  # after which a child that spends no processor time either is given up
 MOST = 8  # children of one process
 GROW_SECONDS = 0.5  # as long must requests have waited before another child is started, which takes about as much
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
+class Unjudged(ValueError):
+    """A verifier cannot say whether an answer is right. The message, the reason, is without the answer: it is counted."""
+
+
 class JudgeError(RuntimeError):
     """The judge could not come to a verdict: it raised, ran out of time or memory, or died."""
+
+
+class JudgeLost(JudgeError):
+    """The judging process died or hung; another try may come to a verdict."""
 
 
 def side_by_side() -> int:
@@ -43,8 +54,8 @@ def side_by_side() -> int:
 class Judges:
     """Up to `most` child processes that judge side by side; one more is started when requests have waited for GROW_SECONDS.
 
-    kind: the verifier's name. seconds: the time limit of one request. most: None for `side_by_side`. Safe to use from several
-    threads; a fork starts its own children.
+    kind: the verifier's name. seconds: the limit of one request, processor time. most: None for `side_by_side`. Safe to use
+    from several threads; a fork starts its own children.
     """
 
     def __init__(self, kind: str, seconds: float = JUDGE_SECONDS, most: int | None = None):
@@ -70,9 +81,11 @@ class Judges:
         except (OSError, JudgeError) as error:
             if child.closed:
                 raise self._closing() from error
-            raise JudgeError(f"{self.kind}: {error}") from error
+            raise JudgeLost(f"{self.kind}: {error}") from error
         finally:
             self._give(child)
+        if "late" in reply:
+            raise JudgeError(f"{self.kind}: no verdict within {self.seconds:g} s")
         if "error" in reply:
             raise JudgeError(f"{self.kind}: {reply['error']}")
         return bool(reply["correct"])
@@ -150,12 +163,18 @@ class Judges:
 
 
 class _Child:
-    """One child process, started with the object; for one thread at a time. The first request without a reply ends it."""
+    """One child process with its fork, started with the object; for one thread at a time. No reply ends both."""
 
     def __init__(self, kind: str):
         root = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        quiet = {"PYTHONPATH": path, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        quiet = {
+            "PYTHONPATH": path,
+            "PYTHONWARNINGS": "ignore",
+            "PYTHONHASHSEED": "0",
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+        }
         self.kind, self.ready, self.ended, self.closed = kind, False, False, False
         self.process = subprocess.Popen(
             [sys.executable, "-c", f"from sdpg.tasks.judge_worker import main; main({kind!r})"],
@@ -173,8 +192,8 @@ class _Child:
         try:
             if not self.ready:
                 self._start()
-            self.process.stdin.write(json.dumps(fields).encode() + b"\n")
-            return self._read(seconds)
+            self.process.stdin.write(json.dumps({"seconds": seconds, "fields": fields}).encode() + b"\n")
+            return self._read(STUCK_SECONDS + 20 * seconds)
         except BaseException:  # also Ctrl-C: a late reply must not be taken for the next one's
             self.end()
             raise
@@ -182,7 +201,7 @@ class _Child:
     def close(self) -> None:
         """Kill the process, also from another thread than the one that asks, which then finds it dead."""
         self.closed = True
-        self.process.kill()
+        _kill(self.process)
 
     def end(self) -> None:
         """Kill the process and close its pipes."""
@@ -209,7 +228,7 @@ class _Child:
             selector.register(self.process.stdout, selectors.EVENT_READ)
             while not line.endswith(b"\n"):
                 if not selector.select(max(0.0, end - time.monotonic())):
-                    raise JudgeError(f"no verdict within {seconds:g} s")
+                    raise JudgeError(f"no reply within {seconds:g} s")
                 chunk = os.read(self.process.stdout.fileno(), 65536)
                 if not chunk:
                     raise JudgeError("the judging process died")
@@ -217,9 +236,15 @@ class _Child:
         return json.loads(line)
 
 
-def _end(process: subprocess.Popen) -> None:
+def _kill(process: subprocess.Popen) -> None:
+    """Kill a child and its fork, which is of its session."""
     with contextlib.suppress(ProcessLookupError):
-        process.kill()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _end(process: subprocess.Popen) -> None:
+    _kill(process)
     process.wait()
     process.stdin.close()
     process.stdout.close()

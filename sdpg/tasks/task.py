@@ -109,7 +109,7 @@ def _finished(score: Score, finish_reason: str) -> Score:
     """Return the score of a response that is wrong unless it stopped by itself."""
     if finish_reason == "stop":
         return score
-    return Score(False, None if score.process is None else 0.0)
+    return Score(False, None if score.process is None else 0.0, score.unjudged)
 
 
 def eos_token_ids(tokenizer) -> tuple[int, ...]:

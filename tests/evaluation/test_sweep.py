@@ -81,7 +81,7 @@ def test_rows_say_what_the_rollouts_were():
     class Task:
         def score_many(self, problems, rollouts):
             assert [p.id for p in problems] == ["p", "p"]
-            return [Score(r.ids[0] == 7, None) for r in rollouts]
+            return [Score(r.ids[0] == 7, None, None if r.ids[0] == 7 else "too deep") for r in rollouts]
 
         def text(self, ids):
             return " ".join(map(str, ids))
@@ -94,6 +94,7 @@ def test_rows_say_what_the_rollouts_were():
     assert frame["tokens"].tolist() == [2, 3]
     assert frame["process"].isna().all()
     assert frame["text"].tolist() == ["7 1", "6 6 6"]
+    assert frame["unjudged"].tolist() == ["", "too deep"]
 
 
 def test_process_without_values_is_written_as_null(tmp_path):

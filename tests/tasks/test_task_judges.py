@@ -1,10 +1,13 @@
 """Judging side by side: order, limits and counts of failures hold, and children come and go as they are needed.
 
-math-verify is the library; a power tower is text on which it hangs. Where two requests must overlap, a barrier holds them.
+math-verify is the library; `HANGS` is text on which it hangs. Where two requests must overlap, a barrier holds them.
 """
 
 import os
+import signal
 import threading
+import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,8 +18,8 @@ from sdpg.tasks.prompts import load_template
 from sdpg.tasks.task import Task
 from sdpg.tasks.verifiers import make_verifier
 from sdpg.types import Problem, Rollout, Score
+from tests.tasks.answer_table import HANGS
 
-HANGS = "9^{9^{9^{9}}}"
 HALF, THIRD = r"\frac12", r"\frac13"
 
 
@@ -24,7 +27,7 @@ HALF, THIRD = r"\frac12", r"\frac13"
 def judges(monkeypatch):
     """Three children at most, started without patience."""
     monkeypatch.setattr(judge, "GROW_SECONDS", 0.0)
-    judges = Judges("math-verify", seconds=1.0, most=3)
+    judges = Judges("math-verify", seconds=0.3, most=3)
     yield judges
     judges.close()
 
@@ -64,7 +67,7 @@ def test_cores_are_shared_out_over_the_processes_of_a_machine(monkeypatch, cores
 
 def test_verdicts_come_in_the_order_of_the_requests_and_a_hanging_one_costs_only_its_own(judges):
     given = [HALF, HANGS, THIRD, "0.5", HANGS, "2/4", r"\frac{3}{6}", THIRD]
-    late = "math-verify: no verdict within 1 s"
+    late = "math-verify: no verdict within 0.3 s"
     assert judges.map(lambda x: verdict(judges, x), given) == [True, late, False, True, late, True, True, False]
     assert len(judges._children) <= 3 and len(judges._free) == len(judges._children)
 
@@ -100,16 +103,51 @@ def test_a_child_that_dies_costs_one_request_and_one_that_has_died_none(judges, 
     child.process.wait()
     assert ask(judges, HALF)
     plain = judge._Child._read
-    monkeypatch.setattr(judge._Child, "_read", lambda self, seconds: self.process.kill() or plain(self, seconds))
+    monkeypatch.setattr(judge._Child, "_read", lambda self, seconds: judge._kill(self.process) or plain(self, seconds))
     assert verdict(judges, HALF) == "math-verify: the judging process died"
     monkeypatch.setattr(judge._Child, "_read", plain)
     assert ask(judges, HALF) and len(judges._children) == 1
 
 
+@pytest.mark.parametrize("given", [HANGS, r"\binom{1000000000}{100000000}"])
+def test_what_takes_too_long_ends_a_fork_and_not_the_child(judges, given):
+    assert ask(judges, HALF)
+    children = list(judges._children)
+    judges.seconds = 0.2
+    assert verdict(judges, given) == "math-verify: no verdict within 0.2 s"
+    assert ask(judges, HALF) and judges._children == children
+
+
+def test_the_limit_is_processor_time_and_not_the_clocks(judges, monkeypatch):
+    assert ask(judges, HALF)
+    judges.seconds, plain = 0.4, judge._Child._read
+
+    def read(self, seconds):
+        os.killpg(self.process.pid, signal.SIGSTOP)
+        time.sleep(0.8)
+        os.killpg(self.process.pid, signal.SIGCONT)
+        return plain(self, seconds)
+
+    monkeypatch.setattr(judge._Child, "_read", read)
+    assert ask(judges, HALF) and not ask(judges, THIRD)
+
+
+def test_a_fork_that_dies_while_nothing_is_asked_costs_no_verdict(judges):
+    assert ask(judges, HALF)
+    (child,) = judges._children
+    forks = Path(f"/proc/{child.process.pid}/task/{child.process.pid}/children")
+    first = forks.read_text()
+    os.kill(int(first), signal.SIGKILL)
+    while forks.read_text() in ("", first):
+        time.sleep(0.01)
+    assert [ask(judges, x) for x in (HALF, THIRD, HALF)] == [True, False, True]
+    assert judges._children == [child]
+
+
 def test_an_error_of_the_library_keeps_its_child(judges):
     assert ask(judges, HALF)
     (child,) = judges._children
-    with pytest.raises(JudgeError, match="math-verify: ValueError: the reference answer .* could not be read"):
+    with pytest.raises(JudgeError, match="math-verify: the reference answer .* could not be read"):
         ask(judges, HALF, answer="}{")
     assert judges._free == [child]
 
@@ -133,7 +171,7 @@ def test_ctrl_c_ends_the_children_and_counts_nothing(monkeypatch, error):
             assert begun.acquire(timeout=60)
         raise error
 
-    assert verifier(Problem("p", "q", "1/2", "", "x"), rf"\boxed{{{HALF}}}") == Score(True)  # nobody waits before a verdict
+    assert verifier(Problem("p", "q", "1/2", "", "x"), r"\boxed{\cos 60^\circ}") == Score(True)  # nobody waits before a verdict
     monkeypatch.setattr(judge._Child, "ask", watched)
     with pytest.raises(error):
         verifier.map(lambda x: verifier(Problem("p", "q", "1/2", "", "x"), rf"\boxed{{{x}}}"), items())
@@ -146,7 +184,7 @@ def test_close_while_a_response_is_judged_is_an_error_and_no_verdict(judges, mon
     plain = judge._Child._read
 
     def read(self, seconds):
-        if seconds == 600.0:
+        if seconds > 600.0:
             judges.close()
         return plain(self, seconds)
 
@@ -201,7 +239,7 @@ def responses(*texts):
 def test_a_task_scores_many_as_it_scores_one(monkeypatch):
     monkeypatch.setattr(judge, "GROW_SECONDS", 0.0)
     task = Task(load_template("boxed"), "math-verify", Letters())
-    task.verifier.judges.seconds, task.verifier.judges.most = 1.0, 3
+    task.verifier.judges.seconds, task.verifier.judges.most = 0.3, 3
     given = [HALF, HANGS, "", "0.5", THIRD, HANGS, "1/2", "2/4"]
     problems = [Problem(str(i), "q", "1/2", "", "x") for i in range(len(given))]
     problems[-1] = Problem("r", "q", r"\boxed{2/4}", "", "reverse")  # its source has a rule of its own
@@ -209,7 +247,7 @@ def test_a_task_scores_many_as_it_scores_one(monkeypatch):
     rollouts[3] = Rollout(rollouts[3].ids, rollouts[3].logprobs, "length", 0)
     expected = [True, False, False, False, False, False, True, True]
     assert [score.correct for score in task.score_many(problems, rollouts)] == expected
-    assert task.failures == {"math-verify: no verdict within 1 s": 2}
+    assert task.failures == {"math-verify: no verdict within 0.3 s": 2}
     alone = [task.score(p, r.ids, r.finish_reason).correct for p, r in zip(problems, rollouts, strict=True) if p.id not in "15"]
     assert alone == [x for i, x in enumerate(expected) if i not in (1, 5)]
     task.close()

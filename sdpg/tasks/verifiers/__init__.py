@@ -6,7 +6,8 @@ The file's name is the verifier's (`math_verify.py`: math-verify). Its docstring
 
 Where judging takes a library that can hang or crash on hostile text, the file also has `judge(**fields) -> bool`, which runs in
 child processes with limits of time and memory, reached by `ask(**fields)`, and `LIBRARY`, the module that these import before
-they answer. A judge that raises or runs out of time means "wrong", and is counted in `Verifier.failures`.
+they answer (optionally `WARM`, the fields of a first request). A judge that raises or runs out of time means "wrong", and is
+counted in `Verifier.failures`; so is a `verify` that raises `Unjudged`. Equal requests are asked once.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from types import ModuleType
 
-from sdpg.tasks.judge import JUDGE_SECONDS, Item, JudgeError, Judges, Result
+from sdpg.tasks.judge import JUDGE_SECONDS, Item, JudgeError, JudgeLost, Judges, Result, Unjudged
 from sdpg.types import Problem, Score
+
+MOST_KNOWN = 4096  # verdicts kept
 
 
 def names() -> tuple[str, ...]:
@@ -42,21 +45,43 @@ class Verifier:
     """Calls one file's `verify` on (problem, text); counts in `failures` what could not be judged."""
 
     def __init__(self, name: str, answer_after: str | None = None, seconds: float = JUDGE_SECONDS):
-        """Import the file. seconds: the time limit of one request to a judging process."""
+        """Import the file. seconds: the limit of one request to a judging process, processor time."""
         module = verifier_module(name)
         self.name, self.answer_after, self.verify = name, answer_after, module.verify
         self.judges = Judges(name, seconds) if hasattr(module, "judge") else None
         self.failures: Counter[str] = Counter()  # message -> how often
+        self._known: dict[tuple, bool | str] = {}  # request -> verdict, or why there is none; the oldest go first
         self._lock = threading.Lock()
 
     def __call__(self, problem: Problem, text: str) -> Score:
         """Return the score of one response's text, without its stop token."""
         try:
-            return self.verify(problem, text, answer_after=self.answer_after, ask=self.judges and self.judges.ask)
-        except JudgeError as error:
+            return self.verify(problem, text, answer_after=self.answer_after, ask=self.judges and self._ask)
+        except (JudgeError, Unjudged) as error:
+            reason = str(error) if isinstance(error, JudgeError) else f"{self.name}: {error}"
             with self._lock:
-                self.failures[str(error)[:200]] += 1
-            return Score(False)
+                self.failures[reason[:200]] += 1
+            return Score(False, unjudged=reason[:200])
+
+    def _ask(self, **fields: str) -> bool:
+        """Return the verdict of a judging process, asked once for equal requests: many responses have the same answer."""
+        key = tuple(sorted(fields.items()))
+        with self._lock:
+            known = self._known.get(key)
+        if known is None:
+            try:
+                known = self.judges.ask(**fields)
+            except JudgeLost:
+                raise
+            except JudgeError as error:
+                known = str(error)
+            with self._lock:
+                if len(self._known) >= MOST_KNOWN:
+                    del self._known[next(iter(self._known))]
+                self._known[key] = known
+        if isinstance(known, str):
+            raise JudgeError(known)
+        return known
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
         """Return function(item) of all items, in their order, for a function that calls this verifier: at once as far as there

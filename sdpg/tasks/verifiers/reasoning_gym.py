@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sdpg.tasks.answers import MAX_ANSWER, find_answer
+from sdpg.tasks.judge import Unjudged
 from sdpg.types import Problem, Score
 
 LIBRARY = "sdpg.tasks.gym"
@@ -11,8 +12,10 @@ LIBRARY = "sdpg.tasks.gym"
 def verify(problem: Problem, text: str, *, answer_after: str | None = None, ask) -> Score:
     """Ask the scorer about the answer that the text gives (see `find_answer`)."""
     found = find_answer(text, answer_after)
-    if not found or len(found) > MAX_ANSWER:
+    if not found:
         return Score(False)
+    if len(found) > MAX_ANSWER:
+        raise Unjudged(f"an answer of more than {MAX_ANSWER} characters")
     return Score(ask(answer=problem.answer, given=found, source=problem.source))
 
 
