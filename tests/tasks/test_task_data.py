@@ -35,7 +35,7 @@ def test_training_loses_what_evaluation_has(tmp_path):
     report = build_data(config({"path": jsonl(tmp_path / "train.jsonl", rows)}, chain=evaluation), tmp_path / "data")
     assert report["train"]["overlap_removed"] == 1 and report["train"]["duplicates_removed"] == 1
     assert report["train"]["removed_ids"] == ["train-000000"]
-    assert report == json.loads((tmp_path / "data" / "disjoint.json").read_text())
+    assert report == json.loads((tmp_path / "data" / "report.json").read_text())
     train = load_problems(tmp_path / "data" / "train.parquet")
     held_out = load_problems(tmp_path / "data" / "eval" / "chain.parquet")
     assert [p.question for p in train] == [QUESTION] and len(held_out) == 20
