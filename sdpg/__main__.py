@@ -30,7 +30,8 @@ Reference = Annotated[Path | None, typer.Option("--reference", metavar="DIR", he
 def data(scale: Scale = "cpu", set_: Set = None, threads: Threads = 1):
     """Build the training, validation and evaluation sets of a scale."""
     config = cli.config_of(scale, set_, threads)
-    from sdpg.experiment.problems import make_problems, summary
+    with quick_imports():
+        from sdpg.experiment.problems import make_problems, summary
 
     print(summary(make_problems(config, Path("results") / config.name / "data")))
 

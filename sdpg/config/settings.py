@@ -213,7 +213,7 @@ class Train(Settings):
     temperature: Positive = 1.0
     """Sampling temperature of the rollouts."""
     max_prompt_tokens: Count
-    """The longest prompt, the teacher's included; a longer one is an error."""
+    """The longest prompt, the teacher's included; what becomes of a longer one: data.overlong."""
     max_response_tokens: Count
     """The longest response; a longer one is cut and judged wrong."""
     lr: Positive = 1e-6

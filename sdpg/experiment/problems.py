@@ -25,7 +25,7 @@ def make_problems(config: Config, folder: str | Path) -> dict[str, Any]:
 
 def summary(report: dict[str, Any]) -> str:
     """Return what the data rule prints: the sizes, and what was left out and why."""
-    sets = {"train": report["train"], **report["validation"], **report["evaluation"]}
+    sets = {"train": report["train"], **{f"validation {k}": v for k, v in report["validation"].items()}, **report["evaluation"]}
     lines = ["problems: " + ", ".join(f"{name} {row['problems']}" for name, row in sets.items())]
     lines.append(f"training problems removed because a held-out set has them: {report['train']['overlap_removed']}")
     for name, row in sets.items():

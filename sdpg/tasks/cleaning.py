@@ -1,7 +1,8 @@
-"""One set's problems without repeated ones, without conflicts, and without those that another set has; all of it counted by row."""
+"""One set's problems without repeated ones, without conflicts, and without those that another set has; all by row."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 
 from sdpg.types import Problem
 
+_BESIDE_SIGNS = re.compile(r"(?<!\w) | (?!\w|[-.]\d)")
 MOST_ROWS = 200  # listed of each kind; the counts are of all
 
 
@@ -25,8 +27,11 @@ class Row(NamedTuple):
 
 
 def exact_key(question: str) -> str:
-    """Return questions with the same key are the same: white space is collapsed, words and letters stay (`1 1/2` is not `11/2`)."""
-    return " ".join(unicodedata.normalize("NFC", question).split())
+    """Return questions with the same key are the same: they differ in white space alone, and have the same words and numbers.
+
+    `2 + 3` is `2+3`, but `1 1/2` is not `11/2`, `for X` not `for x`, `5 -3` (two numbers) not `5-3`.
+    """
+    return _BESIDE_SIGNS.sub("", " ".join(unicodedata.normalize("NFC", question).split()))
 
 
 def content_key(question: str) -> str:
@@ -55,9 +60,10 @@ def unique(
         else:
             conflicting.append(rows)
     if conflicting and conflicts == "error":
-        shown = "; ".join(f"row {row.number}: {row.problem.answer[:40]!r}" for row in conflicting[0][:4])
+        first = conflicting[0]
+        shown = "; ".join(f"row {row.number}: {row.problem.answer[:40]!r}" for row in first[:4])
         raise ValueError(
-            f"data.{name}: {len(conflicting)} question(s) with different answers: {shown} for {conflicting[0][0].problem.question[:60]!r}; "
+            f"data.{name}: {len(conflicting)} question(s) with different answers: {shown} for {first[0].problem.question[:60]!r}; "
             "correct the data, or set data.conflicting_answers to drop"
         )
     if repeated := [id for id, n in Counter(row.problem.id for row in kept).items() if n > 1]:

@@ -98,11 +98,12 @@ class _Checks:
     def __init__(self, config: Config, room: Room | None):
         self.data, self.room = config.data, room
         self.gold = Gold(config.task)
+        self.least = ""  # before the number of rejected answers, where not all were judged
         self.lengths = Lengths(config.task, room) if room else None
         self.shots = {content_key(question) for question in self.gold.template.shot_questions()}
 
     def cleaned(self, name: str, problems: list[Problem], unwanted: set[str] | None) -> tuple[list[Problem], dict[str, Any]]:
-        """Return what is left of a set, and the counts. unwanted: content keys of the sets with precedence; None where none has.
+        """Return what is left of a set, and the counts. unwanted: content keys of the sets with precedence, if any has.
 
         Raises ValueError in one line for what the config does not allow.
         """
@@ -121,6 +122,8 @@ class _Checks:
                 rows, report["missing_solutions"] = self._solutions(rows)
             policy = self.data.rejected_answers
             rejected, report["answers"] = self.gold.check(rows, every=policy == "drop")
+            judged_all = report["answers"]["judged"] == report["answers"]["needed_a_judge"]
+            self.least = "" if judged_all else "at least "
             rows = self._after(name, rows, rejected, policy, self._rejection)
             if self.lengths:
                 overlong, report["prompts"] = self.lengths.check(rows, teacher=train)
@@ -149,16 +152,16 @@ class _Checks:
         )
         asked = self.gold.forms("...")[0]
         return (
-            f"the verifier {self.gold.name!r} rejects {len(found)} of {len(rows)} reference answers: {listed}; responses are asked "
-            f"for as {asked!r}. Correct them (a mark in the column: answer_after), choose another verifier or template, or set "
+            f"the verifier {self.gold.name!r} rejects {self.least}{len(found)} of {len(rows)} reference answers: {listed}; "
+            f"responses are asked for as {asked!r}. Correct them (a mark in the column: answer_after), choose another verifier or template, or set "
             "data.rejected_answers to drop or keep"
         )
 
     def _overlong(self, rows: list[Row], first: list[Row], found: Mapping[int, str]) -> str:
         listed = "; ".join(f"row {row.number} ({row.problem.id}): {found[row.number]}" for row in first)
         return (
-            f"{len(found)} of {len(rows)} problems have a prompt of more than {self.lengths.limit} tokens ({self.lengths.named}): "
-            f"{listed}; raise the limit, shorten them, or set data.overlong to drop"
+            f"{len(found)} of {len(rows)} problems have a prompt of more than {self.lengths.limit} tokens "
+            f"({self.lengths.named}): {listed}; raise the limit, shorten them, or set data.overlong to drop"
         )
 
     def _solutions(self, rows: list[Row]) -> tuple[list[Row], dict[str, Any]]:

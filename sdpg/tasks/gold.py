@@ -27,8 +27,9 @@ _AROUND = re.compile(rf"[#=:>*\s]*(?:\\?[$€£]\s?)?({_NUMBER}){_WORDS}\s*\.?",
 
 
 def bare_number(answer: str) -> str | None:
-    """Return the number that an answer means, as most would write it: 42 for `42.`, `#### 42`, `$42`, `42 dollars`, `42.0`; 1000
-    for `1,000` and `1e3`. None for anything else.
+    """Return the number that an answer means, as most would write it; None for anything but a number with something around it.
+
+    42 for `42.`, `#### 42`, `$42`, `42 dollars`, `42.0`; 1000 for `1,000` and `1e3`.
     """
     answer = answer.rpartition("####")[2].strip() if "####" in answer else answer
     match = _AROUND.fullmatch(answer)

@@ -1,4 +1,4 @@
-"""From the layouts that data sets come in to question, answer and worked solution: nested columns, chats, answers in solutions."""
+"""From the layouts of data sets to question, answer and worked solution: nested columns, chats, answers in solutions."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def as_text(value: Any) -> str:
     if isinstance(value, str):
         return _encodable(value.strip())
     if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
-        kind = {bool: f"{value} (true or false)", dict: "a mapping", list: "a list"}.get(type(value), type(value).__name__)
+        kind = {bool: f"{value} (true or false)", dict: "mapping", list: "list"}.get(type(value), type(value).__name__)
         inner = ", ".join(map(repr, list(value)[:8])) if isinstance(value, Mapping) else ""
         hint = f" of {inner}; name an entry of it as column.entry" if inner else ""
         raise ValueError(f"must be text or a number, got {kind}{hint}")
@@ -77,7 +77,9 @@ def user_turn(value: Any, *, drop_system: bool) -> Any:
         return value
     roles = [turn["role"] for turn in turns]
     if "system" in roles and not drop_system:
-        raise ValueError("has a system turn, which the project's own prompts have no place for; `system_turn: drop` leaves it out")
+        raise ValueError(
+            "has a system turn, which the project's own prompts have no place for; `system_turn: drop` leaves it out"
+        )
     left = [turn for turn in turns if turn["role"] != "system"]
     if [turn["role"] for turn in left] != ["user"]:
         raise ValueError(f"must be a chat with one turn, the user's; got the turns {', '.join(map(str, roles))}")

@@ -74,7 +74,9 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
             try:
                 yield number, line.decode()
             except UnicodeDecodeError as error:
-                looks = next((f" (it looks like {name})" for mark, name in _OTHER_ENCODINGS.items() if line.startswith(mark)), "")
+                looks = next(
+                    (f" (it looks like {name})" for mark, name in _OTHER_ENCODINGS.items() if line.startswith(mark)), ""
+                )
                 raise ValueError(
                     f"{path.name}, line {number} is not UTF-8: byte 0x{line[error.start]:02x} at place {error.start + 1}"
                     f"{looks if number == 1 else ''}; save the file as UTF-8"
@@ -136,8 +138,8 @@ def _csv_rows(path: Path) -> Iterator[tuple[Place, Row]]:
         for number, cells in enumerate((cells for cells in reader if cells), start=1):
             if len(cells) != len(header):
                 raise ValueError(
-                    f"{path.name}, row {number} (line {reader.line_num}) has {len(cells)} cells, expected {len(header)}, as its "
-                    "first line has; put text with commas in double quotes"
+                    f"{path.name}, row {number} (line {reader.line_num}) has {len(cells)} cells, expected {len(header)}, as in "
+                    "its first line; put text with commas in double quotes"
                 )
             yield f"row {number}", {name: _cell(text) for name, text in zip(header, cells, strict=True)}
     except csv.Error as error:

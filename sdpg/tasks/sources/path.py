@@ -17,7 +17,7 @@ ENDINGS = f".{', .'.join(FORMATS[:-1])} or .{FORMATS[-1]}, or one of these and .
 
 
 class Columns(Settings):
-    """Names of the columns. `reward_model.ground_truth` is an entry of a column, which may hold mappings, lists or JSON text."""
+    """Names of the columns. `reward_model.ground_truth` is an entry of a column, which holds mappings, lists or JSON text."""
 
     question: Text = "question"
     """Column of the question: text, or a chat (a list of role and content) with one turn, the user's."""
@@ -45,8 +45,8 @@ class Options(Settings):
     limit: Count | None = None
     """Use only the first so many problems."""
     answer_after: Text | None = None
-    """Mark in the answer's column, such as "####": the answer stands after the last one; what stands before it, without calculator
-    marks as in 48/2 = <<48/2=24>>24, is the worked solution, unless there is a column of it."""
+    """Mark in the answer's column, such as "####": the answer stands after the last one; what stands before it, without
+    calculator marks as in 48/2 = <<48/2=24>>24, is the worked solution, unless there is a column of it."""
     prefix: Text | None = None
     """Instruction before every question in the data, which is taken off; a row without it is an error."""
     suffix: Text | None = None
@@ -61,9 +61,7 @@ def files(options: Options) -> list[str]:
 
 
 def problems(options: Options, prefix: str) -> list[Problem]:
-    """Read the problems, one for each row. Raises ValueError naming the file, row or column that is missing, empty or of another
-    type.
-    """
+    """Read the problems, one for each row. Raises ValueError naming file, row or column that is missing, empty or of another type."""
     rows, where = _rows(options)
     found = _Found(options, where)
     for place, row in islice(rows, options.limit):
@@ -152,7 +150,9 @@ class _Found:
         if named := self.options.columns.id:
             if "" in self.own_ids:
                 row = self.own_ids.index("") + 1
-                raise ValueError(f"{self.where}, row {row}: id (column {named!r}) is empty; leave columns.id out to number the rows")
+                raise ValueError(
+                    f"{self.where}, row {row}: id (column {named!r}) is empty; leave columns.id out to number the rows"
+                )
             return self.own_ids
         if "" not in self.own_ids and len(set(self.own_ids)) == len(self.own_ids):
             return self.own_ids
@@ -171,9 +171,13 @@ def _rows(options: Options) -> tuple[Iterable[tuple[Place, Row]], str]:
         raise ValueError(f"data file {text} does not exist (looked in {path.absolute().parent})")
     for key in ("subset", "revision"):
         if value := getattr(options, key):
-            raise ValueError(f"{key}: got {value!r}, but {text} is a file, and only a data set of the hub has one; leave it out")
+            raise ValueError(
+                f"{key}: got {value!r}, but {text} is a file, and only a data set of the hub has one; leave it out"
+            )
     if options.split != "train":
-        raise ValueError(f"split: got {options.split!r}, but {text} is a file, which has no splits; name the file of that split")
+        raise ValueError(
+            f"split: got {options.split!r}, but {text} is a file, which has no splits; name the file of that split"
+        )
     return read_rows(path, [getattr(options.columns, field) or field for field in FIELDS]), path.name
 
 
