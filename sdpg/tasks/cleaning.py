@@ -63,8 +63,8 @@ def unique(
         first = conflicting[0]
         shown = "; ".join(f"row {row.number}: {row.problem.answer[:40]!r}" for row in first[:4])
         raise ValueError(
-            f"data.{name}: {len(conflicting)} question(s) with different answers: {shown} for {first[0].problem.question[:60]!r}; "
-            "correct the data, or set data.conflicting_answers to drop"
+            f"data.{name}: {len(conflicting)} question(s) with different answers: {shown} for "
+            f"{first[0].problem.question[:60]!r}; correct the data, or set data.conflicting_answers to drop"
         )
     if repeated := [id for id, n in Counter(row.problem.id for row in kept).items() if n > 1]:
         raise ValueError(f"data.{name}: problem ids must differ, got {repeated[0]!r} more than once ({len(repeated)} such ids)")

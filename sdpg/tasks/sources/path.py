@@ -61,7 +61,7 @@ def files(options: Options) -> list[str]:
 
 
 def problems(options: Options, prefix: str) -> list[Problem]:
-    """Read the problems, one for each row. Raises ValueError naming file, row or column that is missing, empty or of another type."""
+    """Read the problems, one for each row. Raises ValueError naming file, row or column: missing, empty, of another type."""
     rows, where = _rows(options)
     found = _Found(options, where)
     for place, row in islice(rows, options.limit):
