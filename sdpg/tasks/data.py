@@ -153,8 +153,8 @@ class _Checks:
         asked = self.gold.forms("...")[0]
         return (
             f"the verifier {self.gold.name!r} rejects {self.least}{len(found)} of {len(rows)} reference answers: {listed}; "
-            f"responses are asked for as {asked!r}. Correct them (a mark in the column: answer_after), choose another verifier or "
-            "template, or set data.rejected_answers to drop or keep"
+            f"responses are asked for as {asked!r}. Correct them (a mark in the column: answer_after), choose another "
+            "verifier or template, or set data.rejected_answers to drop or keep"
         )
 
     def _overlong(self, rows: list[Row], first: list[Row], found: Mapping[int, str]) -> str:
