@@ -30,12 +30,10 @@ Reference = Annotated[Path | None, typer.Option("--reference", metavar="DIR", he
 def data(scale: Scale = "cpu", set_: Set = None, threads: Threads = 1):
     """Build the training, validation and evaluation sets of a scale."""
     config = cli.config_of(scale, set_, threads)
-    from sdpg.tasks.data import build_data
+    with quick_imports():
+        from sdpg.experiment.problems import make_problems, summary
 
-    report = build_data(config, Path("results") / config.name / "data")
-    sets = {"train": report["train"], **report["validation"], **report["evaluation"]}
-    print("problems:", ", ".join(f"{name} {row['problems']}" for name, row in sets.items()))
-    print(f"training problems removed because a held-out set has them: {report['train']['overlap_removed']}")
+    print(summary(make_problems(config, Path("results") / config.name / "data")))
 
 
 @app.command("base-model")

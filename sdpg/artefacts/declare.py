@@ -88,7 +88,7 @@ class Files:
     @property
     def data_report(self) -> str:
         """What was counted of the problems."""
-        return f"{self.root}/data/disjoint.json"
+        return f"{self.root}/data/report.json"
 
     @property
     def trained(self) -> list[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import baselines
 from sdpg.config.files import ConfigError, nearest
-from sdpg.config.methods import method_block
+from sdpg.config.methods import method_block, method_config
 from sdpg.config.settings import Config, Data, Task, Train
 from sdpg.types import Settings
 
@@ -76,4 +77,27 @@ def analysis_config(config: Config) -> dict[str, Any]:
 def data_config(config: Config) -> dict[str, Any]:
     """Return all that the problems depend on; `forgetting`: the task that training leaves alone, or None."""
     forgetting = config.evaluation.lm_eval.forgetting if config.evaluation.lm_eval else None
-    return {"data": config.data.dump(), "task": config.task.dump(), "forgetting": forgetting}
+    model = {"warm_start": {}} if config.model.warm_start else config.model.dump()  # its tokenizer, which decides what fits
+    parts = {"data": config.data.dump(), "task": config.task.dump(), "model": model, "prompts": prompt_limits(config)}
+    return {**parts, "forgetting": forgetting}
+
+
+def prompt_limits(config: Config) -> dict[str, Any]:
+    """Return what all runs together have room for: the least of their max_prompt_tokens, the most of their max_response_tokens,
+    and whether a method's teacher reads the problems' own context.
+    """
+    runs = [run_config(config, method, 0).train for method in config.methods]
+    return {
+        "max_prompt_tokens": min(train.max_prompt_tokens for train in runs),
+        "max_response_tokens": max(train.max_response_tokens for train in runs),
+        "teacher": any(_reads_context(config, method, train.steps) for method, train in zip(config.methods, runs, strict=True)),
+    }
+
+
+def _reads_context(config: Config, method: str, steps: int) -> bool:
+    """Return whether a method has a teacher that reads the problem's own answer and solution, in its first 1000 steps."""
+    fields = method_config(config, method)
+    fields.pop("train", None)
+    algorithm = baselines.make(fields.pop("algorithm"), **fields)
+    needs = (algorithm.needs(k) for k in range(1, min(steps, 1000) + 1))
+    return any(need.teacher is not None and need.context == "solution" for need in needs)

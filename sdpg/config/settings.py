@@ -193,6 +193,16 @@ class Data(Settings):
     validation: dict[Name, Source] = {}
     """Validation set name -> its source: watched during training, and what a sweep chooses by. Shares no problem with training
     or evaluation."""
+    rejected_answers: Literal["error", "drop", "keep"] = "error"
+    """What becomes of a problem whose reference answer the verifier does not accept, in the form that the template asks for, or
+    spelt as most would write it. What is dropped or kept is counted in data/report.json, here and below."""
+    conflicting_answers: Literal["drop", "error"] = "drop"
+    """What becomes of a question that a set has more than once with different answers: all of its rows are dropped."""
+    missing_solutions: Literal["error", "drop", "keep"] = "error"
+    """What becomes of a training problem without a worked solution where a method's teacher reads one. Kept, it gets the
+    template's `teacher_without_solution`."""
+    overlong: Literal["error", "drop"] = "error"
+    """What becomes of a problem whose prompt is longer than train.max_prompt_tokens, or leaves no room for a response."""
 
 
 def _keeps(value: Any) -> Any:
@@ -224,7 +234,7 @@ class Train(Settings):
     temperature: Temperature = 1.0
     """Sampling temperature of the rollouts."""
     max_prompt_tokens: Count
-    """The longest prompt, the teacher's included; a longer one is an error."""
+    """The longest prompt, the teacher's included; what becomes of a longer one: data.overlong."""
     max_response_tokens: Count
     """The longest response; a longer one is cut and judged wrong."""
     lr: LearningRate = 1e-6

@@ -72,6 +72,7 @@ class Batch:
     shares: list[slice]
     tokens: list[int]
     unjudged: int  # responses that the verifier could not judge in time or size and called wrong
+    no_room: int  # responses of this process whose teacher was left out: a sibling's response does not fit its prompt
     sampled: int  # responses, with those of groups that dynamic sampling left out; unjudged counts among these
     sampled_tokens: int  # their tokens
     work: Work  # of sampling them
@@ -91,9 +92,11 @@ class Collector:
         max_positions: int,
         processes_per_engine: int,
         stopper: Stopper,
+        teacher: bool = True,
     ):
         """Encode all prompts. max_positions: the model's context length, which the teacher's prompt plus a response must
-        fit as well. processes_per_engine: so many sample together, and the first of them judges.
+        fit as well. processes_per_engine: so many sample together, and the first of them judges. teacher: whether one reads
+        the problems' own context, which must then fit.
         """
         if not problems:
             raise ValueError("the training set is empty; check data.train in the config and rerun the rule data")
@@ -109,10 +112,9 @@ class Collector:
         limit = config.max_prompt_tokens
         self.student = [_within(task.student_prompt(p), limit, p, "train.max_prompt_tokens") for p in problems]
         self.teacher_limit = max_positions - config.max_response_tokens
-        self.teacher = [self._teacher(task.teacher_prompt(p), p) for p in problems]
-
-    def _teacher(self, prompt: list[int], problem: Problem) -> list[int]:
-        return _within(prompt, self.teacher_limit, problem, "the model's context minus train.max_response_tokens")
+        self.teacher = [task.teacher_prompt(p) for p in problems]
+        for prompt, problem in zip(self.teacher, problems, strict=True) if teacher else ():
+            _within(prompt, self.teacher_limit, problem, "the model's context minus train.max_response_tokens")
 
     def indices(self, step: int, attempt: int = 0) -> list[int]:
         """Return the problems of step 1, 2, ...: P from one stream of shuffled epochs, the same for every method with this
@@ -148,14 +150,16 @@ class Collector:
             facts = facts[: self.P]
         own, shares, tokens = self._deal(facts)
         here = self._exchange(groups, [facts[i].place for i in own], {fact.place for fact in facts})
+        no_room: list[int] = []
         return Batch(
-            [sample for group in here for sample in self._samples(group, context, step)],
+            [sample for group in here for sample in self._samples(group, context, step, no_room)],
             [score for group in here for score in group.scores],
             torch.tensor([fact.rewards for fact in facts]),
             own,
             shares,
             tokens,
             self._failures() - before,
+            len(no_room),
             sum(len(group.rollouts) for group in groups),
             sum(group.tokens for group in groups),
             work,
@@ -265,8 +269,8 @@ class Collector:
             reward -= min(max(over / buffer, 0.0), 1.0)
         return reward
 
-    def _samples(self, group: Group, context: str, step: int) -> list[Sample]:
-        """Return a group's responses with their teacher's prompts."""
+    def _samples(self, group: Group, context: str, step: int, no_room: list[int]) -> list[Sample]:
+        """Return a group's responses with their teacher's prompts. no_room: takes the lengths of those that do not fit."""
         problem, prompt = self.problems[group.problem], self.student[group.problem]
         if context == "solution":
             return [Sample(prompt, self.teacher[group.problem], rollout) for rollout in group.rollouts]
@@ -277,7 +281,10 @@ class Collector:
             teacher = None
             if others:
                 chosen = others[derive_seed("sibling", self.seed, step, problem.id, j) % len(others)]
-                teacher = self._teacher(self.task.sibling_prompt(problem, group.rollouts[chosen].ids), problem)
+                teacher = self.task.sibling_prompt(problem, group.rollouts[chosen].ids)
+                if len(teacher) > self.teacher_limit:
+                    no_room.append(len(teacher))
+                    teacher = None
             samples.append(Sample(prompt, teacher, rollout))
         return samples
 

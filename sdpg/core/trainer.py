@@ -93,6 +93,7 @@ class Trainer:
             max_positions=policy.config.max_position_embeddings,
             processes_per_engine=processes_per_engine,
             stopper=self.stopper,
+            teacher=any(n.teacher and n.context == "solution" for n in map(algorithm.needs, range(1, c.steps + 1))),
         )
         self.state = StateFolder(work / "state", identity)
         self._saved = 0  # the last step whose state was saved

@@ -16,6 +16,7 @@ from sdpg.config import base_config, base_index, data_config, evaluation_config,
 from sdpg.config.command import assignment
 from sdpg.config.files import is_file, scale_path
 from sdpg.config.methods import algorithm_files
+from sdpg.experiment.own_tokenizer import tokenizer_files
 from sdpg.io import ROOT
 from sdpg.provenance.records import code_params, config_param
 from sdpg.provenance.sources import stage_sources
@@ -28,7 +29,7 @@ RESULTS = Path("results")
 DATABASE = RESULTS / ".snakemake.db"
 # The module that a stage starts from: what it reaches by imports is what the stage depends on.
 STAGES = {
-    "data": "sdpg/tasks/data.py",
+    "data": "sdpg/experiment/problems.py",
     "base_model": "sdpg/experiment/base_model.py",
     "train": "sdpg/experiment/compose.py",
     "evaluate": "sdpg/evaluation/run.py",
@@ -129,8 +130,9 @@ class Scale:
         return command
 
     def own_files(self) -> list[str]:
-        """Return the user's own data files: their content decides, not their date."""
-        return [file for source in _sources(self.config) for file in own_files(source.dump())]
+        """Return the user's own files that the problems depend on: data, and the model's tokenizer. Their content decides."""
+        data = [file for source in _sources(self.config) for file in own_files(source.dump())]
+        return [*data, *tokenizer_files(self.config.model)]
 
     def own_model(self) -> list[str]:
         """Return the config.json of the user's own model directory, if the scale names one."""
@@ -161,7 +163,7 @@ class Scale:
         extra = [self.template]
         if stage in ("data", "base_model"):
             extra += source_files(self.config)
-        if stage in ("base_model", "evaluate"):
+        if stage in ("data", "base_model", "evaluate"):
             extra += verifier_files(self.config)
         if stage == "evaluate":
             extra += self.evaluation_files()

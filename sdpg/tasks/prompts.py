@@ -5,6 +5,7 @@
     shots: [{question, answer, solution}, ...]         optional worked examples, put in front of either prompt
     shot_response: text with {answer}, {solution}      what follows a shot's prompt
     answer_after: text                                 optional: where the verifier finds the answer in a response
+    teacher_without_solution: text                     optional: `teacher` for a problem without a worked solution
 
 A problem's text is never scanned for fields, so braces in it (LaTeX) do no harm.
 """
@@ -39,6 +40,7 @@ class Template:
     shots: tuple[Mapping[str, str], ...] = ()
     shot_response: str = ""
     answer_after: str | None = None
+    teacher_without_solution: str | None = None
 
     def __post_init__(self):
         if "{question}" not in self.student:
@@ -48,17 +50,34 @@ class Template:
                 raise ValueError(f"template {self.name!r}: 'student' must not use {{{field}}}: the policy would see the hint")
         if "{question}" not in self.teacher and "{student}" not in self.teacher:
             raise ValueError(f"template {self.name!r}: 'teacher' has neither {{question}} nor {{student}} in it")
+        if self.teacher_without_solution is not None:
+            self._check_without_solution(self.teacher_without_solution)
         for i, shot in enumerate(self.shots):
             if missing := {"question", "answer", "solution"} - set(shot):
                 raise ValueError(f"template {self.name!r}: shot {i} has no {', '.join(sorted(missing))}")
+
+    def _check_without_solution(self, text: str) -> None:
+        if "{solution}" in text or not {"{question}", "{student}"} & set(re.findall(r"\{\w+\}", text)):
+            raise ValueError(
+                f"template {self.name!r}: 'teacher_without_solution' must have {{question}} or {{student}} in it, and no "
+                "{solution}: it is for problems that have none"
+            )
+
+    @property
+    def reads_solution(self) -> bool:
+        """Whether the teacher's prompt has the worked solution in it."""
+        return "{solution}" in self.teacher
 
     def student_text(self, question: str) -> str:
         """Return the policy's prompt. It takes the question only, so no privileged context can get in."""
         return self._prompt(self.student, {"question": question})
 
     def teacher_text(self, question: str, answer: str, solution: str) -> str:
-        """Return the prompt of the same model with the privileged context (answer and worked solution)."""
-        text = self.teacher.replace("{student}", self.student)
+        """Return the prompt of the same model with the privileged context (answer and worked solution, if there is one)."""
+        text = self.teacher
+        if not solution and self.teacher_without_solution is not None:
+            text = self.teacher_without_solution
+        text = text.replace("{student}", self.student)
         return self._prompt(text, {"question": question, "answer": answer, "solution": solution})
 
     def shot_questions(self) -> list[str]:
@@ -86,7 +105,7 @@ def load_template(name: str) -> Template:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ValueError(f"template {path} is not valid YAML: {error}") from error
-    known = {"student", "teacher", "shots", "shot_response", "answer_after"}
+    known = {"student", "teacher", "shots", "shot_response", "answer_after", "teacher_without_solution"}
     if not isinstance(values, dict) or set(values) - known or not {"student", "teacher"} <= set(values):
         got = sorted(values) if isinstance(values, dict) else type(values).__name__
         raise ValueError(f"template {path}: got {got}, expected student and teacher, and optionally {sorted(known)}")

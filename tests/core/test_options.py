@@ -101,6 +101,32 @@ def test_sdpo_reads_a_successful_sibling_and_never_the_response_itself(tiny, tmp
     assert again.samples == batch.samples  # derived from the seed and the step
 
 
+def test_a_sibling_without_room_is_no_teacher_and_counted(tiny, tmp_path):
+    trainer = make_trainer(tiny, tmp_path / "w", baselines.make("sdpo"), task=Short())
+    free = trainer.collector.collect(1, Clock(CPU), "sibling")
+    lengths = [len(s.teacher_prompt) for s in free.samples if s.teacher_prompt]
+    trainer.collector.teacher_limit = limit = sorted(lengths)[len(lengths) // 2] - 1
+    batch = trainer.collector.collect(1, Clock(CPU), "sibling")
+    left = [s.teacher_prompt if s.teacher_prompt and len(s.teacher_prompt) <= limit else None for s in free.samples]
+    assert [s.teacher_prompt for s in batch.samples] == left
+    assert free.no_room == 0 and 0 < batch.no_room == sum(length > limit for length in lengths)
+    row = trainer.step(1)
+    assert row["teacher_no_room"] == batch.no_room / 16 and row["teacher_fraction"] == sum(map(bool, left)) / 16
+
+
+@pytest.mark.parametrize(("algorithm", "refused"), [("sdft", True), ("grpo", False), ("sdpo", False)])
+def test_only_a_context_that_is_read_must_fit_the_model(tiny, tmp_path, algorithm, refused):
+    class Wordy(TokenTask):
+        def teacher_prompt(self, problem):
+            return [5] * 1000
+
+    if refused:
+        with pytest.raises(ValueError, match="gives a prompt of 1000 tokens, more than .*the model's context"):
+            make_trainer(tiny, tmp_path / "w", baselines.make(algorithm), task=Wordy())
+    else:
+        make_trainer(tiny, tmp_path / "w", baselines.make(algorithm), task=Wordy())
+
+
 def test_without_successful_siblings_sdpo_learns_nothing_and_pays_for_no_teacher(tiny, tmp_path):
     trainer = make_trainer(tiny, tmp_path / "w", baselines.make("sdpo"), task=Never())
     row = trainer.step(1)

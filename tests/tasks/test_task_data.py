@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from sdpg.tasks.chain import chain_problems, work
-from sdpg.tasks.data import build_data, content_key, load_problems, save_problems
+from sdpg.tasks.cleaning import content_key
+from sdpg.tasks.data import build_data, load_problems, save_problems
 from sdpg.tasks.sources import build_source
 from tests.scale import CHAIN, config_of
 
@@ -18,9 +19,9 @@ def jsonl(path, rows):
     return str(path)
 
 
-def config(train, template="chain", validation=None, lm_eval=None, **evaluation):
+def config(train, template="chain", verifier="chain", validation=None, lm_eval=None, **evaluation):
     data = {"train": train, "evaluation": evaluation or {"chain": CHAIN}, "validation": validation or {}}
-    return config_of(task={"template": template}, data=data, evaluation={"lm_eval": lm_eval})
+    return config_of(task={"template": template, "verifier": verifier}, data=data, evaluation={"lm_eval": lm_eval})
 
 
 def test_training_loses_what_evaluation_has(tmp_path):
@@ -35,7 +36,7 @@ def test_training_loses_what_evaluation_has(tmp_path):
     report = build_data(config({"path": jsonl(tmp_path / "train.jsonl", rows)}, chain=evaluation), tmp_path / "data")
     assert report["train"]["overlap_removed"] == 1 and report["train"]["duplicates_removed"] == 1
     assert report["train"]["removed_ids"] == ["train-000000"]
-    assert report == json.loads((tmp_path / "data" / "disjoint.json").read_text())
+    assert report == json.loads((tmp_path / "data" / "report.json").read_text())
     train = load_problems(tmp_path / "data" / "train.parquet")
     held_out = load_problems(tmp_path / "data" / "eval" / "chain.parquet")
     assert [p.question for p in train] == [QUESTION] and len(held_out) == 20
@@ -69,7 +70,7 @@ def test_questions_that_the_prompt_answers_are_in_no_set(tmp_path):
     rows = [{"question": q, "answer": "42"} for q in ("What is 27 + 15?", "What is 1 + 41?")]
     path = {"path": jsonl(tmp_path / "rows.jsonl", rows)}
     other = {"path": jsonl(tmp_path / "other.jsonl", [{"question": "What is 2 + 2?", "answer": 4}])}
-    report = build_data(config(other, template="addition-3shot", sums=path), tmp_path / "data")
+    report = build_data(config(other, template="addition-3shot", verifier="exact", sums=path), tmp_path / "data")
     assert report["evaluation"]["sums"]["shown_in_prompt"] == 1 and report["evaluation"]["sums"]["problems"] == 1
 
 
@@ -126,7 +127,7 @@ def test_bad_sources_are_named(tmp_path):
         build_source({"path": str(tmp_path / "no.jsonl")}, "train")
     with pytest.raises(ValueError, match="needs `revision`"):
         build_source({"path": "someone/something"}, "train")
-    with pytest.raises(ValueError, match="must end in .jsonl or .parquet"):
+    with pytest.raises(ValueError, match="must end in .jsonl, .json, .csv or .parquet"):
         build_source({"path": str(tmp_path)}, "train")
     with pytest.raises(ValueError, match="got nothing; expected exactly one of chain"):
         build_source({}, "train")
@@ -139,10 +140,13 @@ def test_bad_sources_are_named(tmp_path):
         load_problems(tmp_path / "train.parquet")
 
 
-def test_ids_must_differ(tmp_path):
+def test_ids_that_were_asked_for_must_differ(tmp_path):
     rows = [{"id": 1, "question": "1+1?", "answer": 2}, {"id": 1, "question": "1+2?", "answer": 3}]
-    with pytest.raises(ValueError, match="'1' more than once"):
-        build_data(config({"path": jsonl(tmp_path / "x.jsonl", rows)}), tmp_path / "data")
+    path = jsonl(tmp_path / "x.jsonl", rows)
+    with pytest.raises(ValueError, match="data.train: problem ids must differ, got '1' more than once"):
+        build_data(config({"path": path, "columns": {"id": "id"}}), tmp_path / "data")
+    build_data(config({"path": path}), tmp_path / "data")  # a column that happens to be called id
+    assert [p.id for p in load_problems(tmp_path / "data" / "train.parquet")] == ["train-000000", "train-000001"]
 
 
 def test_the_untouched_skill_is_written_for_the_forgetting_measure(tmp_path):

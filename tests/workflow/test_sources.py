@@ -44,7 +44,7 @@ def test_imports_inside_functions_count_and_files_can_be_left_out():
 @pytest.mark.parametrize(
     ("stage", "expected"),
     [
-        ("data", {"sources/chain.py", "sources/reverse.py"}),
+        ("data", {"sources/chain.py", "sources/reverse.py", *VERIFIERS}),
         ("base_model", {"sources/chain.py", "sources/reverse.py", *VERIFIERS, "engines/in_process.py"}),
         ("train", {*VERIFIERS, "engines/in_process.py"}),
         ("evaluate", {*VERIFIERS, "engines/vllm.py"}),

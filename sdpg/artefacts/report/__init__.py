@@ -44,7 +44,7 @@ HEADLINE = 10  # figures with a lower place come before the tables
 def make(job) -> None:
     """Write report.html from the figures, the score files, run.json and metrics.jsonl of every run.
 
-    Snakemake's benchmark files (benchmarks/**/*.tsv), data/disjoint.json and model/base<n>.json are shown where they exist, and
+    Snakemake's benchmark files (benchmarks/**/*.tsv), data/report.json and model/base<n>.json are shown where they exist, and
     the comparison with a reference (results/reference/<name>) where there is one. Raises ValueError naming the missing file if
     there is no figure or no run.
     """

@@ -76,7 +76,7 @@ def checks(root: Path) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return (title, pairs) of what was measured before training: base models, and the problems of each set."""
     bases = sorted((root / "model").glob("base*.json"))
     paths = [(f"Base model {path.stem.removeprefix('base')}", path) for path in bases]
-    paths.append(("Training and evaluation data", root / "data" / "disjoint.json"))
+    paths.append(("Training and evaluation data", root / "data" / "report.json"))
     return [(title, flatten(read_json(path))) for title, path in paths if path.is_file()]
 
 
