@@ -43,7 +43,11 @@ def test_the_defaults_come_from_the_schema_and_are_valid_themselves(scale_file):
             assert getattr(config.train, key) == rule["default"]
             Draft202012Validator(rule).validate(rule["default"])
     assert config.seeds == [0]
-    assert config.task.dump() == {"template": "chain", "verifier": "chain", "stop": [], "chat_template": False}
+    assert config.task.dump() == {
+        **{"template": "chain", "verifier": "chain", "stop": [], "chat_template": False},
+        **{"system": None, "teacher_system": None, "chat_date": "2024-07-26"},
+        **{"chat_template_kwargs": {}, "teacher_chat_template_kwargs": None},
+    }
 
 
 def test_null_takes_an_inherited_kind_away(tmp_path):

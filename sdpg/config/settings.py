@@ -7,6 +7,7 @@ Defaults are the paper's where it gives one. `config/schema.json` is generated f
 from __future__ import annotations
 
 import json
+from datetime import date
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -28,6 +29,27 @@ UNIQUE = {"uniqueItems": True}
 Seeds = Annotated[list[Seed], Field(min_length=1, json_schema_extra=UNIQUE)]
 Keep = Literal["all", "last"] | Count
 Pair = Annotated[list[Fraction], Field(min_length=2, max_length=2)]
+
+
+CHAT_KEYS = ("system", "teacher_system", "chat_template_kwargs", "teacher_chat_template_kwargs", "chat_date")
+RESERVED = {  # arguments of transformers' apply_chat_template, and what it hands to the template itself
+    *("conversation", "messages", "chat_template", "add_generation_prompt", "continue_final_message", "tokenize", "padding"),
+    *("truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs"),
+    *("strftime_now", "raise_exception"),
+}
+
+
+def _date_text(value: Any) -> Any:
+    return value.isoformat() if type(value) is date else value  # YAML reads 2024-07-26 as a date
+
+
+def _in_range(engine: str, temperature: float) -> None:
+    """Refuse a temperature that an engine would change by itself, or does not take."""
+    low, high = engines.temperatures(engine)
+    if not low <= temperature <= high:
+        text = "temperature is {temperature}, but the engine {engine} samples at temperatures from {low} to {high} only"
+        given = {"temperature": temperature, "engine": engine, "low": low, "high": high}
+        raise PydanticCustomError("together", text, given)
 
 
 def _one_of(names, value: str) -> str:
@@ -158,11 +180,46 @@ class Task(Settings):
     """One-character strings; a token that contains one ends the response, as EOS does."""
     chat_template: bool = False
     """Wrap prompts in the tokenizer's chat template."""
+    system: Text | None = None
+    """System prompt in front of every prompt, with chat_template; null for none."""
+    teacher_system: str | None = None
+    """The teacher's own system prompt; null for the student's, "" for none."""
+    chat_template_kwargs: dict[str, Any] = {}
+    """Variables for the chat template, such as {enable_thinking: false}."""
+    teacher_chat_template_kwargs: dict[str, Any] | None = None
+    """The teacher's own variables for the chat template; null for the student's."""
+    chat_date: Annotated[str, BeforeValidator(_date_text), Field(json_schema_extra={"format": "date"})] = "2024-07-26"
+    """Today, for a chat template that writes the date: YYYY-MM-DD. The same whenever and whatever runs."""
 
     @field_validator("verifier")
     @classmethod
     def _known(cls, value: str) -> str:
         return _one_of(verifiers.names(), value)
+
+    @field_validator("chat_date")
+    @classmethod
+    def _is_date(cls, value: str) -> str:
+        try:
+            return date.fromisoformat(value).isoformat()
+        except ValueError:
+            raise PydanticCustomError("expected", "expected a date such as 2024-07-26") from None
+
+    @field_validator("chat_template_kwargs", "teacher_chat_template_kwargs")
+    @classmethod
+    def _not_ours(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if taken := sorted(set(value or ()) & RESERVED):
+            text = "expected variables of the template, without {taken}, which the project itself sets"
+            raise PydanticCustomError("expected", text, {"taken": ", ".join(taken)})
+        return value
+
+    @model_validator(mode="after")
+    def _with_chat_template(self) -> Task:
+        given, fields = self.model_dump(), type(self).model_fields
+        for key in CHAT_KEYS:
+            if not given["chat_template"] and given[key] != fields[key].default:
+                text = "{key} goes with chat_template: true, but chat_template is false; set it to true, or leave {key} out"
+                raise PydanticCustomError("together", text, {"key": key})
+        return self
 
 
 class Data(Settings):
@@ -278,6 +335,7 @@ class Train(Settings):
         if self.lora_alpha and not self.lora_rank:
             text = "lora_alpha is {lora_alpha}, but lora_rank is 0: there are no adapters; give a rank, or null"
             raise PydanticCustomError("together", text, both)
+        _in_range(both["engine"], both["temperature"])
         return self
 
     @property
@@ -290,7 +348,7 @@ class LmEval(Settings):
     """lm-eval on the last checkpoint."""
 
     repeats: Count = 4
-    """Samples per problem."""
+    """Samples per problem; one where evaluation.temperature is 0, since all would be the same."""
     limit: Count = 64
     """Problems per task."""
     forgetting: Text | None = None
@@ -306,8 +364,8 @@ class Evaluation(Settings):
     """Responses per problem, the n of mean@n."""
     pass_k: Annotated[list[Count], Field(json_schema_extra=UNIQUE)] = [1, 4, 8]
     """The k of pass@k; none may exceed samples."""
-    temperature: Positive = 1.0
-    """Sampling temperature."""
+    temperature: NonNegative = 1.0
+    """Sampling temperature; 0 takes the most probable token always, with samples: 1."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Weights and compute of the engine."""
     lm_eval: LmEval | None = LmEval()
@@ -319,6 +377,17 @@ class Evaluation(Settings):
     @classmethod
     def _known(cls, value: str) -> str:
         return _one_of(engines.names(), value)
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> Evaluation:
+        both = self.model_dump()
+        if both["temperature"] == 0 and both["samples"] > 1:
+            text = "samples is {samples}, but temperature is 0: all responses to a problem would be the same; set samples to 1"
+            raise PydanticCustomError("together", text, both)
+        for engine in [both["engine"], *([engines.lm_eval_engine(both["engine"])] if both["lm_eval"] else [])]:
+            if both["temperature"]:
+                _in_range(engine, both["temperature"])
+        return self
 
     @property
     def label(self) -> str:
