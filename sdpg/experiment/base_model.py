@@ -55,9 +55,8 @@ def make_base_model(config: Config, folder: str | Path, *, index: int = 0, threa
             report = _pretrained(model.pretrained, target)
         else:
             report = _package(model.package.module, model.package.gguf, target)
-        if not model.warm_start:  # a chat template that does not work is found here, not when training starts
-            tokenizer = AutoTokenizer.from_pretrained(target)
-            make_task(config.task, tokenizer, name=model.pretrained or model.package.module).close()
+        if not model.warm_start:
+            _check_task(config, model.pretrained or model.package.module, target)
     kind, value = next(iter(base_config(config, index)["model"].items()))
     report = {"source": kind, "config": value, "seconds": round(time.perf_counter() - start, 1), **report}
     write_json(folder / f"base{index}.json", report)
@@ -89,6 +88,12 @@ def _save(model, tokenizer, target: Path) -> dict[str, Any]:
     tokenizer.save_pretrained(target)
     parameters = sum(p.numel() for p in model.parameters())
     return {"parameters": parameters, "dtype": str(model.dtype).removeprefix("torch."), "vocabulary": len(tokenizer)}
+
+
+def _check_task(config: Config, name: str, target: Path) -> None:
+    """Raise ValueError now, and not when training starts, for a chat template or an end token that is no good."""
+    own = Path(name).expanduser()  # its files, where it has some here, not the copies: they are the ones to mend
+    make_task(config.task, AutoTokenizer.from_pretrained(own if own.is_dir() else target), name=name).close()
 
 
 def _pretrained(name: str, target: Path) -> dict[str, Any]:

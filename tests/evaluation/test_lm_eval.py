@@ -8,13 +8,19 @@ import math
 import pandas as pd
 import pytest
 
+from sdpg.config.settings import Task
 from sdpg.evaluation.checkpoints import load_checkpoints
 from sdpg.evaluation.lm_eval_bridge import forgetting_set, lm_evaluate_engine
-from sdpg.evaluation.lm_eval_task import bundled_names, bundled_task, sampled_task
+from sdpg.evaluation.lm_eval_task import bundled_names, bundled_task, prompt_texts, sampled_task
 from sdpg.evaluation.run import evaluate_run
+from sdpg.evaluation.sampling import EvaluationSet
 from sdpg.evaluation.setup import load_sets
+from sdpg.tasks.task import make_task
+from sdpg.tasks.tokenizer import character_tokenizer
+from sdpg.types import Problem
 from tests.evaluation.conftest import STEPS
 from tests.scale import config_of
+from tests.tasks.test_task_text import tokenizer as text_tokenizer
 
 
 def test_common_knowledge_is_well_formed():
@@ -35,6 +41,46 @@ def test_sampled_task_is_judged_by_the_projects_verifier(run):
     doc = config["custom_dataset"]()["test"][0]
     right, wrong = doc["solution"], doc["solution"][:-1] + ("0" if doc["answer"] != "0" else "1")
     assert config["process_results"](doc, [[right, wrong, "", right]]) == {"accuracy": 0.5, "process_accuracy": 0.5}
+
+
+def test_greedy_lm_eval_asks_once(run):
+    task, sets = load_sets(run.settings, load_checkpoints(run.run_dir)[0].path, run.data_dir)
+    config = sampled_task(sets[0], task, repeats=4, temperature=0.0, max_tokens=24)
+    asked = config["generation_kwargs"]
+    assert config["repeats"] == 1 and asked["temperature"] == 0 and asked["do_sample"] is False
+
+
+def test_prompts_that_read_the_same_are_told_apart_by_their_ids():
+    """<unk> as text, and an unknown character: one text, other ids."""
+    tokenizer = character_tokenizer("<unk>0123456789=?")
+    task = make_task(Task(**{"template": "plain", "verifier": "exact", "chat_template": False}), tokenizer)
+    prompts = [task.encoder.encode(lambda c: c["question"], {"question": q}, opening=True) for q in ("1<unk>?", "1é?", "12?")]
+    texts = prompt_texts(EvaluationSet("test", [None] * 3, prompts), task)
+    assert len(set(texts)) == 3 and texts[2] == "12?"
+
+
+@pytest.mark.slow
+def test_lm_eval_encodes_with_one_bos_and_nothing_behind():
+    """Contexts of the project's prompts are looked up, all others encoded as the task does; no engine is needed for that."""
+    from sdpg.rollout.vllm_environment import vllm_version_shim
+
+    with vllm_version_shim():
+        from sdpg.evaluation.lm_eval_model import EngineLM
+    tokenizer = text_tokenizer("byte-level")  # puts <s> before a text and </s> behind it
+    task = make_task(Task(template="plain", verifier="exact"), tokenizer)
+    problem = Problem("p", "a</s>b", "1", "", "x")
+    ids = task.student_prompt(problem)
+    begin, end = tokenizer.convert_tokens_to_ids(["<s>", "</s>"])
+    texts = prompt_texts(EvaluationSet("test", [problem], [ids]), task)
+    lm = EngineLM.__new__(EngineLM)
+    lm.tokenizer, lm.add_bos_token, lm.backend, lm.custom_prefix_token_id = tokenizer, None, "causal", None
+    lm._prompts, lm._encode = dict(zip(texts, [ids], strict=True)), task.encoder.encode_text
+    assert lm.tok_encode([texts[0], "ab"]) == [ids, lm.tok_encode("ab")]
+    assert ids.count(begin) == 1 and end not in ids
+    assert lm.tok_encode("ab") == lm.tok_encode("<s>ab") == [begin, *tokenizer("ab", add_special_tokens=False)["input_ids"]]
+    context, continuation = lm._encode_pair("ab", " 12")
+    assert context == lm.tok_encode("ab") and tokenizer.decode(continuation) == " 12"
+    assert lm.tok_encode("") == []
 
 
 @pytest.fixture(scope="module")
