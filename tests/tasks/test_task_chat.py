@@ -97,7 +97,9 @@ def test_the_base_model_rule_refuses_a_template_that_does_not_work_by_its_file(t
     make_model(tmp_path / "chat", ["1 + 1?"])
     (tmp_path / "chat" / "chat_template.jinja").write_text(NO_SYSTEM)
     task = {"template": "plain", "verifier": "exact", "chat_template": True, "system": "Be brief."}
-    with pytest.raises(ValueError, match=f"the chat template of '{tmp_path}/chat' fails on the student's prompt"):
+    with pytest.raises(
+        ValueError, match=f"the chat template of '{tmp_path}/chat/chat_template.jinja' fails on the student's prompt"
+    ):
         make_base_model(config_of(model={"pretrained": str(tmp_path / "chat")}, task=task), tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
     make_base_model(config_of(model={"pretrained": str(tmp_path / "chat")}, task=task | {"system": None}), tmp_path / "out")
