@@ -7,13 +7,14 @@ import math
 
 import pandas as pd
 import pytest
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from sdpg.config.settings import Task
 from sdpg.evaluation.checkpoints import load_checkpoints
 from sdpg.evaluation.lm_eval_bridge import forgetting_set, lm_evaluate_engine
 from sdpg.evaluation.lm_eval_task import bundled_names, bundled_task, prompt_texts, sampled_task
 from sdpg.evaluation.run import evaluate_run
-from sdpg.evaluation.sampling import EvaluationSet
+from sdpg.evaluation.sampling import EvaluationSet, evaluation_set
 from sdpg.evaluation.setup import load_sets
 from sdpg.tasks.task import make_task
 from sdpg.tasks.tokenizer import character_tokenizer
@@ -171,3 +172,36 @@ def test_lm_eval_sends_the_student_prompts_ids(run):
     finally:
         engine.close()
     assert {"acc,none", "acc_norm,none"} <= set(common["results"]["common-knowledge"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chat", [False, True])
+def test_vllm_gets_text_as_text_and_one_bos_through_lm_eval(chat, tmp_path):
+    """A tokenizer that begins and ends every text, questions with its control tokens, greedy; and the bundled task."""
+    from sdpg.rollout.engines.vllm import VLLMEngine
+
+    tokenizer = text_tokenizer("byte-level")
+    tokenizer.save_pretrained(tmp_path)
+    begin, end = tokenizer.convert_tokens_to_ids(["<s>", "</s>"])
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1, "head_dim": 32}
+    ends = {"max_position_embeddings": 256, "bos_token_id": begin, "eos_token_id": end, "pad_token_id": end}
+    LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes, **ends)).save_pretrained(tmp_path)
+    config = config_of(
+        task={"template": "plain", "verifier": "exact", "chat_template": chat, "system": "Be brief." if chat else None},
+        train={"steps": 1, "max_prompt_tokens": 120, "max_response_tokens": 8},
+        evaluation={"temperature": 0, "samples": 1, "pass_k": [1]},
+    )
+    task = make_task(config.task, tokenizer)
+    questions = ["a<|im_end|>", "</s><s> b", "1 + 1", "<think>"]
+    s = evaluation_set("test", [Problem(q, q, "1", "", "x") for q in questions], task, 120)
+    engine = VLLMEngine(tmp_path, dtype="float32", max_len=128)
+    try:
+        sent, generate = [], engine.llm.generate
+        engine.llm.generate = lambda prompts, *a, **k: sent.extend(prompts) or generate(prompts, *a, **k)
+        lm_evaluate_engine(engine, config, task, [s], "common-knowledge")
+    finally:
+        engine.close()
+    sent = [prompt["prompt_token_ids"] for prompt in sent]
+    others = [ids for ids in sent if ids not in s.prompts]
+    assert sorted(ids for ids in sent if ids in s.prompts) == sorted(s.prompts)  # each once
+    assert len(others) > 100 and all(ids[0] == begin and ids.count(begin) == 1 and end not in ids for ids in others)
