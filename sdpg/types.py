@@ -28,6 +28,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, ge=LEAST, le=1)]
 LearningRate = Annotated[float, Field(gt=0, ge=LEAST, le=10)]
 Temperature = Annotated[float, Field(ge=0.01, le=100)]  # vLLM raises what is less to 0.01
+TemperatureOrGreedy = Annotated[float, Field(ge=0, le=100)]
 ClipLow = Annotated[float, Field(ge=0, lt=1)]  # 1 - clip_low bounds a ratio, which is positive anyway
 ClipDual = Annotated[float, Field(gt=1, le=LARGEST)]  # most that a negative advantage counts; at 1 or less it would always bind
 Text = Annotated[str, Field(min_length=1)]
@@ -61,15 +62,18 @@ class Problem:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to sample: temperature > 0, the most response tokens, and the ids that end a response (EOS among them)."""
+    """How to sample: temperature, the most response tokens, and the ids that end a response (EOS among them).
+
+    Temperature 0 is greedy: the most probable token always, with the log-probs of temperature 1.
+    """
 
     temperature: float
     max_tokens: int
     stop_token_ids: tuple[int, ...]
 
     def __post_init__(self):
-        if self.temperature <= 0:
-            raise ValueError(f"temperature must be > 0, got {self.temperature}")
+        if not 0 <= self.temperature < float("inf"):
+            raise ValueError(f"temperature must be a finite number >= 0, got {self.temperature}")
         if self.max_tokens < 1:
             raise ValueError(f"max_tokens must be >= 1, got {self.max_tokens}")
         if not self.stop_token_ids:

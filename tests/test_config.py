@@ -43,7 +43,11 @@ def test_the_defaults_come_from_the_schema_and_are_valid_themselves(scale_file):
             assert getattr(config.train, key) == rule["default"]
             Draft202012Validator(rule).validate(rule["default"])
     assert config.seeds == [0]
-    assert config.task.dump() == {"template": "chain", "verifier": "chain", "stop": [], "chat_template": False}
+    assert config.task.dump() == {
+        **{"template": "chain", "verifier": "chain", "stop": [], "chat_template": False},
+        **{"system": None, "teacher_system": None, "chat_date": "2024-07-26"},
+        **{"chat_template_kwargs": {}, "teacher_chat_template_kwargs": None},
+    }
 
 
 def test_null_takes_an_inherited_kind_away(tmp_path):
@@ -278,3 +282,34 @@ def test_scale_files_that_extend_each_other_in_a_circle_are_refused(tmp_path):
 def test_an_unknown_forgetting_task_names_the_nearest():
     with pytest.raises(ConfigError, match="forgetting: got 'revers'; did you mean 'reverse'"):
         resolve("cpu", {"evaluation.lm_eval.forgetting": "revers"})
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"evaluation.temperature": 0}, "evaluation.samples is 8, but temperature is 0: all responses .* set samples to 1"),
+        ({"evaluation.temperature": -0.1}, "evaluation.temperature: got -0.1, expected number >= 0"),
+        (
+            {"evaluation.temperature": 0.005},
+            "evaluation.temperature is 0.005, but the engine vllm samples at temperatures from 0.01 to 2.0 only",
+        ),
+        ({"evaluation.temperature": 2.5}, "evaluation.temperature is 2.5, but the engine vllm"),
+        ({"evaluation.temperature": 0.005, "evaluation.engine": "in-process"}, "the engine vllm"),  # lm-eval's
+        ({"evaluation.temperature": 1e-9, "evaluation.engine": "in-process", "evaluation.lm_eval": None}, "in-process samples"),
+        ({"train.temperature": 0}, "train.temperature: got 0, expected number > 0"),
+        ({"train.temperature": 0.005, "train.engine": "vllm"}, "train.temperature is 0.005, but the engine vllm"),
+        ({"methods": {"grpo": {"train": {"temperature": 3, "engine": "vllm"}}}}, "methods.grpo.train.temperature is 3"),
+    ],
+)
+def test_temperatures_that_an_engine_changes_or_refuses_are_refused_with_the_config(given, said, scale_file):
+    with pytest.raises(ConfigError, match=said) as error:
+        resolve(scale_file(), given)
+    assert "\n" not in str(error.value)
+
+
+def test_greedy_evaluation_and_an_engines_own_range_are_allowed(scale_file):
+    greedy = {"evaluation.temperature": 0, "evaluation.samples": 1, "evaluation.pass_k": [1]}
+    assert resolve(scale_file(), greedy).evaluation.temperature == 0
+    cold = {"evaluation.temperature": 0.005, "evaluation.engine": "in-process", "evaluation.lm_eval": None}
+    assert resolve(scale_file(), cold).evaluation.temperature == 0.005
+    assert resolve(scale_file(), {"evaluation.temperature": 0.01}).evaluation.temperature == 0.01

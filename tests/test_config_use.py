@@ -46,6 +46,10 @@ def another(value, rule):
     rule = next((branch for branch in rule.get("anyOf", []) if "enum" in branch), rule)
     if "enum" in rule:
         return next(choice for choice in rule["enum"] if choice != value)
+    if rule.get("format") == "date":
+        return "2024-12-31"
+    if rule.get("type") == "object":
+        return {"enable_thinking": False}
     if isinstance(value, bool):
         return not value
     if isinstance(value, list):
@@ -84,7 +88,8 @@ def changed(config: Config, key: str, value) -> Config:
 
 
 def test_every_setting_is_in_the_part_of_some_stage():
-    config = resolve("cpu", {"seeds": [0], "tuned": None, "train.lora_rank": 2})  # without adapters they have no scale
+    needed = {"train.lora_rank": 2, "task.chat_template": True}  # without adapters they have no scale, and so on
+    config = resolve("cpu", {"seeds": [0], "tuned": None, **needed})
     before, checked = parts(config), 0
     for key, value, _ in leaves(config):
         if key.split(".")[0] in PLANNED - {"model", "data"} or key == "model.warm_start.seeds":

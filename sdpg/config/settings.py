@@ -16,9 +16,9 @@ from pydantic_core import PydanticCustomError
 from sdpg.config.alternatives import Alternatives
 from sdpg.config.fits import check_training
 from sdpg.config.resources import Resources
+from sdpg.config.task import Task
 from sdpg.io import ROOT
 from sdpg.rollout import engines
-from sdpg.tasks import verifiers
 from sdpg.tasks.sources import KINDS, is_flat
 from sdpg.types import (
     LARGEST,
@@ -33,6 +33,7 @@ from sdpg.types import (
     Seed,
     Settings,
     Temperature,
+    TemperatureOrGreedy,
     Text,
     Weight,
     whole,
@@ -46,6 +47,15 @@ PASS_K = [1, 4, 8]
 Seeds = Annotated[list[Seed], Field(min_length=1, json_schema_extra=UNIQUE)]
 Keep = Literal["all", "last"] | Count
 Pair = Annotated[list[Fraction], Field(min_length=2, max_length=2)]
+
+
+def _in_range(engine: str, temperature: float) -> None:
+    """Refuse a temperature that an engine would change by itself, or does not take."""
+    low, high = engines.temperatures(engine)
+    if not low <= temperature <= high:
+        text = "temperature is {temperature}, but the engine {engine} samples at temperatures from {low} to {high} only"
+        given = {"temperature": temperature, "engine": engine, "low": low, "high": high}
+        raise PydanticCustomError("together", text, given)
 
 
 def _one_of(names, value: str) -> str:
@@ -163,24 +173,6 @@ def _source_fields() -> dict[str, Any]:
 
 
 Source = create_model("Source", __base__=_Source, **_source_fields())
-
-
-class Task(Settings):
-    """Prompts and verifier."""
-
-    template: Text = "chain"
-    """Prompt template of student and teacher: a name in sdpg/tasks/templates, or a YAML file."""
-    verifier: Annotated[str, Field(json_schema_extra={"enum": list(verifiers.names())})] = "chain"
-    """How a response is judged (sdpg/tasks/verifiers)."""
-    stop: list[Annotated[str, Field(min_length=1, max_length=1)]] = []
-    """One-character strings; a token that contains one ends the response, as EOS does."""
-    chat_template: bool = False
-    """Wrap prompts in the tokenizer's chat template."""
-
-    @field_validator("verifier")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        return _one_of(verifiers.names(), value)
 
 
 class Data(Settings):
@@ -301,6 +293,7 @@ class Train(Settings):
     @model_validator(mode="after")
     def _fits(self) -> Train:
         check_training(self)
+        _in_range(self.engine, self.temperature)
         return self
 
     @property
@@ -313,7 +306,7 @@ class LmEval(Settings):
     """lm-eval on the last checkpoint."""
 
     repeats: Count = 4
-    """Samples per problem."""
+    """Samples per problem; one where evaluation.temperature is 0, since all would be the same."""
     limit: Count = 64
     """Problems per task."""
     forgetting: Text | None = None
@@ -331,8 +324,8 @@ class Evaluation(Settings):
         default_factory=lambda given: [k for k in PASS_K if k <= given.get("samples", max(PASS_K))]
     )
     """The k of pass@k; none may exceed samples, and by default none does."""
-    temperature: Temperature = 1.0
-    """Sampling temperature."""
+    temperature: TemperatureOrGreedy = 1.0
+    """Sampling temperature; 0 takes the most probable token always, with samples: 1."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Weights and compute of the engine."""
     lm_eval: LmEval | None = LmEval()
@@ -344,6 +337,17 @@ class Evaluation(Settings):
     @classmethod
     def _known(cls, value: str) -> str:
         return _one_of(engines.names(), value)
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> Evaluation:
+        both = self.model_dump()
+        if both["temperature"] == 0 and both["samples"] > 1:
+            text = "samples is {samples}, but temperature is 0: all responses to a problem would be the same; set samples to 1"
+            raise PydanticCustomError("together", text, both)
+        for engine in [both["engine"], *([engines.lm_eval_engine(both["engine"])] if both["lm_eval"] else [])]:
+            if both["temperature"]:
+                _in_range(engine, both["temperature"])
+        return self
 
     @property
     def label(self) -> str:

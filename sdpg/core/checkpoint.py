@@ -33,6 +33,26 @@ def new_folder(path: Path):
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def save_model(model: nn.Module, folder: Path, **options) -> str | None:
+    """Write a model as `save_pretrained(folder, **options)` does. Returns None, or why transformers would not write its
+    generation config, which is then written as it is: nothing here samples by it.
+    """
+    generation = getattr(model, "generation_config", None)
+    try:
+        if generation is not None:
+            generation.validate(strict=True)
+    except ValueError as error:
+        model.generation_config = type(generation)()
+        try:
+            model.save_pretrained(folder, **options)
+        finally:
+            model.generation_config = generation
+        generation.to_json_file(folder / "generation_config.json", use_diff=True, keys_to_pop=["compile_config"])
+        return " ".join(str(error).split())
+    model.save_pretrained(folder, **options)
+    return None
+
+
 def save_policy(model: nn.Module, tokenizer, checkpoints: Path, step: int, *, dtype: torch.dtype, keep: Keep) -> None:
     """Write checkpoints/step000020/ and list it, with the SHA-256 of its weights, in checkpoints/checkpoints.json. Collective.
 
@@ -49,7 +69,7 @@ def save_policy(model: nn.Module, tokenizer, checkpoints: Path, step: int, *, dt
     if len(listed) < len(list_checkpoints(checkpoints)):  # of steps that are taken again: off the list before they change
         write_json(checkpoints / "checkpoints.json", {"checkpoints": listed})
     with new_folder(checkpoints / name) as folder:
-        model.save_pretrained(folder, state_dict=state)
+        save_model(model, folder, state_dict=state)
         if state is not None:  # shards may be wider than what is written here
             config = read_json(folder / "config.json") | {"dtype": str(dtype).removeprefix("torch.")}
             write_json(folder / "config.json", config)

@@ -58,8 +58,8 @@ def checkpoint_logprobs(
     temperature: float,
     dtype: str,
 ) -> list[torch.Tensor]:
-    """Return log p(responses[i][t] | prompts[i], responses[i][:t]) at a temperature, one float32 tensor [len(responses[i])]
-    each.
+    """Return log p(responses[i][t] | prompts[i], responses[i][:t]) at a temperature (0, greedy: at 1), one float32 tensor
+    [len(responses[i])] each.
     """
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -71,6 +71,6 @@ def checkpoint_logprobs(
     for prompt, response in zip(prompts, responses, strict=True):
         ids = torch.tensor([[*prompt, *response]], device=device)  # [1, L]
         logits = model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 : -1]  # [T, V]
-        logprobs = torch.log_softmax(logits.float() / temperature, dim=-1)
+        logprobs = torch.log_softmax(logits.float() / (temperature or 1.0), dim=-1)
         result.append(logprobs.gather(1, ids[0, len(prompt) :, None])[:, 0].cpu())
     return result

@@ -89,7 +89,7 @@ def lm_evaluate_engine(
     with vllm_version_shim():
         from sdpg.evaluation.lm_eval_model import EngineLM
 
-        return _evaluate(EngineLM(engine, prompts), configs, options.limit, SEED + seed)
+        return _evaluate(EngineLM(engine, prompts, task.encoder.encode_text), configs, options.limit, SEED + seed)
 
 
 def _evaluate(lm, configs: list[dict[str, Any]], limit: int | None, seed: int) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from unittest.mock import patch
 
 from lm_eval.models import vllm_causallms
@@ -15,14 +15,15 @@ class EngineLM(vllm_causallms.VLLM):
     """lm-eval's VLLM model on an engine that has `llm`; three seconds instead of a second engine.
 
     prompts: context text -> token ids. These contexts are sent as exactly these ids, whatever the tokenizer would add or merge.
+    encode: text -> token ids of any other context, with what belongs before a prompt (one BOS), and nothing behind it.
     """
 
-    def __init__(self, engine, prompts: Mapping[str, list[int]]):
+    def __init__(self, engine, prompts: Mapping[str, list[int]], encode: Callable[[str], list[int]]):
         with patch.object(vllm_causallms, "LLM", lambda **_: engine.llm):  # all of its set-up, but no new engine
             super().__init__(
                 pretrained=engine.model_dir, dtype=engine.dtype, max_model_len=engine.max_len, batch_size=ALL_AT_ONCE
             )
-        self._prompts = dict(prompts)
+        self._prompts, self._encode = dict(prompts), encode
 
     def generate_until(self, requests, disable_tqdm=False):
         """Do as lm-eval's, with a progress bar on a terminal only."""
@@ -37,7 +38,9 @@ class EngineLM(vllm_causallms.VLLM):
         if isinstance(string, str):
             if string in self._prompts:
                 return list(self._prompts[string])
-            return super().tok_encode(string, add_special_tokens, **kwargs)
+            if not string or add_special_tokens is False:
+                return super().tok_encode(string, add_special_tokens, **kwargs)
+            return self._encode(string)
         return [self.tok_encode(text, add_special_tokens, **kwargs) for text in string]
 
     def _model_generate(self, requests, generate=False, sampling_params=None):

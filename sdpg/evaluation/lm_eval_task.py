@@ -15,24 +15,19 @@ FIELDS = ("id", "question", "answer", "solution", "source")
 
 
 def prompt_texts(s: EvaluationSet, task) -> list[str]:
-    """Return the prompts as text. Two problems with other ids but the same text cannot be told apart by lm-eval:
-    ValueError.
-    """
+    """Return the prompts as text, which lm-eval knows them by; with the ids behind it where the text alone means others."""
     texts = [task.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False) for ids in s.prompts]
-    seen: dict[str, int] = {}
-    for i, text in enumerate(texts):
-        j = seen.setdefault(text, i)
-        if s.prompts[j] != s.prompts[i]:
-            raise ValueError(f"problems {s.problems[j].id!r} and {s.problems[i].id!r} of {s.name!r} have the same prompt text")
-    return texts
+    told = [task.encoder.encode_text(text) == ids for text, ids in zip(texts, s.prompts, strict=True)]
+    return [text if it else f"{text} {ids}" for text, ids, it in zip(texts, s.prompts, told, strict=True)]
 
 
 def sampled_task(s: EvaluationSet, task, *, repeats: int, temperature: float, max_tokens: int) -> dict[str, Any]:
-    """Return lm-eval's config of one evaluation set: `repeats` sampled responses a problem, judged by the project's
-    verifier.
+    """Return lm-eval's config of one evaluation set: `repeats` sampled responses a problem (one if temperature is 0), judged
+    by the project's verifier.
 
     Metrics: accuracy, and process_accuracy where the verifier gives one (the mean over repeats, then over problems).
     """
+    repeats = repeats if temperature else 1
     texts = prompt_texts(s, task)
     docs = [
         {field: getattr(problem, field) for field in FIELDS} | {"prompt": text}
@@ -63,7 +58,7 @@ def sampled_task(s: EvaluationSet, task, *, repeats: int, temperature: float, ma
         "num_fewshot": 0,  # examples are part of the prompt
         "repeats": repeats,
         "generation_kwargs": {
-            "do_sample": True,
+            "do_sample": temperature > 0,
             "temperature": temperature,
             "max_gen_toks": max_tokens,
             "until": list(task.stop),

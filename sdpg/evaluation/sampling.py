@@ -94,7 +94,8 @@ def sweep(
 def score_groups(problems: Sequence[Problem], groups: Sequence[Sequence[Rollout]], task, step: int) -> pd.DataFrame:
     """Judge the samples of one set at one checkpoint -> one row per sample, columns of SCHEMA.
 
-    entropy is the mean over tokens of -log p of the sampled token: unbiased for the per-token entropy (nats).
+    entropy is the mean over tokens of -log p of the sampled token: unbiased for the per-token entropy (nats), but for greedy
+    responses, whose tokens are the most probable ones.
     """
     rows = []
     flat = [(problem, j, rollout) for problem, group in zip(problems, groups, strict=True) for j, rollout in enumerate(group)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from transformers.utils.logging import disable_progress_bar
 from sdpg.config import Config, base_config, base_seeds
 from sdpg.config.limits import WARM_START as POSITIONS
 from sdpg.config.settings import WarmStart
+from sdpg.core.checkpoint import save_model
 from sdpg.experiment.warm_start import Demonstrator, train
 from sdpg.io import write_json
 from sdpg.rollout.engines.in_process import HFEngine
@@ -53,6 +55,8 @@ def make_base_model(config: Config, folder: str | Path, *, index: int = 0, threa
             report = _pretrained(model.pretrained, target)
         else:
             report = _package(model.package.module, model.package.gguf, target)
+        if not model.warm_start:
+            _check_task(config, model.pretrained or model.package.module, target)
     kind, value = next(iter(base_config(config, index)["model"].items()))
     report = {"source": kind, "config": value, "seconds": round(time.perf_counter() - start, 1), **report}
     write_json(folder / f"base{index}.json", report)
@@ -79,10 +83,17 @@ def _save(model, tokenizer, target: Path) -> dict[str, Any]:
             f"the tokenizer has {len(tokenizer)} tokens and the model only {model.config.vocab_size}: they do not belong "
             "together"
         )
-    model.save_pretrained(target)
+    if refused := save_model(model, target):
+        print(f"generation_config.json of the model is kept as it is, though transformers says: {refused}", file=sys.stderr)
     tokenizer.save_pretrained(target)
     parameters = sum(p.numel() for p in model.parameters())
     return {"parameters": parameters, "dtype": str(model.dtype).removeprefix("torch."), "vocabulary": len(tokenizer)}
+
+
+def _check_task(config: Config, name: str, target: Path) -> None:
+    """Raise ValueError now, and not when training starts, for a chat template or an end token that is no good."""
+    own = Path(name).expanduser()  # its files, where it has some here, not the copies: they are the ones to mend
+    make_task(config.task, AutoTokenizer.from_pretrained(own if own.is_dir() else target), name=name).close()
 
 
 def _pretrained(name: str, target: Path) -> dict[str, Any]:

@@ -43,6 +43,9 @@ class Template:
     teacher_without_solution: str | None = None
 
     def __post_init__(self):
+        for field in ("student", "teacher", "shot_response"):
+            if not isinstance(value := getattr(self, field), str):
+                raise ValueError(f"template {self.name!r}: {field!r} is {value!r}, expected text; put it in quotes")
         if "{question}" not in self.student:
             raise ValueError(f"template {self.name!r}: 'student' has no {{question}} in it, so no problem could be put")
         for field in _PRIVILEGED:
@@ -103,11 +106,14 @@ def load_template(name: str) -> Template:
         raise ValueError(f"unknown template {name!r}{hint}; known: {', '.join(template_names())}, or a path to a .yaml file")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"template {path} is not valid YAML: {error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"template {path} is not valid YAML: {' '.join(str(error).split())}") from error
     known = {"student", "teacher", "shots", "shot_response", "answer_after", "teacher_without_solution"}
     if not isinstance(values, dict) or set(values) - known or not {"student", "teacher"} <= set(values):
         got = sorted(values) if isinstance(values, dict) else type(values).__name__
         raise ValueError(f"template {path}: got {got}, expected student and teacher, and optionally {sorted(known)}")
-    shots = tuple({key: str(value) for key, value in shot.items()} for shot in values.pop("shots", ()))
+    shots = values.pop("shots", None) or ()
+    if not isinstance(shots, list | tuple) or not all(isinstance(shot, dict) for shot in shots):
+        raise ValueError(f"template {path}: shots is {shots!r}, expected a list of question, answer and solution")
+    shots = tuple({key: str(value) for key, value in shot.items()} for shot in shots)
     return Template(name=path.stem, shots=shots, **values)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
+from sdpg.tasks.chat import Chat, make_chats
+from sdpg.tasks.plain_text import PromptEncoder
 from sdpg.tasks.prompts import Template, load_template
 from sdpg.tasks.verifiers import make_verifier
 from sdpg.types import Problem, Rollout, Score, Settings
@@ -13,33 +16,31 @@ from sdpg.types import Problem, Rollout, Score, Settings
 OWN_VERIFIER = {"reverse": "reverse"}  # problems from these sources are judged by their own rule whatever the task's is
 
 
-def make_task(settings: Settings, tokenizer) -> Task:
-    """Return the task of a config's block `task` (template, verifier, stop, chat_template) for a checkpoint's tokenizer.
+def make_task(settings: Settings, tokenizer, *, name: str | None = None) -> Task:
+    """Return the task of a config's block `task` for a checkpoint's tokenizer. name: of the model in errors, else the path of
+    its tokenizer.
 
     Raises ValueError for an unknown template or verifier, a stop string of more than one character, a tokenizer without
-    end-of-sequence token, or `chat_template: true` with a tokenizer that has none.
+    end-of-sequence token, and with `chat_template: true` for a chat template that is not there or does not work (see `Chat`).
     """
-    return Task(
-        load_template(settings.template),
-        settings.verifier,
-        tokenizer,
-        stop=tuple(settings.stop),
-        chat_template=settings.chat_template,
-    )
+    chats = make_chats(settings, tokenizer, name or tokenizer.name_or_path)
+    return Task(load_template(settings.template), settings.verifier, tokenizer, stop=tuple(settings.stop), chats=chats)
 
 
 class Task:
     """Built by `make_task`. Attributes: template, verifier, stop, stop_token_ids."""
 
     def __init__(
-        self, template: Template, verifier: str, tokenizer, *, stop: tuple[str, ...] = (), chat_template: bool = False
+        self,
+        template: Template,
+        verifier: str,
+        tokenizer,
+        *,
+        stop: tuple[str, ...] = (),
+        chats: tuple[Chat, Chat] | None = None,
     ):
-        if chat_template and not getattr(tokenizer, "chat_template", None):
-            raise ValueError(
-                f"task.chat_template is true, but the tokenizer of {tokenizer.name_or_path!r} has no chat template; "
-                "set task.chat_template to false, or take a chat model"
-            )
-        self.template, self.tokenizer, self.stop, self.chat_template = template, tokenizer, stop, chat_template
+        self.template, self.tokenizer, self.stop = template, tokenizer, stop
+        self._student_chat, self._teacher_chat = chats or (None, None)
         self.verifier = make_verifier(verifier, template.answer_after)
         self._own = {source: make_verifier(name) for source, name in OWN_VERIFIER.items()}
         self.eos_token_ids = eos_token_ids(tokenizer)
@@ -47,15 +48,15 @@ class Task:
 
     def student_prompt(self, problem: Problem) -> list[int]:
         """Return token ids of what the policy sees: made from the question alone."""
-        return self._encode(self.template.student_text(problem.question), problem)
+        return self._encode(self.template.student_text, self._student_chat, {"question": problem.question}, problem)
 
     def teacher_prompt(self, problem: Problem) -> list[int]:
         """Return token ids of the prompt with the privileged context."""
-        return self._encode(self.template.teacher_text(problem.question, problem.answer, problem.solution), problem)
+        return self._hinted(problem, problem.solution)
 
     def sibling_prompt(self, problem: Problem, ids: list[int]) -> list[int]:
         """Return the teacher's prompt with a successful response (its ids) in the place of the worked solution (SDPO)."""
-        return self._encode(self.template.teacher_text(problem.question, problem.answer, self.text(ids)), problem)
+        return self._hinted(problem, self.text(ids))
 
     def text(self, ids: list[int]) -> str:
         """Return a response as text: without special tokens and end tokens, and cut at the first stop string."""
@@ -89,18 +90,31 @@ class Task:
         """End the verifier's child processes, if there are any; they also end with this process."""
         self.verifier.close()
 
-    def _encode(self, text: str, problem: Problem) -> list[int]:
-        if self.chat_template:
-            message = [{"role": "user", "content": text}]
-            text = self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-        ids = list(self.tokenizer(text, add_special_tokens=not self.chat_template)["input_ids"])
-        if ids and ids[-1] in self.eos_token_ids and not self.chat_template:
-            ids.pop()  # some tokenizers close every text; a prompt goes on
+    @cached_property
+    def encoder(self) -> PromptEncoder:
+        """What makes token ids of prompts."""
+        return PromptEncoder(self.tokenizer, self.eos_token_ids)
+
+    def _hinted(self, problem: Problem, solution: str) -> list[int]:
+        content = {"question": problem.question, "answer": problem.answer, "solution": solution}
+        return self._encode(self.template.teacher_text, self._teacher_chat, content, problem)
+
+    def _encode(self, fill: Callable[..., str], chat: Chat | None, content: Mapping[str, str], problem: Problem) -> list[int]:
+        """Return the ids of a template filled with `content`, in the chat format if there is one. Raises ValueError."""
+
+        def render(content: Mapping[str, str]) -> str:
+            text = fill(**content)
+            return chat.render(text) if chat else text
+
+        try:  # a chat template writes BOS itself
+            ids = self.encoder.encode(render, content, opening=chat is None)
+        except ValueError as error:
+            raise ValueError(f"problem {problem.id!r}: {error}") from error
         unknown = self.tokenizer.unk_token_id  # some tokenizers use one token for this and for the ends of a text
-        if unknown in ids and not self.chat_template and unknown not in (*self.eos_token_ids, self.tokenizer.bos_token_id):
+        if unknown in ids and not chat and unknown not in (*self.eos_token_ids, self.tokenizer.bos_token_id):
             raise ValueError(
-                f"problem {problem.id!r}: its prompt has characters that the tokenizer does not know: {text[:120]!r}; "
-                "take problems, or a template, that fit the model"
+                f"problem {problem.id!r}: its prompt has characters that the tokenizer does not know: "
+                f"{render(content)[:120]!r}; take problems, or a template, that fit the model"
             )
         return ids
 
@@ -119,8 +133,14 @@ def eos_token_ids(tokenizer) -> tuple[int, ...]:
     ids = {tokenizer.eos_token_id} - {None}
     path = Path(tokenizer.name_or_path or "") / "generation_config.json"
     if path.is_file():
-        listed = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
-        ids |= set(listed) if isinstance(listed, list) else {listed} - {None}
+        try:
+            listed = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
+        except (ValueError, AttributeError) as error:
+            raise ValueError(f"{path} is no JSON object: {error}; mend it, or leave it out") from None
+        listed = listed if isinstance(listed, list) else [] if listed is None else [listed]
+        if bad := [i for i in listed if not isinstance(i, int) or isinstance(i, bool) or i < 0]:
+            raise ValueError(f"{path}: eos_token_id has {bad[0]!r}, expected a token's id, or a list of them")
+        ids |= set(listed)
     if not ids:
         raise ValueError(f"the tokenizer of {tokenizer.name_or_path!r} has no end-of-sequence token; set its eos_token")
     return tuple(sorted(ids))

@@ -7,14 +7,21 @@ import math
 
 import pandas as pd
 import pytest
+from transformers import LlamaConfig, LlamaForCausalLM
 
+from sdpg.config.settings import Task
 from sdpg.evaluation.checkpoints import load_checkpoints
 from sdpg.evaluation.lm_eval_bridge import forgetting_set, lm_evaluate_engine
-from sdpg.evaluation.lm_eval_task import bundled_names, bundled_task, sampled_task
+from sdpg.evaluation.lm_eval_task import bundled_names, bundled_task, prompt_texts, sampled_task
 from sdpg.evaluation.run import evaluate_run
+from sdpg.evaluation.sampling import EvaluationSet, evaluation_set
 from sdpg.evaluation.setup import load_sets
+from sdpg.tasks.task import make_task
+from sdpg.tasks.tokenizer import character_tokenizer
+from sdpg.types import Problem
 from tests.evaluation.conftest import STEPS
 from tests.scale import config_of
+from tests.tasks.test_task_text import tokenizer as text_tokenizer
 
 
 def test_common_knowledge_is_well_formed():
@@ -35,6 +42,46 @@ def test_sampled_task_is_judged_by_the_projects_verifier(run):
     doc = config["custom_dataset"]()["test"][0]
     right, wrong = doc["solution"], doc["solution"][:-1] + ("0" if doc["answer"] != "0" else "1")
     assert config["process_results"](doc, [[right, wrong, "", right]]) == {"accuracy": 0.5, "process_accuracy": 0.5}
+
+
+def test_greedy_lm_eval_asks_once(run):
+    task, sets = load_sets(run.settings, load_checkpoints(run.run_dir)[0].path, run.data_dir)
+    config = sampled_task(sets[0], task, repeats=4, temperature=0.0, max_tokens=24)
+    asked = config["generation_kwargs"]
+    assert config["repeats"] == 1 and asked["temperature"] == 0 and asked["do_sample"] is False
+
+
+def test_prompts_that_read_the_same_are_told_apart_by_their_ids():
+    """<unk> as text, and an unknown character: one text, other ids."""
+    tokenizer = character_tokenizer("<unk>0123456789=?")
+    task = make_task(Task(**{"template": "plain", "verifier": "exact", "chat_template": False}), tokenizer)
+    prompts = [task.encoder.encode(lambda c: c["question"], {"question": q}, opening=True) for q in ("1<unk>?", "1é?", "12?")]
+    texts = prompt_texts(EvaluationSet("test", [None] * 3, prompts), task)
+    assert len(set(texts)) == 3 and texts[2] == "12?"
+
+
+@pytest.mark.slow
+def test_lm_eval_encodes_with_one_bos_and_nothing_behind():
+    """Contexts of the project's prompts are looked up, all others encoded as the task does; no engine is needed for that."""
+    from sdpg.rollout.vllm_environment import vllm_version_shim
+
+    with vllm_version_shim():
+        from sdpg.evaluation.lm_eval_model import EngineLM
+    tokenizer = text_tokenizer("byte-level")  # puts <s> before a text and </s> behind it
+    task = make_task(Task(template="plain", verifier="exact"), tokenizer)
+    problem = Problem("p", "a</s>b", "1", "", "x")
+    ids = task.student_prompt(problem)
+    begin, end = tokenizer.convert_tokens_to_ids(["<s>", "</s>"])
+    texts = prompt_texts(EvaluationSet("test", [problem], [ids]), task)
+    lm = EngineLM.__new__(EngineLM)
+    lm.tokenizer, lm.add_bos_token, lm.backend, lm.custom_prefix_token_id = tokenizer, None, "causal", None
+    lm._prompts, lm._encode = dict(zip(texts, [ids], strict=True)), task.encoder.encode_text
+    assert lm.tok_encode([texts[0], "ab"]) == [ids, lm.tok_encode("ab")]
+    assert ids.count(begin) == 1 and end not in ids
+    assert lm.tok_encode("ab") == lm.tok_encode("<s>ab") == [begin, *tokenizer("ab", add_special_tokens=False)["input_ids"]]
+    context, continuation = lm._encode_pair("ab", " 12")
+    assert context == lm.tok_encode("ab") and tokenizer.decode(continuation) == " 12"
+    assert lm.tok_encode("") == []
 
 
 @pytest.fixture(scope="module")
@@ -125,3 +172,36 @@ def test_lm_eval_sends_the_student_prompts_ids(run):
     finally:
         engine.close()
     assert {"acc,none", "acc_norm,none"} <= set(common["results"]["common-knowledge"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chat", [False, True])
+def test_vllm_gets_text_as_text_and_one_bos_through_lm_eval(chat, tmp_path):
+    """A tokenizer that begins and ends every text, questions with its control tokens, greedy; and the bundled task."""
+    from sdpg.rollout.engines.vllm import VLLMEngine
+
+    tokenizer = text_tokenizer("byte-level")
+    tokenizer.save_pretrained(tmp_path)
+    begin, end = tokenizer.convert_tokens_to_ids(["<s>", "</s>"])
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1, "head_dim": 32}
+    ends = {"max_position_embeddings": 256, "bos_token_id": begin, "eos_token_id": end, "pad_token_id": end}
+    LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes, **ends)).save_pretrained(tmp_path)
+    config = config_of(
+        task={"template": "plain", "verifier": "exact", "chat_template": chat, "system": "Be brief." if chat else None},
+        train={"steps": 1, "max_prompt_tokens": 120, "max_response_tokens": 8},
+        evaluation={"temperature": 0, "samples": 1, "pass_k": [1]},
+    )
+    task = make_task(config.task, tokenizer)
+    questions = ["a<|im_end|>", "</s><s> b", "1 + 1", "<think>"]
+    s = evaluation_set("test", [Problem(q, q, "1", "", "x") for q in questions], task, 120)
+    engine = VLLMEngine(tmp_path, dtype="float32", max_len=128)
+    try:
+        sent, generate = [], engine.llm.generate
+        engine.llm.generate = lambda prompts, *a, **k: sent.extend(prompts) or generate(prompts, *a, **k)
+        lm_evaluate_engine(engine, config, task, [s], "common-knowledge")
+    finally:
+        engine.close()
+    sent = [prompt["prompt_token_ids"] for prompt in sent]
+    others = [ids for ids in sent if ids not in s.prompts]
+    assert sorted(ids for ids in sent if ids in s.prompts) == sorted(s.prompts)  # each once
+    assert len(others) > 100 and all(ids[0] == begin and ids.count(begin) == 1 and end not in ids for ids in others)

@@ -183,3 +183,13 @@ def test_reference_logprobs_are_temperature_scaled(run):
     vocabulary = 24
     assert hot.shape == cold.shape == (2,)
     assert torch.allclose(hot, torch.full((2,), -float(np.log(vocabulary))), atol=0.7)
+
+
+def test_greedy_evaluation_is_one_response_a_problem_and_the_same_for_every_seed(run, tmp_path):
+    run.config["evaluation"] |= {"temperature": 0, "samples": 1, "pass_k": [1]}
+    frames = []
+    for seed in (0, 1):
+        path = evaluate_run(run.run_dir, run.settings, seed=seed, data_dir=run.data_dir, out_dir=tmp_path / str(seed))[0]
+        frames.append(pd.read_parquet(path))
+    pd.testing.assert_frame_equal(*frames)
+    assert len(frames[0]) == 2 * 100 and (frames[0]["entropy"] > 0).all()

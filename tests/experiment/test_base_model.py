@@ -11,12 +11,15 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sdpg.config.settings import WarmStart
+from sdpg.core.checkpoint import save_policy
 from sdpg.experiment.base_model import make_base_model
 from sdpg.experiment.warm_start import Demonstrator, batch_parts, fact_error_rates
 from sdpg.tasks.chain import parse_question, verify_chain, work
+from sdpg.tasks.task import make_task
 from sdpg.tasks.tokenizer import character_tokenizer
 from sdpg.types import Problem
 from tests.scale import config_of
+from tests.workflow.test_own_model import make_model
 
 TINY = {
     "hidden_size": 16,
@@ -193,3 +196,37 @@ def test_smollm2_from_its_package(tmp_path):
     assert report["parameters"] == 134_515_008 and report["dtype"] == "bfloat16"
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base0")
     assert tokenizer.chat_template and tokenizer.decode(tokenizer.encode("A: 42.\n")) == "A: 42.\n"
+
+
+UNSAVEABLE = [  # generation configs as they are published, which transformers reads, and refuses to write
+    {"temperature": 0.6, "do_sample": False},
+    {"top_p": 0.9, "top_k": 20},
+    {"do_sample": False, "num_beams": 1, "early_stopping": True, "length_penalty": 2.0},
+]
+
+
+@pytest.mark.parametrize("published", UNSAVEABLE)
+def test_a_generation_config_that_transformers_does_not_write_is_kept(published, tmp_path, capsys):
+    make_model(tmp_path / "model", ["1 + 1?"])
+    published = published | {"eos_token_id": [0, 5]}
+    (tmp_path / "model" / "generation_config.json").write_text(json.dumps(published))
+    make_base_model(config_of(model={"pretrained": str(tmp_path / "model")}, task={"verifier": "exact"}), tmp_path)
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1 and said[0].startswith("generation_config.json of the model is kept as it is")
+    model, tokenizer = (cls.from_pretrained(tmp_path / "base0") for cls in (AutoModelForCausalLM, AutoTokenizer))
+    save_policy(model, tokenizer, tmp_path / "checkpoints", 3, dtype=torch.float32, keep="all")  # and of every checkpoint
+    assert model.generation_config.eos_token_id == [0, 5]
+    for folder in ("base0", "checkpoints/step000003"):
+        kept = json.loads((tmp_path / folder / "generation_config.json").read_text())
+        assert published.items() <= {"do_sample": False, "num_beams": 1, **kept}.items()
+        again = AutoTokenizer.from_pretrained(tmp_path / folder)
+        assert make_task(config_of().task.model_copy(update={"verifier": "exact"}), again).stop_token_ids == (0, 5)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"eos_token_id": "0"}', '{"eos_token_id": [0, null]}', '{"eos_token_id": -1}'])
+def test_a_generation_config_that_nobody_can_read_is_one_line(text, tmp_path):
+    make_model(tmp_path / "model", ["1 + 1?"])
+    (tmp_path / "model" / "generation_config.json").write_text(text)
+    with pytest.raises(ValueError, match="generation_config.json|generation config|could not be loaded") as error:
+        make_base_model(config_of(model={"pretrained": str(tmp_path / "model")}, task={"verifier": "exact"}), tmp_path / "x")
+    assert "\n" not in str(error.value) and str(tmp_path / "model") in str(error.value)

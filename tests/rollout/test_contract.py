@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from sdpg.rollout.engines import label, lm_eval_engine, make_engine
+from sdpg.rollout.engines import engine_module, label, lm_eval_engine, make_engine, names, temperatures
 from sdpg.types import Sampling
 from tests.rollout.conftest import MAX_LEN, weights
 
@@ -28,7 +28,7 @@ def reference(path, prompt, ids, temperature):
     model = AutoModelForCausalLM.from_pretrained(path).float().eval()
     with torch.no_grad():
         logits = model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1]
-    return torch.log_softmax(logits / temperature, -1).gather(1, torch.tensor(ids)[:, None])[:, 0]
+    return torch.log_softmax(logits / (temperature or 1.0), -1).gather(1, torch.tensor(ids)[:, None])[:, 0]
 
 
 def flat(groups):
@@ -113,6 +113,31 @@ def test_logprobs_are_those_of_the_sampling_distribution(engine, tiny, temperatu
         for r in group:
             expected = reference(tiny.path, prompt, r.ids, temperature)
             torch.testing.assert_close(torch.tensor(r.logprobs), expected, rtol=0, atol=1e-4)
+
+
+def test_temperature_zero_takes_the_most_probable_token(engine, tiny):
+    """Its log-probs are those of temperature 1: of the distribution at 0 they would all be 0."""
+    groups = engine.generate(PROMPTS, 2, sampling(tiny, 0.0), seed=9)
+    assert groups == engine.generate(PROMPTS, 2, sampling(tiny, 0.0), seed=10)
+    model = AutoModelForCausalLM.from_pretrained(tiny.path).eval()
+    for prompt, group in zip(PROMPTS, groups, strict=True):
+        assert group[0].ids == group[1].ids
+        ids = group[0].ids
+        with torch.no_grad():
+            logits = model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1]
+        chosen = logits.gather(1, torch.tensor(ids)[:, None])[:, 0]
+        torch.testing.assert_close(chosen, logits.max(-1).values, rtol=0, atol=1e-4)
+        torch.testing.assert_close(torch.tensor(group[0].logprobs), reference(tiny.path, prompt, ids, 0.0), rtol=0, atol=1e-4)
+
+
+def test_an_engines_lowest_and_highest_temperatures_are_its_own(engine, tiny):
+    """It samples at them from the very distribution, without a change of its own."""
+    name = next(name for name in names() if isinstance(engine, engine_module(name).ENGINE))
+    for temperature in temperatures(name):
+        for group, prompt in zip(engine.generate(PROMPTS, 2, sampling(tiny, temperature), seed=3), PROMPTS, strict=True):
+            for r in group:
+                expected = reference(tiny.path, prompt, r.ids, temperature)
+                torch.testing.assert_close(torch.tensor(r.logprobs), expected, rtol=0, atol=1e-4 / min(1, temperature))
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0])

@@ -1,14 +1,16 @@
 """The rollout engines, a file for each; all keep the contract of sdpg/rollout/engine.py (tests/rollout/test_contract.py).
 
 The file's name is the engine's (`in_process.py`: in-process). It has `ENGINE`, the class, made with (model_dir, dtype=,
-max_len=, threads=, seed=, share=), and may have `LABEL = "..."`, its name in tables, and `LM_EVAL = True` if lm-eval can use
-it as it runs (through its `llm`, a `vllm.LLM`). These two are read without importing the file, which loads torch.
+max_len=, threads=, seed=, share=), and may have `LABEL = "..."`, its name in tables, `LM_EVAL = True` if lm-eval can use
+it as it runs (through its `llm`, a `vllm.LLM`), and `TEMPERATURES = (low, high)`, where it samples as asked (0, greedy, is
+always among them). These are read without importing the file, which loads torch.
 """
 
 from __future__ import annotations
 
 import ast
 import importlib
+import math
 import pkgutil
 from difflib import get_close_matches
 from functools import cache
@@ -35,6 +37,11 @@ def label(name: str) -> str:
     return _constants(name).get("LABEL", name)
 
 
+def temperatures(name: str) -> tuple[float, float]:
+    """Return the lowest and the highest temperature at which an engine samples as it is asked to."""
+    return _constants(name).get("TEMPERATURES", (0.0, math.inf))
+
+
 def lm_eval_engine(name: str) -> str:
     """Return the engine that lm-eval uses where `name` evaluates: that one if it can, else the first that can."""
     able = [other for other in (name, *names()) if _constants(other).get("LM_EVAL", False)]
@@ -45,11 +52,11 @@ def lm_eval_engine(name: str) -> str:
 
 @cache
 def _constants(name: str) -> dict[str, Any]:
-    """Read what an engine's file assigns to LABEL and LM_EVAL, as literals."""
+    """Read what an engine's file assigns to LABEL, LM_EVAL and TEMPERATURES, as literals."""
     file = Path(__path__[0], f"{name.replace('-', '_')}.py")
     tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
     found = [(ast.unparse(node.targets[0]), node.value) for node in tree.body if isinstance(node, ast.Assign)]
-    return {target: ast.literal_eval(value) for target, value in found if target in ("LABEL", "LM_EVAL")}
+    return {target: ast.literal_eval(value) for target, value in found if target in ("LABEL", "LM_EVAL", "TEMPERATURES")}
 
 
 def engine_module(name: str) -> ModuleType:

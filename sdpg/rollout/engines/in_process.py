@@ -19,6 +19,7 @@ from sdpg.rollout.engine import check_prompts, prompt_seeds
 from sdpg.rollout.placement import DEFAULT, IN_PROCESS_ROWS, Share
 from sdpg.types import Rollout, Sampling
 
+TEMPERATURES = (0.001, 1000.0)  # below, a logit's rounding in float32 is seen in the probabilities
 COMPACT_BELOW = 0.75  # drop finished rows from the cache when fewer than this share of its rows are still decoding
 
 
@@ -86,8 +87,8 @@ class HFEngine:
         stopped = torch.zeros(rows, dtype=torch.bool, device=self.device)
         active = torch.arange(rows, device=self.device)  # (B,) the row of the result that each cache row belongs to
         for t in range(sampling.max_tokens):
-            logp = torch.log_softmax(logits.float() / sampling.temperature, -1)  # (B, V)
-            token = _inverse_cdf(logp.exp(), u[active, t])  # (B,)
+            logp = torch.log_softmax(logits.float() / (sampling.temperature or 1.0), -1)  # (B, V)
+            token = _inverse_cdf(logp.exp(), u[active, t]) if sampling.temperature else logp.argmax(-1)  # (B,)
             alive = ~stopped[active]
             ids[active[alive], t] = token[alive]
             logprobs[active[alive], t] = logp.gather(1, token[:, None])[:, 0][alive]

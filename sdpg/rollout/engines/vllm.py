@@ -21,7 +21,7 @@ from sdpg.types import Rollout, Sampling
 LABEL = "vLLM"
 LM_EVAL = True
 DTYPES = ("float32", "bfloat16")
-MAX_TEMPERATURE = 2.0  # vLLM refuses more
+TEMPERATURES = (0.01, 2.0)  # vLLM takes a lower one for 0.01, and refuses a higher one
 CPU_BLOCK = 128  # tokens in one KV cache block of vLLM's CPU backend
 
 
@@ -101,8 +101,9 @@ class VLLMEngine:
 
         if n < 1:
             raise ValueError(f"n must be >= 1, got {n}")
-        if sampling.temperature > MAX_TEMPERATURE:
-            raise ValueError(f"vLLM samples at temperatures up to {MAX_TEMPERATURE}, got {sampling.temperature}")
+        low, high = TEMPERATURES
+        if sampling.temperature and not low <= sampling.temperature <= high:
+            raise ValueError(f"vLLM samples at temperature 0 and from {low} to {high}, got {sampling.temperature}")
         check_prompts(prompts, sampling.max_tokens, self.max_len)
         seeds = prompt_seeds(seed, len(prompts))
         inputs, params = [], []
