@@ -13,6 +13,8 @@ from typer.exceptions import TyperException
 
 from sdpg.artefacts import Job, declared, files_of
 from sdpg.config import METHODS, available_presets, available_scales, parse_overrides, resolve
+from sdpg.config.files import shorter
+from sdpg.io import kind_of
 from sdpg.progress import Interrupted
 
 if TYPE_CHECKING:  # reads files with pandas, which training need not load here
@@ -38,6 +40,20 @@ def _methods() -> list[str]:
     return sorted(path.stem for path in METHODS.glob("*.yaml"))
 
 
+def path_of(text: str) -> Path:
+    """Return the path that is meant: ~ is the user's home, which no shell expands in `--results=~/there`."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111  Path.expanduser raises for a user that there is not
+
+
+def folder_of(text: str) -> Path:
+    """Return an existing folder. Raises typer.BadParameter."""
+    path = path_of(text)
+    if (there := kind_of(path)) != "folder":
+        what = "is a file" if there else "does not exist"
+        raise typer.BadParameter(f"dir {shorter(path)} {what}")
+    return path
+
+
 Scale = Annotated[
     str,
     typer.Option(
@@ -57,8 +73,7 @@ Folder = Annotated[
     typer.Option(
         "--results",
         metavar="DIR",
-        exists=True,
-        file_okay=False,
+        parser=folder_of,
         help="The scale's folder, wherever it was copied to; what is made goes there too. Default: results/NAME.",
     ),
 ]

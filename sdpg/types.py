@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 # Ranges of settings, of the config and of a method's hyper-parameters alike.
 LARGEST = 10**9  # of a count: more is a mistake, not a wish
@@ -18,6 +19,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 ClipDual = Annotated[float, Field(gt=1)]  # a bound on what a negative advantage counts; at 1 or less it would bind always
 Text = Annotated[str, Field(min_length=1)]
+PathText = Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)]  # a path: ~ is the user's home
 
 
 class Settings(BaseModel):

@@ -5,15 +5,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 import baselines
-from sdpg.config.files import METHODS, ConfigError, closest, nearest, scale_path, show, shown
+from sdpg.config.files import METHODS, ConfigError, closest, nearest, scale_path, shorter, show, shown
 from sdpg.config.methods import check_sweep, fields_of, method_block, method_file
 from sdpg.config.settings import Config, Train
-from sdpg.io import ROOT
+from sdpg.io import ROOT, kind_of
 from sdpg.types import Settings
 
 TEMPLATES = ROOT / "sdpg" / "tasks" / "templates"
@@ -110,6 +111,8 @@ def expected(rule: Mapping[str, Any], got: Any = None) -> str:
         text += f", a multiple of {rule['multipleOf']}"
     if rule.get("minLength"):
         text += f", {'one character' if rule.get('maxLength') == 1 else 'not empty'}"
+    elif rule.get("maxLength"):
+        text += f", at most {rule['maxLength']} characters"
     if rule.get("minProperties"):
         text += ", not empty"
     return text + (", none twice" if rule.get("uniqueItems") else "") + (" or null" if rule.get("null") else "")
@@ -145,7 +148,11 @@ def check_across(config: Config, where: str) -> None:
                 f"raise samples or drop {k} ({where})"
             )
     template, names = config.task.template, [path.stem for path in TEMPLATES.glob("*.yaml")]
-    if template not in names and not (template.endswith((".yaml", ".yml")) and (ROOT / template).is_file()):
+    if template.endswith((".yaml", ".yml")):
+        if kind_of(template) != "file":
+            there = f"(looked in {Path(template).absolute().parent})"
+            raise ConfigError(f"task.template: the file {shorter(template)} does not exist {there} ({where})")
+    elif template not in names:
         hint = nearest(template, names)
         raise ConfigError(f"task.template: got {template!r}, which is not in {shown(TEMPLATES)}; {hint} ({where})")
     forgetting = evaluation.lm_eval.forgetting if evaluation.lm_eval else None

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from sdpg.io import ROOT
+from sdpg.io import ROOT, kind_of
 
 SCALES = ROOT / "config" / "scales"
 PRESETS = ROOT / "config" / "presets"
@@ -58,6 +58,8 @@ def read_mapping(path: Path) -> dict[str, Any]:
         value = parse_value(path.read_text(encoding="utf-8"), shown(path))
     except OSError as error:
         raise ConfigError(f"cannot read {shown(path)}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{shown(path)} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#04x}") from error
     if not isinstance(value, dict):
         raise ConfigError(f"{shown(path)}: expected a mapping of keys to values, got {show(value)}")
     return value
@@ -87,16 +89,18 @@ def merged(layers: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
 def scale_path(scale: str | Path) -> Path:
     """Return the file of a scale or preset by name, or the path itself. Raises ConfigError naming the nearest."""
     for folder in (SCALES, PRESETS):
-        by_name = folder / f"{scale}.yaml"
-        if re.fullmatch(r"[\w.-]+", str(scale)) and by_name.is_file():
-            return by_name
-    path = Path(scale)
+        if str(scale) in (path.stem for path in folder.glob("*.yaml")):
+            return folder / f"{scale}.yaml"
+    path = Path(scale).expanduser() if str(scale).startswith("~/") else Path(scale)
     if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise ConfigError(f"scale file {str(scale)!r} does not exist; give the path of a YAML file")
+        if (there := kind_of(path)) != "file":
+            what = "is a folder" if there else "does not exist"
+            raise ConfigError(
+                f"scale file {shorter(scale)} {what} (looked in {path.absolute().parent}); give the path of a YAML file"
+            )
         return path
     names = [*available_scales(), *available_presets()]
-    raise ConfigError(f"scale {str(scale)!r} is unknown; {nearest(str(scale), names)}, or give the path of a .yaml file")
+    raise ConfigError(f"scale {shorter(scale)} is unknown; {nearest(str(scale), names)}, or give the path of a .yaml file")
 
 
 def available_scales() -> list[str]:
@@ -160,6 +164,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def shown(path: Path) -> str:
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+def shorter(value: Any, most: int = 60) -> str:
+    """Return a text as Python writes it, its middle left out where it is long."""
+    text = repr(str(value))
+    return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 3 :]}"
 
 
 def show(value: Any) -> str:

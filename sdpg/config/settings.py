@@ -19,7 +19,7 @@ from sdpg.io import ROOT
 from sdpg.rollout import engines
 from sdpg.tasks import verifiers
 from sdpg.tasks.sources import KINDS, is_flat
-from sdpg.types import Count, CountOrNone, Fraction, NonNegative, Positive, Seed, Settings, Text
+from sdpg.types import Count, CountOrNone, Fraction, NonNegative, PathText, Positive, Seed, Settings, Text
 
 SCHEMA = ROOT / "config" / "schema.json"
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
@@ -104,7 +104,7 @@ class Model(Alternatives):
 
     warm_start: WarmStart | None = None
     """A tiny Qwen3-architecture model, trained inside the DAG on demonstrations of the chain task."""
-    pretrained: Text | None = None
+    pretrained: PathText | None = None
     """A directory with a Hugging Face checkpoint, or a hub id."""
     package: Package | None = None
     """Weights from an installed Python package."""
@@ -150,7 +150,7 @@ Source = create_model("Source", __base__=_Source, **_source_fields())
 class Task(Settings):
     """Prompts and verifier."""
 
-    template: Text = "chain"
+    template: PathText = "chain"
     """Prompt template of student and teacher: a name in sdpg/tasks/templates, or a YAML file."""
     verifier: Annotated[str, Field(json_schema_extra={"enum": list(verifiers.names())})] = "chain"
     """How a response is judged (sdpg/tasks/verifiers)."""

@@ -21,8 +21,9 @@ from transformers.utils.logging import disable_progress_bar
 
 from sdpg.config import Config, base_config, base_seeds
 from sdpg.config.settings import WarmStart
+from sdpg.experiment.inputs import model_files
 from sdpg.experiment.warm_start import Demonstrator, train
-from sdpg.io import write_json
+from sdpg.io import sha256, write_json
 from sdpg.rollout.engines.in_process import HFEngine
 from sdpg.tasks.chain import chain_problems, reverse_problems
 from sdpg.tasks.sources import build_source
@@ -55,7 +56,8 @@ def make_base_model(config: Config, folder: str | Path, *, index: int = 0, threa
             report = _package(model.package.module, model.package.gguf, target)
     kind, value = next(iter(base_config(config, index)["model"].items()))
     report = {"source": kind, "config": value, "seconds": round(time.perf_counter() - start, 1), **report}
-    write_json(folder / f"base{index}.json", report)
+    hashes = {path.name: sha256(path) for path in model_files(folder / f"base{index}")}  # what hangs on it follows its content
+    write_json(folder / f"base{index}.json", report | {"sha256": hashes})
     return report
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from sdpg import locks
 from sdpg.cli import ALONE, STOPPED
 from sdpg.config import Config
 from sdpg.config.resources import Resources
@@ -56,9 +57,17 @@ def _run(config: Config, method: str, seed: int, threads: int) -> int:
     from sdpg.startup import quick_imports
 
     with quick_imports():  # of torch: only once the command line is known to be right
-        from sdpg.experiment.compose import train_run
+        from sdpg.core import distributed
+        from sdpg.experiment.compose import is_finished, train_run
 
-    train_run(config, method, seed, threads=max(1, threads // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+    world = distributed.start()  # all of them hold the run's folder: one that outlives the first keeps others away
+    lock = locks.of(config.name, f"train-{method}-seed{seed}")
+    with locks.hold(lock, first=world.first, tell=lambda value: distributed.gather(value)[0]) as held:
+        if held.waited and distributed.gather(world.first and is_finished(config, method, seed))[0]:
+            if world.first:
+                print(f"{method} seed {seed}: the other process has finished this very run", file=sys.stderr, flush=True)
+            return 0
+        train_run(config, method, seed, threads=max(1, threads // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
     return 0
 
 

@@ -6,7 +6,7 @@ import json
 from difflib import get_close_matches
 from pathlib import Path
 
-from sdpg.types import Count, Problem, Settings, Text
+from sdpg.types import Count, PathText, Problem, Settings, Text
 
 FIELDS = ("id", "question", "answer", "solution")
 _FILES = (".jsonl", ".parquet")
@@ -28,7 +28,7 @@ class Columns(Settings):
 class Options(Settings):
     """Rows of a table."""
 
-    path: Text
+    path: PathText
     """A .jsonl or .parquet file, or a hub id."""
     subset: Text | None = None
     """Subset (configuration) of a hub data set."""
@@ -93,7 +93,7 @@ def _columns(mapping: Columns, present: list[str], where: str) -> dict[str, str]
 def _rows(options: Options) -> tuple[list[dict], str]:
     """Return all rows as dicts, and what to call the source in messages."""
     text = options.path
-    path = Path(text).expanduser()
+    path = Path(text)
     if path.suffix not in _FILES:
         if path.exists() or text.startswith((".", "/", "~")):
             raise ValueError(f"data file {text} must end in {' or '.join(_FILES)}; a hub id looks like 'owner/name'")
