@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -117,6 +118,12 @@ def finished(scale: str, overrides: list[str] | None, folder: Path | None) -> tu
     return Results.from_config(config, root), config
 
 
+def _in_thread(args: threading.ExceptHookArgs) -> None:
+    """Leave an OSError of a thread (TensorBoard's, on a full disk) to whoever waits for it: it is raised there again."""
+    if not isinstance(args.exc_value, OSError):
+        threading.__excepthook__(args)
+
+
 def run(main: Callable[[], Any]) -> NoReturn:
     """Call `main` and exit: 2 and one `error:` line for what the user can correct, 130 after Ctrl-C or another wish to stop.
 
@@ -125,6 +132,8 @@ def run(main: Callable[[], Any]) -> NoReturn:
     """
     debug, rank = bool(os.environ.get("SDPG_DEBUG")), os.environ.get("RANK", "0")
     who = "error" if rank == "0" else f"error in process {rank}"
+    if not debug:
+        threading.excepthook = _in_thread
     try:
         code = main()
         if code == STOPPED and rank == "0":  # what Ctrl-C becomes in typer

@@ -39,6 +39,17 @@ def write_atomic(path: str | Path, mode: str = "w"):
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def naming(path: Path):
+    """Give an OSError without a path, as libraries and a full disk raise it, this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+
+
 def make_folder(path: Path) -> None:
     """Make a folder and those above it. Raises OSError naming what is a file there, or where nothing can be made."""
     try:

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from sdpg.io import make_folder
+from sdpg.io import make_folder, naming
 
 FOLDER = Path(".work") / ".locks"  # below a scale's results
 LOOK_EVERY = 1.0  # seconds between two looks at a lock that another process has
@@ -148,12 +148,9 @@ def _take(file: TextIO, path: Path) -> tuple[str | None, dict[str, Any] | None, 
     command = shlex.join([program.parent.name if program.stem == "__main__" else program.name, *sys.argv[1:]])
     now = time.strftime("%Y-%m-%d %H:%M:%S")
     me = Holder(os.getpid(), platform.node(), now, command[:200], uuid.uuid4().hex)
-    try:
+    with naming(path):
         file.truncate(0)
-        file.write(json.dumps(asdict(me)))
-        file.flush()
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        os.write(file.fileno(), json.dumps(asdict(me)).encode())  # at once: nothing is left for the file's end to write
     locked(file, fcntl.LOCK_SH)
     now_there = holder_of(path)
     if now_there is None or now_there.token != me.token:

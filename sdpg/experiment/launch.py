@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from sdpg import locks
@@ -22,6 +23,7 @@ from sdpg.cli import ALONE, STOPPED
 from sdpg.config import Config
 from sdpg.config.resources import Resources
 from sdpg.experiment.gpus import Device, taken
+from sdpg.io import naming
 from sdpg.progress import Interrupted
 
 PORT = 29400  # of the rendezvous on the first node, plus the numbers of Slurm's job and step, modulo 1000
@@ -67,7 +69,8 @@ def _run(config: Config, method: str, seed: int, threads: int) -> int:
             if world.first:
                 print(f"{method} seed {seed}: the other process has finished this very run", file=sys.stderr, flush=True)
             return 0
-        train_run(config, method, seed, threads=max(1, threads // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+        with naming(Path("results") / config.name):
+            train_run(config, method, seed, threads=max(1, threads // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
     return 0
 
 

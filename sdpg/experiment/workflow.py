@@ -11,6 +11,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sdpg import locks
 from sdpg.artefacts import Declared, files_of, planned
 from sdpg.artefacts.declare import AcrossSpec, Files
 from sdpg.config import base_config, base_index, data_config, evaluation_config, resolve, run_config
@@ -146,7 +147,13 @@ class Scale:
         if self.config.model.pretrained:
             check_model(self.config.model.pretrained)
         self.own_files()
-        check_folder(Path(self.root))
+        names = [*self.files.records, *self.files.trained, *self.files.base_reports, *self.sets("evaluation")]
+        names += [*self.sets("validation"), *self.forgetting, self.files.data_report, f"{self.root}/{locks.FOLDER}/x"]
+        names += [self.log(f"{job}/x") for job in ("base_model", "train", "evaluate")]
+        names += [name for step in self.steps for name in (*step.writes, step.log)]
+        names += [name.replace("/logs/", "/benchmarks/") for name in names if "/logs/" in name]
+        for folder in dict.fromkeys(Path(name).parent for name in names):
+            check_folder(folder)
 
     @cached_property
     def forgetting(self) -> list[str]:

@@ -18,7 +18,7 @@ from sdpg.experiment.gpus import jobs_run_here, visible
 from sdpg.experiment.workflow import DATABASE, Matrix, Scale
 from sdpg.io import check_folder
 from sdpg.provenance.one_workflow import lock_by_process, refuse
-from sdpg.provenance.records import adopt_records, foreign_results
+from sdpg.provenance.records import adopt_records, check_database, foreign_results
 
 LIGHT_MB = 1500  # of the jobs that read and write files
 CAPTION = "../report/caption.rst"
@@ -60,6 +60,7 @@ ASKED = [
 if workflow.is_main_process:
     try:
         check_folder(Path(".snakemake"))
+        check_database(DATABASE)
         for scale in ASKED:
             scale.check()
     except (ValueError, OSError) as error:
