@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from sdpg import cli
+from sdpg import cli, locks
 from sdpg.cli import ArtefactName, Folder, Method, OneMethod, Scale, Seed, Set, Threads
-from sdpg.config import run_config
+from sdpg.config import Config, base_seeds, run_config
 from sdpg.experiment import gpus, launch
 from sdpg.startup import quick_imports
 
@@ -23,7 +23,9 @@ app = typer.Typer(
 )
 Base = Annotated[int | None, typer.Option("--base", metavar="N", help="Number of one of the scale's base models.")]
 LmEval = Annotated[bool, typer.Option("--lm-eval", help="Also run lm-eval on the last checkpoint, in the same engine.")]
-Reference = Annotated[Path | None, typer.Option("--reference", metavar="DIR", help="Default: results/reference/NAME.")]
+Reference = Annotated[
+    Path | None, typer.Option("--reference", metavar="DIR", parser=cli.path_of, help="Default: results/reference/NAME.")
+]
 
 
 @app.command()
@@ -33,23 +35,20 @@ def data(scale: Scale = "cpu", set_: Set = None, threads: Threads = 1):
     with quick_imports():
         from sdpg.experiment.problems import make_problems, summary
 
-    print(summary(make_problems(config, Path("results") / config.name / "data")))
+    with locks.hold(locks.of(config.name, "data")):
+        print(summary(make_problems(config, Path("results") / config.name / "data")))
 
 
 @app.command("base-model")
 def base_model(scale: Scale = "cpu", base: Base = 0, set_: Set = None, threads: Threads = 1):
     """Make a base model of a scale, and measure it."""
     config = cli.config_of(scale, set_, threads)
-    from sdpg.config import base_seeds
-
-    seeds = base_seeds(config)
-    if base not in range(len(seeds)):
-        raise ValueError(f"--base: got {base}, this scale has base models 0 to {len(seeds) - 1}")
+    _check_base(config, base)
     with quick_imports():
         from sdpg.experiment.base_model import make_base_model
 
     folder = Path("results") / config.name / "model"
-    with gpus.taken(min(1, config.resources.gpus)):
+    with locks.hold(locks.of(config.name, f"base{base}")), gpus.taken(min(1, config.resources.gpus)):
         report = make_base_model(config, folder, index=base, threads=threads)
     line = f"base model {base}: {report['parameters']:,} parameters, {report['seconds']:.0f} s"
     if "student" in report:
@@ -72,10 +71,11 @@ def train(method: Method, seed: Seed, scale: Scale = "cpu", set_: Set = None, th
 def evaluate(method: Method, seed: Seed, scale: Scale = "cpu", lm_eval: LmEval = False, set_: Set = None, threads: Threads = 1):
     """Sample every checkpoint of one run on every evaluation set."""
     config = cli.config_of(scale, set_, threads)
+    run_config(config, method, seed)  # an unknown method is refused before anything is loaded
     root, name = Path("results") / config.name, Path(method) / f"seed{seed}"
     with quick_imports():
         from sdpg.evaluation.run import evaluate_run
-    with gpus.taken(min(1, config.resources.gpus)):
+    with locks.hold(locks.of(config.name, f"evaluate-{method}-seed{seed}")), gpus.taken(min(1, config.resources.gpus)):
         evaluate_run(
             root / "runs" / name,
             config,
@@ -96,6 +96,7 @@ def lm_eval(
     if (method is None) == (base is None):
         raise ValueError("give one of --method (with --seed) and --base")
     config = cli.config_of(scale, set_, threads)
+    _check_base(config, base) if method is None else run_config(config, method, seed)
     root = Path("results") / config.name
     name = Path(f"base{base}") if method is None else Path(method) / f"seed{seed}"
     with quick_imports():
@@ -103,7 +104,8 @@ def lm_eval(
         from sdpg.evaluation.lm_eval_bridge import lm_evaluate
 
     model = root / "model" / name if method is None else load_checkpoints(root / "runs" / name)[-1].path
-    with gpus.taken(min(1, config.resources.gpus)):
+    lock = locks.of(config.name, "-".join(["evaluate", *name.parts]))
+    with locks.hold(lock), gpus.taken(min(1, config.resources.gpus)):
         lm_evaluate(model, config, seed=seed, data_dir=root / "data", out_dir=root / "eval" / name, threads=threads)
 
 
@@ -261,6 +263,13 @@ def docs(check: Annotated[bool, typer.Option("--check", help="Write nothing; exi
     changed = generate(write=not check)
     print("\n".join(f"{'old' if check else 'written'}: {path}" for path in changed) or "everything generated is current")
     return 1 if check and changed else 0
+
+
+def _check_base(config: Config, base: int | None) -> None:
+    last = len(base_seeds(config)) - 1
+    if base not in range(last + 1):
+        known = f"base models 0 to {last}" if last else "base model 0 alone"
+        raise ValueError(f"--base: got {base}; scale {config.name} has {known}")
 
 
 def main() -> None:

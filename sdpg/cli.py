@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -13,6 +14,8 @@ from typer.exceptions import TyperException
 
 from sdpg.artefacts import Job, declared, files_of
 from sdpg.config import METHODS, available_presets, available_scales, parse_overrides, resolve
+from sdpg.config.files import shorter
+from sdpg.io import kind_of
 from sdpg.progress import Interrupted
 
 if TYPE_CHECKING:  # reads files with pandas, which training need not load here
@@ -38,6 +41,20 @@ def _methods() -> list[str]:
     return sorted(path.stem for path in METHODS.glob("*.yaml"))
 
 
+def path_of(text: str) -> Path:
+    """Return the path that is meant: ~ is the user's home, which no shell expands in `--results=~/there`."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111  Path.expanduser raises for a user that there is not
+
+
+def folder_of(text: str) -> Path:
+    """Return an existing folder. Raises typer.BadParameter."""
+    path = path_of(text)
+    if (there := kind_of(path)) != "folder":
+        what = "is a file" if there else "does not exist"
+        raise typer.BadParameter(f"dir {shorter(path)} {what}")
+    return path
+
+
 Scale = Annotated[
     str,
     typer.Option(
@@ -57,8 +74,7 @@ Folder = Annotated[
     typer.Option(
         "--results",
         metavar="DIR",
-        exists=True,
-        file_okay=False,
+        parser=folder_of,
         help="The scale's folder, wherever it was copied to; what is made goes there too. Default: results/NAME.",
     ),
 ]
@@ -102,6 +118,12 @@ def finished(scale: str, overrides: list[str] | None, folder: Path | None) -> tu
     return Results.from_config(config, root), config
 
 
+def _in_thread(args: threading.ExceptHookArgs) -> None:
+    """Leave an OSError of a thread (TensorBoard's, on a full disk) to whoever waits for it: it is raised there again."""
+    if not isinstance(args.exc_value, OSError):
+        threading.__excepthook__(args)
+
+
 def run(main: Callable[[], Any]) -> NoReturn:
     """Call `main` and exit: 2 and one `error:` line for what the user can correct, 130 after Ctrl-C or another wish to stop.
 
@@ -110,6 +132,8 @@ def run(main: Callable[[], Any]) -> NoReturn:
     """
     debug, rank = bool(os.environ.get("SDPG_DEBUG")), os.environ.get("RANK", "0")
     who = "error" if rank == "0" else f"error in process {rank}"
+    if not debug:
+        threading.excepthook = _in_thread
     try:
         code = main()
         if code == STOPPED and rank == "0":  # what Ctrl-C becomes in typer

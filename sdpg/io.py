@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]  # the project's folder
+LEAST_SPACE = 2**20  # bytes that must be free before work begins
 
 
 @contextmanager
@@ -18,7 +20,7 @@ def write_atomic(path: str | Path, mode: str = "w"):
     mode: "w" (text, UTF-8) or "wb". Raises OSError with the path if the disk is full or the folder cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, mode, encoding=None if "b" in mode else "utf-8") as file:
@@ -26,8 +28,61 @@ def write_atomic(path: str | Path, mode: str = "w"):
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename not in (None, str(temporary)):
+            raise
+        if error.errno is None:  # of a library
+            raise OSError(f"could not write {path}: {error}") from error
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path):
+    """Give an OSError without a path, as libraries and a full disk raise it, this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it. Raises OSError naming what is a file there, or where nothing can be made."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        check_folder(path)
+        raise
+
+
+def check_folder(path: Path) -> None:
+    """Raise OSError, naming the place, unless files can be made in a folder, which may be still to be made itself."""
+    there = next(place for place in [path, *path.absolute().parents] if os.path.lexists(place))
+    if not there.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "This is a file, and a folder is to be here; move it away", str(there))
+    space = os.statvfs(there)
+    reason = errno.EROFS if space.f_flag & os.ST_RDONLY else errno.EACCES if not os.access(there, os.W_OK | os.X_OK) else None
+    if reason is None and space.f_bavail * space.f_frsize < LEAST_SPACE and space.f_blocks:
+        reason = errno.ENOSPC
+    if reason is not None:
+        raise OSError(reason, os.strerror(reason), str(there))
+
+
+def kind_of(path: str | Path) -> str | None:
+    """Return "file", "folder", or None for what is not there or cannot be: too long a name, a file where a folder is named."""
+    try:
+        return "folder" if Path(path).is_dir() else "file" if Path(path).exists() else None
+    except (OSError, ValueError):
+        return None
+
+
+def project_file(path: str) -> str:
+    """Return the path of a file that comes with the project: as it stands in the project's folder, absolute elsewhere."""
+    return path if Path.cwd() == ROOT else str(ROOT / path)
 
 
 def write_json(path: str | Path, value) -> None:

@@ -296,8 +296,8 @@ def test_an_unknown_forgetting_task_names_the_nearest():
         ({"evaluation.temperature": 2.5}, "evaluation.temperature is 2.5, but the engine vllm"),
         ({"evaluation.temperature": 0.005, "evaluation.engine": "in-process"}, "the engine vllm"),  # lm-eval's
         ({"evaluation.temperature": 1e-9, "evaluation.engine": "in-process", "evaluation.lm_eval": None}, "in-process samples"),
-        ({"train.temperature": 0}, "train.temperature: got 0, expected number > 0"),
-        ({"train.temperature": 0.005, "train.engine": "vllm"}, "train.temperature is 0.005, but the engine vllm"),
+        ({"train.temperature": 0}, "train.temperature: got 0, expected number >= 0.01"),
+        ({"train.temperature": 3, "train.engine": "vllm"}, "train.temperature is 3.0, but the engine vllm"),
         ({"methods": {"grpo": {"train": {"temperature": 3, "engine": "vllm"}}}}, "methods.grpo.train.temperature is 3"),
     ],
 )

@@ -24,9 +24,9 @@ from scipy import stats
 from sdpg.analysis.comparisons import holm
 from sdpg.analysis.evaluations import task_scores
 from sdpg.analysis.results import Results, read_csv, require
-from sdpg.io import read_json, write_atomic, write_json
+from sdpg.io import project_file, read_json, write_atomic, write_json
 
-FOLDER = Path("results/reference")
+FOLDER = Path(project_file("results/reference"))
 MANIFEST = "manifest.json"
 LARGEST = 3_000_000  # bytes of one reference
 COPIED = ("*.csv", "claims.json", "claims.md", MANIFEST, "tables/*", "figures/*.png")  # the small outcome

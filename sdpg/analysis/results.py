@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from sdpg.config import Config
-from sdpg.io import read_json
+from sdpg.io import project_file, read_json
 
 SCORE_COLUMNS = ["method", "seed", "task", "step", "metric", "value"]
 INTERVAL_COLUMNS = ["method", "task", "metric", "selection", "step", "mean", "low", "high", "seeds", "problems"]
@@ -40,7 +40,7 @@ class Results:
     lm_eval: dict[str, Any] | None = None  # the evaluation.lm_eval block, None: not run
     engine: str = "vllm"  # of the evaluation sweep
     family: str = "matched"  # of experiment: matched or published
-    published: Path = Path("results/published")
+    published: Path = Path(project_file("results/published"))
     scale: str | None = None  # the config's name, None: as the folder
 
     @property

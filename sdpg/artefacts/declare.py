@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from sdpg.config import analysis_config
 from sdpg.config.decomposition import chain_methods
+from sdpg.io import project_file
 
 if TYPE_CHECKING:
     from sdpg.config.settings import Config
 
-PUBLISHED_CURVES = "results/published/curves.csv"
-PUBLISHED_TABLES = "results/published/tables.csv"
+PUBLISHED_CURVES = project_file("results/published/curves.csv")
+PUBLISHED_TABLES = project_file("results/published/tables.csv")
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class Files:
     @property
     def reference(self) -> list[str]:
         """The committed reference of the scale and what is compared with it; nothing where there is none."""
-        folder = f"results/reference/{self.config.name}"
+        folder = project_file(f"results/reference/{self.config.name}")
         found = sorted(str(path) for path in Path(folder).glob("*.*"))
         return [*found, *self.evaluations] if found else []
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 import baselines
-from sdpg.config.files import METHODS, ConfigError, closest, is_file, nearest, show, shown
+from sdpg.config.files import METHODS, ConfigError, closest, nearest, shorter, show, shown
 from sdpg.config.limits import check_matrix, check_name, check_positions
 from sdpg.config.methods import check_sweep, fields_of, has_file, method_block, method_file
 from sdpg.config.settings import Config, Train
-from sdpg.io import ROOT
+from sdpg.io import ROOT, kind_of
 from sdpg.types import LEAST, Settings
 
 TEMPLATES = ROOT / "sdpg" / "tasks" / "templates"
@@ -152,7 +153,11 @@ def check_across(config: Config, where: str) -> None:
                 f"raise samples or drop {k} ({where})"
             )
     template, names = config.task.template, [path.stem for path in TEMPLATES.glob("*.yaml")]
-    if template not in names and not (template.endswith((".yaml", ".yml")) and is_file(ROOT / template)):
+    if template.endswith((".yaml", ".yml")):
+        if kind_of(template) != "file":
+            there = f"(looked in {Path(template).absolute().parent})"
+            raise ConfigError(f"task.template: the file {shorter(template)} does not exist {there} ({where})")
+    elif template not in names:
         hint = nearest(template, names)
         raise ConfigError(f"task.template: got {template!r}, which is not in {shown(TEMPLATES)}; {hint} ({where})")
     forgetting = evaluation.lm_eval.forgetting if evaluation.lm_eval else None

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sdpg.config.files import ConfigError, parse_value
+from sdpg.config.files import ConfigError, parse_value, show
 
 
 def snakemake_command(scale: str, overrides: Mapping[str, Any]) -> str:
@@ -39,10 +39,10 @@ def from_snakemake(options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
     Snakemake hands over some values as text; they are read as YAML, as everywhere. Raises ConfigError.
     """
-    scale, overrides = str(options.get("scale", "cpu")), {}
+    scale, overrides = _text(options, "scale", "cpu", "a name in config/scales or config/presets, or a YAML file"), {}
     for key, value in options.items():
         if key == "set":
-            overrides |= parse_overrides(_words(str(value)))
+            overrides |= parse_overrides(_words(_text(options, "set", "", 'settings such as "train.steps=20 train.lr=1e-4"')))
         elif key != "scale":
             overrides[key] = _reread(value, f"--config {key}")
     return scale, overrides
@@ -53,6 +53,14 @@ def _words(text: str) -> list[str]:
         return shlex.split(text)
     except ValueError as error:
         raise ConfigError(f"--config set={text}: {error}; expected key=value, several with spaces between them") from None
+
+
+def _text(options: Mapping[str, Any], key: str, default: str, expected: str) -> str:
+    """Return a text among the options. Snakemake makes a list, a mapping or a number of what looks like one."""
+    value = options.get(key, default)
+    if isinstance(value, Mapping | list | None) or value == "":
+        raise ConfigError(f"--config {key}: got {'nothing' if value in (None, '') else show(value)}, expected {expected}")
+    return str(value)
 
 
 def _reread(value: Any, where: str) -> Any:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from sdpg.config.reading import ConfigError, parse_value, show
-from sdpg.io import ROOT
+from sdpg.io import ROOT, kind_of
 
 SCALES = ROOT / "config" / "scales"
 PRESETS = ROOT / "config" / "presets"
@@ -67,24 +67,18 @@ def scale_path(scale: str | Path) -> Path:
         raise ConfigError(f"got {show(scale)}, expected the name of one scale, or the path of a .yaml file")
     if re.fullmatch(r"[\w.-]+", str(scale)):
         for folder in (SCALES, PRESETS):
-            if is_file(by_name := folder / f"{scale}.yaml"):
+            if kind_of(by_name := folder / f"{scale}.yaml") == "file":
                 return by_name
     path = Path(scale).expanduser() if str(scale).startswith("~/") else Path(scale)
     if path.suffix in (".yaml", ".yml"):
-        if is_file(path):
-            return path
-        what = "is a folder" if is_file(path, Path.is_dir) else f"does not exist (looked in {Path.cwd()})"
-        raise ConfigError(f"scale file {str(scale)!r} {what}; give the path of a YAML file")
+        if (there := kind_of(path)) != "file":
+            what = "is a folder" if there else "does not exist"
+            raise ConfigError(
+                f"scale file {shorter(scale)} {what} (looked in {path.absolute().parent}); give the path of a YAML file"
+            )
+        return path
     names = [*available_scales(), *available_presets()]
-    raise ConfigError(f"scale {str(scale)!r} is unknown; {nearest(str(scale), names)}, or give the path of a .yaml file")
-
-
-def is_file(path: Path, kind: Callable[[Path], bool] = Path.is_file) -> bool:
-    """Return whether there is a file (or what `kind` says); also for a name that no system takes, where Python raises."""
-    try:
-        return kind(path)
-    except (OSError, ValueError):
-        return False
+    raise ConfigError(f"scale {shorter(scale)} is unknown; {nearest(str(scale), names)}, or give the path of a .yaml file")
 
 
 def available_scales() -> list[str]:
@@ -152,6 +146,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def shown(path: Path) -> str:
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+def shorter(value: Any, most: int = 60) -> str:
+    """Return a text as Python writes it, its middle left out where it is long."""
+    text = repr(str(value))
+    return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 3 :]}"
 
 
 def closest(name: str, known: Iterable[str]) -> str:

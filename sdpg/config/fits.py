@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic_core import PydanticCustomError
 
+from sdpg.rollout import engines
+
 
 def check_training(train: Any) -> None:
     """Refuse training settings (`Train`) that do not fit each other, with PydanticCustomError "together"."""
@@ -24,6 +26,17 @@ def check_training(train: Any) -> None:
         )
     if t.lora_alpha and not t.lora_rank:
         _refuse("lora_alpha is {lora_alpha}, but lora_rank is 0: there are no adapters; give a rank, or null", t)
+
+    check_temperature(t.engine, t.temperature)
+
+
+def check_temperature(engine: str, temperature: float) -> None:
+    """Refuse a temperature that an engine would change by itself, or does not take."""
+    low, high = engines.temperatures(engine)
+    if not low <= temperature <= high:
+        text = "temperature is {temperature}, but the engine {engine} samples at temperatures from {low} to {high} only"
+        given = {"temperature": temperature, "engine": engine, "low": low, "high": high}
+        raise PydanticCustomError("together", text, given)
 
 
 def _refuse(text: str, train: Any) -> None:

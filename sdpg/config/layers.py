@@ -76,7 +76,7 @@ def explain(
     """
     config = resolve(scale, overrides)
     if method is not None and method not in config.methods:
-        raise ConfigError(f"method {method!r} is not in this config; {nearest(method, config.methods)}")
+        raise ConfigError(f"method {method!r} is not in scale {config.name}; {nearest(method, config.methods)}")
     if method is not None and key in hyperparameters(method_block(method, config)["algorithm"]).model_fields:
         return _of_method(key, method, config)
     rule = rule_at(Config, key.split("."))

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 import baselines
-from sdpg.config.files import METHODS, TUNED, ConfigError, is_file, nearest, read_mapping, show, shown
+from sdpg.config.files import METHODS, TUNED, ConfigError, nearest, read_mapping, show, shown
+from sdpg.io import kind_of
 from sdpg.types import Settings
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def tuned(config: Config) -> dict[str, Any]:
     if config.tuned is None:
         return {}
     path = TUNED / f"{config.tuned}.yaml"
-    if not is_file(path):
+    if kind_of(path) != "file":
         known = [file.stem for file in TUNED.glob("*.yaml")]
         raise ConfigError(f"tuned: there is no {shown(path)}; {nearest(config.tuned, known)}")
     content = read_mapping(path)
@@ -107,7 +108,7 @@ def tuned(config: Config) -> dict[str, Any]:
 
 def has_file(method: Any) -> bool:
     """Return whether there is a file of this name in config/methods."""
-    return isinstance(method, str) and bool(re.fullmatch(r"[\w.-]+", method)) and is_file(METHODS / f"{method}.yaml")
+    return isinstance(method, str) and bool(re.fullmatch(r"[\w.-]+", method)) and kind_of(METHODS / f"{method}.yaml") == "file"
 
 
 def _nearest(method: Any) -> str:

@@ -28,7 +28,7 @@ class Run(Settings):
 def run_config(config: Config, method: str, seed: int) -> Run:
     """Return the part of a training run. Raises ConfigError for a method that the config does not have."""
     if method not in config.methods:
-        raise ConfigError(f"method {method!r} is not in this config; {nearest(method, config.methods)}")
+        raise ConfigError(f"method {method!r} is not in scale {config.name}; {nearest(method, config.methods)}")
     block = method_block(method, config)
     train = Train.model_validate(config.train.dump() | block.pop("train", {}))
     model = base_config(config, base_index(config, seed))["model"]

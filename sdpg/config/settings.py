@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, create_model, field_validator, mode
 from pydantic_core import PydanticCustomError
 
 from sdpg.config.alternatives import Alternatives
-from sdpg.config.fits import check_training
+from sdpg.config.fits import check_temperature, check_training
 from sdpg.config.resources import Resources
 from sdpg.config.task import Task
 from sdpg.io import ROOT
@@ -29,6 +29,7 @@ from sdpg.types import (
     Fraction,
     LearningRate,
     Length,
+    PathText,
     Positive,
     Seed,
     Settings,
@@ -47,15 +48,6 @@ PASS_K = [1, 4, 8]
 Seeds = Annotated[list[Seed], Field(min_length=1, json_schema_extra=UNIQUE)]
 Keep = Literal["all", "last"] | Count
 Pair = Annotated[list[Fraction], Field(min_length=2, max_length=2)]
-
-
-def _in_range(engine: str, temperature: float) -> None:
-    """Refuse a temperature that an engine would change by itself, or does not take."""
-    low, high = engines.temperatures(engine)
-    if not low <= temperature <= high:
-        text = "temperature is {temperature}, but the engine {engine} samples at temperatures from {low} to {high} only"
-        given = {"temperature": temperature, "engine": engine, "low": low, "high": high}
-        raise PydanticCustomError("together", text, given)
 
 
 def _one_of(names, value: str) -> str:
@@ -132,7 +124,7 @@ class Model(Alternatives):
 
     warm_start: WarmStart | None = None
     """A tiny Qwen3-architecture model, trained inside the DAG on demonstrations of the chain task."""
-    pretrained: Text | None = None
+    pretrained: PathText | None = None
     """A directory with a Hugging Face checkpoint, or a hub id."""
     package: Package | None = None
     """Weights from an installed Python package."""
@@ -293,7 +285,6 @@ class Train(Settings):
     @model_validator(mode="after")
     def _fits(self) -> Train:
         check_training(self)
-        _in_range(self.engine, self.temperature)
         return self
 
     @property
@@ -346,7 +337,7 @@ class Evaluation(Settings):
             raise PydanticCustomError("together", text, both)
         for engine in [both["engine"], *([engines.lm_eval_engine(both["engine"])] if both["lm_eval"] else [])]:
             if both["temperature"]:
-                _in_range(engine, both["temperature"])
+                check_temperature(engine, both["temperature"])
         return self
 
     @property

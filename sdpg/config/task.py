@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from sdpg.tasks import verifiers
-from sdpg.types import Settings, Text
+from sdpg.types import PathText, Settings, Text
 
 CHAT_KEYS = ("system", "teacher_system", "chat_template_kwargs", "teacher_chat_template_kwargs", "chat_date")
 RESERVED = {  # arguments of transformers' apply_chat_template, and what it hands to the template itself
@@ -26,7 +26,7 @@ def _date_text(value: Any) -> Any:
 class Task(Settings):
     """Prompts and verifier."""
 
-    template: Text = "chain"
+    template: PathText = "chain"
     """Prompt template of student and teacher: a name in sdpg/tasks/templates, or a YAML file."""
     verifier: Annotated[str, Field(json_schema_extra={"enum": list(verifiers.names())})] = "chain"
     """How a response is judged (sdpg/tasks/verifiers)."""

@@ -14,7 +14,7 @@ from torch import nn
 from sdpg.config.settings import Keep, kept_steps
 from sdpg.core import distributed, sharding
 from sdpg.core.adapters import has_adapters
-from sdpg.io import read_json, sha256, write_json
+from sdpg.io import naming, read_json, sha256, write_json
 
 
 @contextmanager
@@ -24,7 +24,8 @@ def new_folder(path: Path):
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        yield temporary
+        with naming(path):
+            yield temporary
         shutil.rmtree(path, ignore_errors=True)
         os.replace(temporary, path)
     except SafetensorError as error:  # raised instead of OSError when the disk is full

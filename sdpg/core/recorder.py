@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from sdpg.io import write_atomic
+from sdpg.io import naming, write_atomic
 from sdpg.progress import Progress
 
 
@@ -39,9 +39,10 @@ class Recorder:
             os.fsync(self.file.fileno())
         except OSError as error:
             raise OSError(f"could not write {self.path}: {error}") from error
-        for key, value in row.items():
-            if key != "step" and value is not None:
-                self.tensorboard.add_scalar(key, value, row["step"])
+        with naming(self.path.with_name("tensorboard")):
+            for key, value in row.items():
+                if key != "step" and value is not None:
+                    self.tensorboard.add_scalar(key, value, row["step"])
         facts = f"reward {row['reward']:.3f}, accuracy {row['accuracy']:.3f}, {row['tokens_per_second']:.0f} tokens/s"
         self.progress.update(1, facts)
 
@@ -49,7 +50,8 @@ class Recorder:
         """Flush and close everything."""
         self.progress.close()
         self.file.close()
-        self.tensorboard.close()
+        with naming(self.path.with_name("tensorboard")):
+            self.tensorboard.close()
 
 
 def read_rows(path: Path) -> list[dict]:

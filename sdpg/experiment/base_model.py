@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, Qwen3Config, Qwen3ForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
@@ -24,8 +25,9 @@ from sdpg.config import Config, base_config, base_seeds
 from sdpg.config.limits import WARM_START as POSITIONS
 from sdpg.config.settings import WarmStart
 from sdpg.core.checkpoint import save_model
+from sdpg.experiment.inputs import model_files
 from sdpg.experiment.warm_start import Demonstrator, train
-from sdpg.io import write_json
+from sdpg.io import make_folder, naming, sha256, write_json
 from sdpg.rollout.engines.in_process import HFEngine
 from sdpg.tasks.chain import chain_problems, reverse_problems
 from sdpg.tasks.sources import build_source
@@ -59,7 +61,8 @@ def make_base_model(config: Config, folder: str | Path, *, index: int = 0, threa
             _check_task(config, model.pretrained or model.package.module, target)
     kind, value = next(iter(base_config(config, index)["model"].items()))
     report = {"source": kind, "config": value, "seconds": round(time.perf_counter() - start, 1), **report}
-    write_json(folder / f"base{index}.json", report)
+    hashes = {path.name: sha256(path) for path in model_files(folder / f"base{index}")}  # what hangs on it follows its content
+    write_json(folder / f"base{index}.json", report | {"sha256": hashes})
     return report
 
 
@@ -67,11 +70,14 @@ def make_base_model(config: Config, folder: str | Path, *, index: int = 0, threa
 def _directory(path: Path) -> Iterator[Path]:
     """Yield a new directory beside `path` that takes its place at the end; on an error, neither is left."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.mkdir(parents=True)
+    make_folder(temporary)
     try:
-        yield temporary
+        with naming(path):
+            yield temporary
         shutil.rmtree(path, ignore_errors=True)
         temporary.rename(path)
+    except SafetensorError as error:  # raised instead of OSError when the disk is full
+        raise OSError(f"could not write {path}: {error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

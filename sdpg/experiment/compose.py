@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from sdpg.core import distributed
 from sdpg.core.checkpoint import publish
 from sdpg.core.record import run_record
 from sdpg.core.trainer import Trainer
+from sdpg.experiment.inputs import model_files
 from sdpg.experiment.workflow import training_sources
-from sdpg.io import sha256, write_json
+from sdpg.io import read_json, sha256, write_json
 from sdpg.provenance.sources import fingerprints
 from sdpg.rollout.engines import make_engine
 from sdpg.rollout.placement import own_gpu, share
@@ -31,7 +33,7 @@ def train_run(config: Config, method: str, seed: int, *, threads: int, results: 
     transformers.logging.disable_progress_bar()  # of loading and saving: the run has its own
     root = results / config.name
     run = run_config(config, method, seed)
-    base = root / "model" / f"base{base_index(config, seed)}"
+    base = _base(config, seed, results)
     if not (base / "config.json").is_file():
         raise ValueError(
             f"no base model at {base.absolute()}; in the project's folder: `snakemake --forcerun base_model`, or "
@@ -48,7 +50,7 @@ def train_run(config: Config, method: str, seed: int, *, threads: int, results: 
     )
     engine.sleep()  # until the first push, so that the models load into free memory
     algorithm = make_algorithm(config, method)
-    identity = run_identity(config, run.dump(), [*sorted(base.glob("*.safetensors")), train_file])
+    identity = identity_of(config, method, seed, results)
     work = root / ".work" / method / f"seed{seed}"
     trainer = Trainer(
         run.train,
@@ -74,6 +76,25 @@ def train_run(config: Config, method: str, seed: int, *, threads: int, results: 
     engine.close()
     distributed.finish()
     return finished
+
+
+def identity_of(config: Config, method: str, seed: int, results: Path = Path("results")) -> dict[str, Any]:
+    """Return `run_identity` of one run: it reads the base model, its tokenizer included, and the problems."""
+    files = [*model_files(_base(config, seed, results)), results / config.name / "data" / "train.parquet"]
+    return run_identity(config, run_config(config, method, seed).dump(), files)
+
+
+def is_finished(config: Config, method: str, seed: int, results: Path = Path("results")) -> bool:
+    """Return whether this very run lies finished in its place."""
+    record = results / config.name / "runs" / method / f"seed{seed}" / "run.json"
+    if not record.is_file():
+        return False
+    identity = json.loads(json.dumps(identity_of(config, method, seed, results)))
+    return identity.items() <= read_json(record).items()
+
+
+def _base(config: Config, seed: int, results: Path) -> Path:
+    return results / config.name / "model" / f"base{base_index(config, seed)}"
 
 
 def run_identity(config: Config, resolved: dict[str, Any], inputs: list[Path]) -> dict[str, Any]:

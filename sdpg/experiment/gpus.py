@@ -17,6 +17,8 @@ from pathlib import Path
 
 import yaml
 
+from sdpg.locks import locked
+
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 QUERY = ["nvidia-smi", "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"]
 EXECUTOR, PROFILES = {"--executor", "-e"}, {"--profile", "--workflow-profile"}  # Snakemake's options
@@ -104,11 +106,7 @@ def _lock(device: Device, stack: contextlib.ExitStack) -> bool:
     folder = Path(tempfile.gettempdir()) / f"sdpg-gpus-{os.getuid()}"
     folder.mkdir(exist_ok=True, mode=0o700)
     file = stack.enter_context((folder / device.uuid).open("w"))
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    return locked(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def jobs_run_here(arguments: Sequence[str]) -> bool:

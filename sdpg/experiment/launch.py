@@ -15,12 +15,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from sdpg import locks
 from sdpg.cli import ALONE, STOPPED
 from sdpg.config import Config
 from sdpg.config.resources import Resources
 from sdpg.experiment.gpus import Device, taken
+from sdpg.io import naming
 from sdpg.progress import Interrupted
 
 PORT = 29400  # of the rendezvous on the first node, plus the numbers of Slurm's job and step, modulo 1000
@@ -56,9 +59,18 @@ def _run(config: Config, method: str, seed: int, threads: int) -> int:
     from sdpg.startup import quick_imports
 
     with quick_imports():  # of torch: only once the command line is known to be right
-        from sdpg.experiment.compose import train_run
+        from sdpg.core import distributed
+        from sdpg.experiment.compose import is_finished, train_run
 
-    train_run(config, method, seed, threads=max(1, threads // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+    world = distributed.start()  # all of them hold the run's folder: one that outlives the first keeps others away
+    lock = locks.of(config.name, f"train-{method}-seed{seed}")
+    with locks.hold(lock, first=world.first, tell=lambda value: distributed.gather(value)[0]) as held:
+        if held.waited and distributed.gather(world.first and is_finished(config, method, seed))[0]:
+            if world.first:
+                print(f"{method} seed {seed}: the other process has finished this very run", file=sys.stderr, flush=True)
+            return 0
+        with naming(Path("results") / config.name):
+            train_run(config, method, seed, threads=max(1, threads // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
     return 0
 
 

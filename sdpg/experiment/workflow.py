@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -9,15 +10,17 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sdpg import locks
 from sdpg.artefacts import Declared, files_of, planned
 from sdpg.artefacts.declare import AcrossSpec, Files
 from sdpg.artefacts.sound import called, inputs
 from sdpg.config import base_config, base_index, data_config, evaluation_config, resolve, run_config
 from sdpg.config.command import assignment
-from sdpg.config.files import is_file, scale_path
+from sdpg.config.files import scale_path
 from sdpg.config.methods import algorithm_files
+from sdpg.experiment.inputs import check_model, content_params, model_files, package_file
 from sdpg.experiment.own_tokenizer import tokenizer_files
-from sdpg.io import ROOT
+from sdpg.io import ROOT, check_folder, kind_of
 from sdpg.provenance.records import code_params, config_param
 from sdpg.provenance.sources import stage_sources
 from sdpg.rollout.engines import engine_file, lm_eval_engine
@@ -37,8 +40,9 @@ STAGES = {
 
 
 def template_file(template: str) -> str:
-    """Return where a prompt template lies: its name in sdpg/tasks/templates, or the user's own file."""
-    return template if template.endswith((".yaml", ".yml")) else f"sdpg/tasks/templates/{template}.yaml"
+    """Return where a prompt template lies, as from the project: in sdpg/tasks/templates, or the user's own file."""
+    own = template.endswith((".yaml", ".yml"))
+    return os.path.relpath(template, ROOT) if own else f"sdpg/tasks/templates/{template}.yaml"
 
 
 def training_sources(config: Any, algorithm: str) -> tuple[list[str], list[str]]:
@@ -135,9 +139,26 @@ class Scale:
         return [*data, *tokenizer_files(self.config.model)]
 
     def own_model(self) -> list[str]:
-        """Return the config.json of the user's own model directory, if the scale names one."""
+        """Return the files of the user's own model directory, if the scale names one."""
         folder = self.config.model.pretrained
-        return [str(path)] if folder and is_file(path := Path(folder) / "config.json") else []
+        return [str(path) for path in model_files(Path(folder))] if folder and kind_of(folder) == "folder" else []
+
+    def own_content(self, stage: str) -> list[str]:
+        """Return the params by which a stage (data, base_model) depends on the content of the user's own files."""
+        return content_params(self.own_files() if stage == "data" else [*self.own_model(), *package_file(self.config.model)])
+
+    def check(self) -> None:
+        """Raise ValueError or OSError for what can be known to be wrong before any work: the own model, where results go."""
+        if self.config.model.pretrained:
+            check_model(self.config.model.pretrained)
+        self.own_files()
+        names = [*self.files.records, *self.files.trained, *self.files.base_reports, *self.sets("evaluation")]
+        names += [*self.sets("validation"), *self.forgetting, self.files.data_report, f"{self.root}/{locks.FOLDER}/x"]
+        names += [self.log(f"{job}/x") for job in ("base_model", "train", "evaluate")]
+        names += [name for step in self.steps for name in (*step.writes, step.log)]
+        names += [name.replace("/logs/", "/benchmarks/") for name in names if "/logs/" in name]
+        for folder in dict.fromkeys(Path(name).parent for name in names):
+            check_folder(folder)
 
     @cached_property
     def forgetting(self) -> list[str]:

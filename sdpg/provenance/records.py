@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
@@ -91,6 +92,22 @@ def adopt_records(database: Path, workdir: Path) -> None:
                 connection.execute("UPDATE OR REPLACE snakemake_metadata SET namespace = ?", here)
         if "snakemake_locks" in tables:  # a lock held elsewhere when the copy was made says nothing about this place
             connection.execute("DELETE FROM snakemake_locks WHERE namespace != ?", here)
+
+
+def check_database(database: Path) -> None:
+    """Raise ValueError unless Snakemake can write its records."""
+    if not os.path.lexists(database):
+        return
+    try:
+        with closing(sqlite3.connect(database, timeout=30)) as connection:
+            connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+            connection.execute("BEGIN IMMEDIATE")
+            connection.rollback()
+    except sqlite3.Error as error:
+        raise ValueError(
+            f"{database}, Snakemake's records of what it ran, cannot be used: {error}; make it writable, or put a copy of it "
+            "back; without one, delete it and run the same command with --touch to keep the results as if made now"
+        ) from error
 
 
 def foreign_results(database: Path, root: Path) -> str | None:

@@ -25,6 +25,7 @@ PLUMBING = (
     "sdpg/config/",
     "sdpg/experiment/workflow.py",
     "sdpg/io.py",
+    "sdpg/locks.py",
     "sdpg/progress.py",
     "sdpg/provenance/",
     "sdpg/startup.py",

@@ -90,7 +90,8 @@ def _inputs(job: Mapping[str, Any], manifest: Mapping[str, Any], root: Path) -> 
         if path in manifest["files"]:
             now = manifest["files"][path]["sha256"]
         else:
-            now = sha256(ROOT / path) if (ROOT / path).is_file() else "missing"
+            there = Path(path) if Path(path).is_file() else ROOT / path
+            now = sha256(there) if there.is_file() else "missing"
         if digest and digest != now:
             found.append(f"{path}: was {digest[:12]}, is {now[:12]}")
     return found

@@ -1,15 +1,24 @@
 # The scales whose rules this run of Snakemake has, and the limits of this machine.
+import os
 import sys
 from pathlib import Path
 
 import psutil
-from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
+
+# The code is this folder's, wherever Snakemake is called: here, and in the jobs.
+sys.path.insert(0, workflow.basedir)
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    dict.fromkeys([workflow.basedir, *filter(None, [os.environ.get("PYTHONPATH")])])
+)
+os.environ["PYTHONSAFEPATH"] = "1"  # before what lies in the working directory
 
 from sdpg.config import from_snakemake
 from sdpg.experiment.gpus import jobs_run_here, visible
 from sdpg.experiment.workflow import DATABASE, Matrix, Scale
-from sdpg.provenance.records import adopt_records, foreign_results
+from sdpg.io import check_folder
+from sdpg.provenance.one_workflow import lock_by_process, refuse
+from sdpg.provenance.records import adopt_records, check_database, foreign_results
 
 LIGHT_MB = 1500  # of the jobs that read and write files
 CAPTION = "../report/caption.rst"
@@ -22,8 +31,8 @@ try:
     # The cells of the matrix beside the first scale take its overrides.
     CELLS = [Scale(cell, OVERRIDES, first=False) for cell in MAIN.other_cells]
     MATRIX = Matrix(MAIN, CELLS) if CELLS else None
-except ValueError as error:
-    raise WorkflowError(str(error)) from None
+except (ValueError, OSError) as error:
+    refuse(str(error))
 
 SCALES = list({scale.name: scale for scale in [MAIN, SMOKE, *CELLS]}.values())
 
@@ -42,17 +51,26 @@ if jobs_run_here(sys.argv):
             f"A job of scale {MAIN.name} takes {MAIN.gpus} GPUs (resources.gpus), and this machine has {HERE}."
         )
 
+ASKED = [
+    MAIN,
+    *([SMOKE] if "smoke" in sys.argv else []),
+    *(CELLS if "matrix" in sys.argv else []),
+]
+if workflow.is_main_process:
+    try:
+        check_folder(Path(".snakemake"))
+        check_database(DATABASE)
+        for scale in ASKED:
+            scale.check()
+    except (ValueError, OSError) as error:
+        refuse(str(error))
+    lock_by_process()
 # Snakemake's records travel with the results (profiles/default), and are valid wherever these lie now.
 adopt_records(DATABASE, Path.cwd())
 # Results of an earlier version are not taken for this one's, nor overwritten; --touch files them as made now.
 if workflow.is_main_process and "--touch" not in sys.argv:
-    ASKED = [
-        MAIN,
-        *([SMOKE] if "smoke" in sys.argv else []),
-        *(CELLS if "matrix" in sys.argv else []),
-    ]
     for reason in filter(None, [foreign_results(DATABASE, Path(scale.root)) for scale in ASKED]):
-        raise WorkflowError(reason)
+        refuse(reason)
 
 logger.info(MAIN.title)
 

@@ -1,11 +1,11 @@
-# Problems to train, to validate and to evaluate on. A user's own files are inputs: their content decides, not their date.
+# Problems to train, to validate and to evaluate on. The content of a user's own files decides, not their date.
 for scale in SCALES:
 
     rule:
         name:
             scale.rule("data")
         input:
-            scale.own_files(),
+            ancient(scale.own_files()),
         output:
             train=f"{scale.root}/data/train.parquet",
             evaluation=scale.sets("evaluation"),
@@ -24,6 +24,7 @@ for scale in SCALES:
             gpu=0,
         params:
             *scale.code("data"),
+            *scale.own_content("data"),
             config=scale.data_part,
             run=scale.command("data"),
         message:

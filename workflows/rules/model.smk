@@ -5,7 +5,7 @@ for scale in SCALES:
         name:
             scale.rule("base_model")
         input:
-            scale.own_model(),
+            ancient(scale.own_model()),
         output:
             config=f"{scale.root}/model/base{{base}}/config.json",
             report=f"{scale.root}/model/base{{base}}.json",
@@ -21,6 +21,7 @@ for scale in SCALES:
             gpu=min(1, scale.gpus),
         params:
             *scale.code("base_model"),
+            *scale.own_content("base_model"),
             config=scale.base_part,
             run=scale.command("base-model"),
         message:

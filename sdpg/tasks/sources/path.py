@@ -10,7 +10,7 @@ from typing import Literal
 
 from sdpg.tasks.layouts import MISSING, as_text, lookup, split_answer, user_turn, without
 from sdpg.tasks.rows import FORMATS, Place, Row, format_of, read_rows
-from sdpg.types import Count, Problem, Settings, Text
+from sdpg.types import Count, PathText, Problem, Settings, Text
 
 FIELDS = ("id", "question", "answer", "solution")
 ENDINGS = f".{', .'.join(FORMATS[:-1])} or .{FORMATS[-1]}, or one of these and .gz"
@@ -32,7 +32,7 @@ class Columns(Settings):
 class Options(Settings):
     """Rows of a table."""
 
-    path: Text
+    path: PathText
     """A .jsonl, .json, .csv or .parquet file, also gzipped, or a hub id."""
     subset: Text | None = None
     """Subset (configuration) of a hub data set."""
@@ -162,7 +162,7 @@ class _Found:
 def _rows(options: Options) -> tuple[Iterable[tuple[Place, Row]], str]:
     """Return all rows, and what to call the source in messages."""
     text = options.path
-    path = Path(text).expanduser()
+    path = Path(text)
     if format_of(path) is None:
         if path.exists() or text.startswith((".", "/", "~")):
             raise ValueError(f"data file {text} must end in {ENDINGS}; a hub id looks like 'owner/name'")
