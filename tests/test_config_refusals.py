@@ -69,7 +69,7 @@ def test_a_file_that_is_no_text_or_a_folder(tmp_path):
     path.write_bytes("\ufeffname: a\n".encode("utf-16"))
     assert "is not UTF-8" in message(path)
     (tmp_path / "folder.yaml").mkdir()
-    assert "folder.yaml' is a folder; give the path of a YAML file" in message(str(tmp_path / "folder.yaml"))
+    assert "folder.yaml' is a folder (looked in" in message(str(tmp_path / "folder.yaml"))
     path.write_bytes(b"\xef\xbb\xbf" + MINIMAL.encode())  # an editor's mark at the start is none of the content
     assert resolve(path).name == "mine"
 
