@@ -23,6 +23,17 @@ class Vllm(Settings):
     """Keep the KV cache of prompts that begin alike; null: where it helps."""
 
 
+class Runtime(Settings):
+    """Minutes that a job of each kind may take on a cluster."""
+
+    base_model: Annotated[int, Field(ge=30, le=525_600)] = 240
+    """Minutes to make a base model, or to take one and measure it."""
+    train: Annotated[int, Field(ge=30, le=525_600)] = 1440
+    """Minutes of a training job. Ahead of their end it saves, and is queued again: a run may take longer."""
+    evaluate: Annotated[int, Field(ge=30, le=525_600)] = 1440
+    """Minutes to evaluate a run, or a base model with lm-eval."""
+
+
 class Resources(Settings):
     """What one model job takes (training, evaluation, base model)."""
 
@@ -38,6 +49,8 @@ class Resources(Settings):
     """Processes of a training job on each node; null: one for each GPU, or one."""
     vllm: Vllm = Vllm()
     """What vLLM takes of each GPU."""
+    runtime: Runtime = Runtime()
+    """Minutes that a job may take on a cluster."""
 
     @property
     def local_processes(self) -> int:

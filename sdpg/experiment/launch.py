@@ -17,14 +17,15 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from sdpg import slurm
 from sdpg.cli import ALONE, STOPPED
 from sdpg.config import Config
 from sdpg.config.resources import Resources
 from sdpg.experiment.gpus import Device, taken
 from sdpg.progress import Interrupted
+from sdpg.slurm import ON_EACH_NODE
 
 PORT = 29400  # of the rendezvous on the first node, plus the numbers of Slurm's job and step, modulo 1000
-ON_EACH_NODE = "SDPG_ON_EACH_NODE"  # set in what srun starts on every node
 PR_SET_PDEATHSIG = 1  # of Linux: the signal that a process gets when its parent dies
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
@@ -96,7 +97,7 @@ def over_nodes(resources: Resources, words: Sequence[str]) -> list[str]:
 
 
 def _over_nodes(resources: Resources, words: Sequence[str]) -> int:
-    got = int(os.environ.get("SLURM_JOB_NUM_NODES", 1))
+    got = slurm.nodes()
     if got < resources.nodes:
         raise ValueError(
             f"resources.nodes={resources.nodes}, but this is {f'a Slurm job of {got} nodes' if got > 1 else 'one node'}; run "

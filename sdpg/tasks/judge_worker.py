@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import resource
+import signal
 import sys
 
 from sdpg.tasks.verifiers import verifier_module
@@ -16,6 +17,8 @@ MEMORY_BYTES = 8 << 30  # address space, which is far above what is used; a host
 
 def main(kind: str) -> None:
     """Serve the requests of one verifier until standard input ends."""
+    for number in (signal.SIGTERM, signal.SIGUSR1):  # Slurm sends them to all processes of a job; the trainer ends this one
+        signal.signal(number, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever a library prints must not be taken for a verdict

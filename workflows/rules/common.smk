@@ -6,8 +6,9 @@ import psutil
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
+from sdpg import slurm
 from sdpg.config import from_snakemake
-from sdpg.experiment.gpus import jobs_run_here, visible
+from sdpg.experiment.gpus import executors, jobs_run_here, visible
 from sdpg.experiment.workflow import DATABASE, Matrix, Scale
 from sdpg.provenance.records import adopt_records, foreign_results
 
@@ -23,6 +24,8 @@ try:
     OTHER_CELLS = [cell for cell in MAIN.config.matrix if cell != SOURCE]
     CELLS = [Scale(cell, OVERRIDES, prefix=f"{cell}_") for cell in OTHER_CELLS]
     MATRIX = Matrix(MAIN, CELLS) if CELLS else None
+    if workflow.is_main_process and "slurm" in executors(sys.argv):
+        slurm.need_commands()
 except ValueError as error:
     raise WorkflowError(str(error)) from None
 
@@ -43,8 +46,14 @@ if jobs_run_here(sys.argv):
             f"A job of scale {MAIN.name} takes {MAIN.gpus} GPUs (resources.gpus), and this machine has {HERE}."
         )
 
-# Snakemake's records travel with the results (profiles/default), and are valid wherever these lie now.
-adopt_records(DATABASE, Path.cwd())
+# In a job of Slurm what stands between it and `sdpg` waits for `sdpg` to save.
+if not workflow.is_main_process and slurm.outlive_signals():
+    shell.prefix(slurm.PREFIX)
+
+# Snakemake's records travel with the results (profiles/default), and are valid wherever these lie now. Jobs leave them alone:
+# on a cluster only the host that Snakemake was started on opens the database.
+if workflow.is_main_process:
+    adopt_records(DATABASE, Path.cwd())
 # Results of an earlier version are not taken for this one's, nor overwritten; --touch files them as made now.
 if workflow.is_main_process and "--touch" not in sys.argv:
     ASKED = [
