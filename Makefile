@@ -96,6 +96,7 @@ endef
 $(STAMP): $(LOCK) pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
 	  echo "error: Python 3.11, 3.12 or 3.13 is needed, got: $$($(PYTHON) --version 2>&1). Another one: make PYTHON=python3.12" >&2; exit 1; }
+	@command -v which >/dev/null || { echo "error: Snakemake's Slurm plugin needs the command 'which'; install it" >&2; exit 1; }
 	@if [ "$(FLAVOUR)" = cpu ] && command -v nvidia-smi >/dev/null; then \
 	  echo "This machine seems to have an NVIDIA GPU; to use it: make FLAVOUR=cuda ..."; fi
 	rm -rf $(VENV)
