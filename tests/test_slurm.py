@@ -1,4 +1,4 @@
-"""What `sdpg` does in a job of Slurm, with stand-ins for Slurm's commands. A real cluster: tests/workflow/test_slurm.py."""
+"""What `sdpg` does in a job of Slurm, with stand-ins for Slurm's commands. A real cluster: tests/workflow/test_cluster.py."""
 
 from __future__ import annotations
 

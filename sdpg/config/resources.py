@@ -44,7 +44,7 @@ class Resources(Settings):
     gpus: Annotated[int, Field(ge=0, le=64)] = 0
     """GPUs of a training job on each node, one process each; 0: none, even where there are some."""
     nodes: Annotated[int, Field(ge=1, le=1000)] = 1
-    """Nodes of a training job; more than one: in an allocation of Slurm."""
+    """Nodes of a training job; more than one: on Slurm."""
     processes: Annotated[int, Field(ge=1, le=64)] | None = None
     """Processes of a training job on each node; null: one for each GPU, or one."""
     vllm: Vllm = Vllm()

@@ -45,6 +45,10 @@ if jobs_run_here(sys.argv):
         logger.warning(
             f"A job of scale {MAIN.name} takes {MAIN.gpus} GPUs (resources.gpus), and this machine has {HERE}."
         )
+elif workflow.is_main_process and not any(word.startswith(("--cores", "-c")) for word in sys.argv):
+    # `cores: all` of profiles/default counts the cores of this host, to which Snakemake would cut down its jobs' threads.
+    workflow.resource_settings.cores = sys.maxsize
+    workflow.global_resources["_cores"] = sys.maxsize
 
 # In a job of Slurm what stands between it and `sdpg` waits for `sdpg` to save.
 if not workflow.is_main_process and slurm.outlive_signals():

@@ -1,5 +1,6 @@
-"""Jobs through Slurm. On a real cluster (slurm_cluster.py) where its packages are installed; SDPG_SLURM=1 has them installed, as
-root, and runs the slow tests, too, which take six minutes.
+"""Jobs through Slurm. On a real cluster (slurm_cluster.py) where its packages are installed.
+
+SDPG_SLURM=1 has them installed, as root, and runs the long tests, too, which take ten minutes.
 """
 
 from __future__ import annotations
@@ -35,6 +36,37 @@ def test_without_sbatch_the_first_command_says_so_in_one_line(tmp_path, monkeypa
     output = project.snakemake("-n", "smoke", "--profile", "profiles/slurm", ok=False)
     assert "\nexecutor slurm: sbatch is not on the PATH of this machine; run it on a host that submits" in output
     assert "Traceback" not in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("resources", "expected", "absent"),
+    [
+        ("{threads: 64, gpus: 8}", "--nodes=1 --cpus-per-task=64 --gpus=8", "--ntasks --gres"),
+        (
+            "{threads: 64, gpus: 4, nodes: 3}",
+            "--nodes=3 --ntasks=3 --cpus-per-task=64 --gpus=12 --gres=gpu:4",
+            "--ntasks-per-gpu",
+        ),
+    ],
+)
+def test_what_a_run_asks_slurm_for(tmp_path, monkeypatch, resources, expected, absent):
+    """More threads than this host has are asked for, too."""
+    project = copy_project(tmp_path)
+    (tmp_path / "bin").mkdir()
+    for name in ("sbatch", *slurm_cluster.COMMANDS, "sacct"):  # which all fail, but for being called
+        (tmp_path / "bin" / name).write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/{name}.txt\ntest {name} != sbatch\n')
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    for file in ("data/train.parquet", "data/validation/chain.parquet", "model/base0.json"):
+        (tmp_path / "results/smoke" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "results/smoke" / file).touch()
+    said = project.snakemake(RUN, *PROFILE, "--retries=0", "--config", "scale=smoke", f"resources={resources}", ok=False)
+    (call,) = (tmp_path / "sbatch.txt").read_text().splitlines()
+    options, _, job = call.partition("--wrap=")
+    assert set(expected.split()) | {"--signal=USR1@600", "--requeue"} <= set(options.split()), said
+    assert not any(word in options for word in absent.split()) and "-t 1440 " in options and "--mem 4000 " in options
+    assert "--cores 'all'" in job  # those of the node
 
 
 @pytest.mark.slow
@@ -80,7 +112,14 @@ def test_slurm_queues_a_preempted_job_again_and_not_a_cancelled_one(cluster, tmp
         started, log = tmp_path / name, tmp_path / f"{name}.log"
         command = shlex.join([sys.executable, "-c", body, str(started)])
         shell = f"{slurm.PREFIX}{command} 2>&1 | tee -i -a {log}"
-        submitted = ["sbatch", "--parsable", "--requeue", "--partition=low", f"--output={tmp_path}/slurm-%j.out", f"--chdir={ROOT}"]
+        submitted = [
+            "sbatch",
+            "--parsable",
+            "--requeue",
+            "--partition=low",
+            f"--output={tmp_path}/slurm-%j.out",
+            f"--chdir={ROOT}",
+        ]
         numbers.append(cluster.run(*submitted, "--wrap", f"srun -n1 bash -c {shlex.quote(shell)}").strip())
         wait_until(started.exists, lambda: cluster.logs())
     first, second = numbers
@@ -120,12 +159,12 @@ def finish(run: subprocess.Popen, cluster) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("nodes", [1, 2])
 def test_a_preempted_run_ends_as_an_undisturbed_one(cluster, project, tmp_path, nodes):
+    metrics = tmp_path / "preempted/results/smoke/.work/sdpg-ufkl/seed0/metrics.jsonl"
     config = ["train={steps: 100}", f"resources={{nodes: {nodes}}}"]
     for name in ("preempted", "undisturbed"):
         shutil.copytree(project, tmp_path / name)
         run = snakemake(cluster, tmp_path / name, RUN, "--config", "scale=smoke", *config)
         if name == "preempted":
-            metrics = tmp_path / name / "results/smoke/.work/sdpg-ufkl/seed0/metrics.jsonl"
             wait_until(lambda: metrics.exists() and len(read_rows(metrics)) >= 20, lambda: cluster.jobs())
             high = ["--partition=high", "--nodes=2", "--exclusive", f"--output={tmp_path}/high.out", "--wrap", "sleep 5"]
             cluster.run("sbatch", *high)
