@@ -106,7 +106,10 @@ def _over_nodes(resources: Resources, words: Sequence[str]) -> int:
         )
     command = over_nodes(resources, words)
     with subprocess.Popen(command, env=os.environ | {ON_EACH_NODE: "1"}) as step, _forwarding(step.send_signal):
-        return step.wait()
+        code = step.wait()
+    if code == STOPPED:  # the nodes have said so
+        raise SystemExit(STOPPED)
+    return code
 
 
 def _start_processes(resources: Resources, words: Sequence[str]) -> int:
@@ -174,5 +177,7 @@ def _forwarding(tell: Callable[[int], Any]):
     try:
         yield
     finally:
+        # srun ends the tasks of all nodes as soon as one has ended, and each is to end with the exit code of its own processes
+        ending = ON_EACH_NODE in os.environ
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if ending else handler)
