@@ -5,6 +5,7 @@ To try something in it, with Debian's packages slurm-wlm and munge:  python -m t
 
 from __future__ import annotations
 
+import ctypes
 import getpass
 import os
 import re
@@ -16,6 +17,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from sdpg.experiment.launch import PR_SET_PDEATHSIG
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
 COMMANDS = ("sbatch", "srun", "salloc", "scancel", "scontrol", "sinfo", "squeue")
@@ -135,8 +138,9 @@ class Cluster:
 
     def _start(self, name: str, *options: str) -> None:
         with (self.folder / f"{name}.out").open("a") as out:
+            own = {"start_new_session": True, "preexec_fn": _end_with_parent}
             self.processes.append(
-                subprocess.Popen([_find(name), *options], env=self.environment, stdout=out, stderr=out, start_new_session=True)
+                subprocess.Popen([_find(name), *options], env=self.environment, stdout=out, stderr=out, **own)
             )
 
     def _until(self, condition, what: str, seconds: float = 30) -> None:
@@ -150,6 +154,10 @@ class Cluster:
 
 def _find(name: str) -> str | None:
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+
+
+def _end_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _free_ports(count: int) -> list[int]:
