@@ -1,6 +1,6 @@
 """Jobs through Slurm. On a real cluster (slurm_cluster.py) where its packages are installed.
 
-SDPG_SLURM=1 has them installed, as root, and runs the long tests, too, which take ten minutes.
+SDPG_SLURM=1 has them installed, as root, and runs the long tests, too, which take fifteen minutes.
 """
 
 from __future__ import annotations
