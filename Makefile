@@ -1,4 +1,5 @@
-# `make` lists the targets. Variables: SCALE (cpu, smoke, lm or a YAML file), FLAVOUR (cpu or cuda), PYTHON, JOBS (of the tests), ARGS.
+# `make` lists the targets. Variables: SCALE (cpu, smoke, lm or a YAML file), FLAVOUR (cpu or cuda), PROFILE (slurm, or a folder),
+# PYTHON, JOBS (of the tests), ARGS.
 PYTHON ?= python3
 SCALE ?= cpu
 ARGS ?=
@@ -14,7 +15,8 @@ STAMP := $(VENV)/.installed-$(FLAVOUR)
 # Byte-compiled now, once: otherwise every process that may not write compiles thousands of modules at each start.
 install_into = $(BIN)/uv pip install --quiet --compile-bytecode --python $(1)/bin/python --no-deps
 INSTALL := $(call install_into,$(VENV))
-SNAKEMAKE := $(BIN)/snakemake
+# PROFILE=slurm: profiles/slurm, for a cluster.
+SNAKEMAKE := $(BIN)/snakemake $(if $(PROFILE),--profile $(or $(wildcard profiles/$(PROFILE)),$(PROFILE)))
 PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed-$(FLAVOUR)
 SMK_FILES := Snakefile workflows/rules
@@ -26,7 +28,7 @@ SMK_FILES := Snakefile workflows/rules
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo "  Options: SCALE=cpu|smoke|lm|FILE.yaml  FLAVOUR=cpu|cuda  PYTHON=python3.12  ARGS='more arguments'"
+	@echo "  Options: SCALE=cpu|smoke|lm|FILE.yaml  FLAVOUR=cpu|cuda  PROFILE=slurm  PYTHON=python3.12  ARGS='more arguments'"
 
 reproduce: $(STAMP) ## Set up and run everything at SCALE (default cpu)
 	$(SNAKEMAKE) reproduce-all --config scale=$(SCALE) $(ARGS)
@@ -94,6 +96,7 @@ endef
 $(STAMP): $(LOCK) pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
 	  echo "error: Python 3.11, 3.12 or 3.13 is needed, got: $$($(PYTHON) --version 2>&1). Another one: make PYTHON=python3.12" >&2; exit 1; }
+	@command -v which >/dev/null || { echo "error: Snakemake's Slurm plugin needs the command 'which'; install it" >&2; exit 1; }
 	@if [ "$(FLAVOUR)" = cpu ] && command -v nvidia-smi >/dev/null; then \
 	  echo "This machine seems to have an NVIDIA GPU; to use it: make FLAVOUR=cuda ..."; fi
 	rm -rf $(VENV)

@@ -17,6 +17,7 @@ from sdpg.config import METHODS, available_presets, available_scales, parse_over
 from sdpg.config.files import shorter
 from sdpg.io import kind_of
 from sdpg.progress import Interrupted
+from sdpg.slurm import requeueing
 
 if TYPE_CHECKING:  # reads files with pandas, which training need not load here
     from sdpg.analysis.results import Results
@@ -128,8 +129,13 @@ def run(main: Callable[[], Any]) -> NoReturn:
     """Call `main` and exit: 2 and one `error:` line for what the user can correct, 130 after Ctrl-C or another wish to stop.
 
     Anything else is a bug and keeps its traceback; SDPG_DEBUG=1 keeps every traceback. Of several processes the first says why
-    the run stopped, and the others name themselves in their errors.
+    the run stopped, and the others name themselves in their errors. A job of Slurm that was told to end is queued again.
     """
+    with requeueing(STOPPED):
+        _run(main)
+
+
+def _run(main: Callable[[], Any]) -> NoReturn:
     debug, rank = bool(os.environ.get("SDPG_DEBUG")), os.environ.get("RANK", "0")
     who = "error" if rank == "0" else f"error in process {rank}"
     if not debug:

@@ -23,6 +23,17 @@ class Vllm(Settings):
     """Keep the KV cache of prompts that begin alike; null: where it helps."""
 
 
+class Runtime(Settings):
+    """Minutes that a job of each kind may take on a cluster."""
+
+    base_model: Annotated[int, Field(ge=30, le=525_600), WHOLE] = 240
+    """Minutes to make a base model, or to take one and measure it."""
+    train: Annotated[int, Field(ge=30, le=525_600), WHOLE] = 1440
+    """Minutes of a training job. Ahead of their end it saves, and is queued again: a run may take longer."""
+    evaluate: Annotated[int, Field(ge=30, le=525_600), WHOLE] = 1440
+    """Minutes to evaluate a run, or a base model with lm-eval."""
+
+
 class Resources(Settings):
     """What one model job takes (training, evaluation, base model)."""
 
@@ -33,11 +44,13 @@ class Resources(Settings):
     gpus: Annotated[int, Field(ge=0, le=64), WHOLE] = 0
     """GPUs of a training job on each node, one process each; 0: none, even where there are some."""
     nodes: Annotated[int, Field(ge=1, le=1000), WHOLE] = 1
-    """Nodes of a training job; more than one: in an allocation of Slurm."""
+    """Nodes of a training job; more than one: on Slurm."""
     processes: Annotated[int, Field(ge=1, le=64), WHOLE] | None = None
     """Processes of a training job on each node; null: one for each GPU, or one."""
     vllm: Vllm = Vllm()
     """What vLLM takes of each GPU."""
+    runtime: Runtime = Runtime()
+    """Minutes that a job may take on a cluster."""
 
     @property
     def local_processes(self) -> int:

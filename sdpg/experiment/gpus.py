@@ -109,15 +109,33 @@ def _lock(device: Device, stack: contextlib.ExitStack) -> bool:
     return locked(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def jobs_run_here(arguments: Sequence[str]) -> bool:
-    """Return whether Snakemake, with these command-line arguments, runs its jobs on this machine.
+def executors(arguments: Sequence[str]) -> set[str]:
+    """Return the executors that are named in Snakemake's command-line arguments, or in a profile that is named there.
 
-    They run elsewhere where an executor is named other than "local", on the command line or in a profile named there.
+    $SNAKEMAKE_PROFILE counts where no profile is named. Profiles are looked for where Snakemake does.
     """
-    given = [word for argument in arguments for word in argument.split("=", 1)]
-    after = {option: given[i + 1] for i, option in enumerate(given[:-1]) if option in EXECUTOR | PROFILES}
-    named = [value for option, value in after.items() if option in EXECUTOR]
-    for folder in (value for option, value in after.items() if option in PROFILES):
-        for path in sorted(Path(folder).glob("config*.yaml")):
-            named.append((yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("executor", "local"))
-    return all(name == "local" for name in named)
+    words = [word for argument in arguments for word in argument.split("=", 1)]
+    named = {words[i + 1] for i, word in enumerate(words[:-1]) if word in EXECUTOR}
+    profiles = []
+    for i, word in enumerate(words):
+        if word in PROFILES:
+            profiles += itertools.takewhile(lambda value: not value.startswith("-"), words[i + 1 :])
+    if "--profile" not in words:
+        profiles += os.environ.get("SNAKEMAKE_PROFILE", "").split()
+    for profile in profiles:
+        file = _profile_file(profile)
+        said = yaml.safe_load(file.read_text(encoding="utf-8")) if file else None
+        named |= {str(said["executor"])} if isinstance(said, dict) and said.get("executor") else set()
+    return named
+
+
+def _profile_file(profile: str) -> Path | None:
+    from snakemake.cli import get_profile_dir
+
+    found = get_profile_dir(profile) or get_profile_dir(str(Path("profiles") / profile))  # of a --workflow-profile
+    return Path(found[1]) if found else None
+
+
+def jobs_run_here(arguments: Sequence[str]) -> bool:
+    """Return whether Snakemake, with these command-line arguments, runs its jobs on this machine."""
+    return executors(arguments) <= {"local"}

@@ -18,16 +18,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sdpg import locks
+from sdpg import locks, slurm
 from sdpg.cli import ALONE, STOPPED
 from sdpg.config import Config
 from sdpg.config.resources import Resources
 from sdpg.experiment.gpus import Device, taken
 from sdpg.io import naming
 from sdpg.progress import Interrupted
+from sdpg.slurm import ON_EACH_NODE
 
 PORT = 29400  # of the rendezvous on the first node, plus the numbers of Slurm's job and step, modulo 1000
-ON_EACH_NODE = "SDPG_ON_EACH_NODE"  # set in what srun starts on every node
 PR_SET_PDEATHSIG = 1  # of Linux: the signal that a process gets when its parent dies
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
@@ -108,7 +108,7 @@ def over_nodes(resources: Resources, words: Sequence[str]) -> list[str]:
 
 
 def _over_nodes(resources: Resources, words: Sequence[str]) -> int:
-    got = int(os.environ.get("SLURM_JOB_NUM_NODES", 1))
+    got = slurm.nodes()
     if got < resources.nodes:
         raise ValueError(
             f"resources.nodes={resources.nodes}, but this is {f'a Slurm job of {got} nodes' if got > 1 else 'one node'}; run "
@@ -117,7 +117,10 @@ def _over_nodes(resources: Resources, words: Sequence[str]) -> int:
         )
     command = over_nodes(resources, words)
     with subprocess.Popen(command, env=os.environ | {ON_EACH_NODE: "1"}) as step, _forwarding(step.send_signal):
-        return step.wait()
+        code = step.wait()
+    if code == STOPPED:  # the nodes have said so
+        raise SystemExit(STOPPED)
+    return code
 
 
 def _start_processes(resources: Resources, words: Sequence[str]) -> int:
@@ -185,5 +188,7 @@ def _forwarding(tell: Callable[[int], Any]):
     try:
         yield
     finally:
+        # srun ends the tasks of all nodes as soon as one has ended, and each is to end with the exit code of its own processes
+        ending = ON_EACH_NODE in os.environ
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if ending else handler)

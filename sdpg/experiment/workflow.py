@@ -242,6 +242,22 @@ class Scale:
             message=f"[{self.name}] {_title(item)}",
         )
 
+    def takes(self, stage: str) -> dict[str, Any]:
+        """Return what a base_model, train or evaluate job takes, in the words of Snakemake and its Slurm plugin."""
+        resources = self.config.resources
+        takes = {
+            "mem_mb": resources.mem_mb,
+            "gpu": self.gpus if stage == "train" else min(1, self.gpus),
+            "nodes": resources.nodes if stage == "train" else 1,
+            "runtime": getattr(resources.runtime, stage),
+        }
+        if takes["nodes"] > 1:
+            # `mpi` stands for: the command starts srun itself, on one task a node (sdpg/experiment/launch.py). `gres` is what
+            # each node gives; `gpu` is all together, which Slurm might share out unevenly.
+            takes |= {"mpi": "srun", "tasks": resources.nodes, "tasks_per_gpu": 0}
+            takes |= {"gres": f"gpu:{resources.gpus}"} if resources.gpus else {}
+        return takes
+
     @property
     def gpus(self) -> int:
         """GPUs of a training job, on all its nodes."""

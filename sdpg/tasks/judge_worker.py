@@ -28,6 +28,8 @@ PR_SET_PDEATHSIG = 1
 
 def main(kind: str) -> None:
     """Serve the requests of one verifier until standard input ends."""
+    for number in (signal.SIGTERM, signal.SIGUSR1):  # Slurm sends them to all processes of a job; the trainer ends this one
+        signal.signal(number, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     replies = os.fdopen(os.dup(1), "w", buffering=1)

@@ -132,3 +132,15 @@ def test_sdpg_train_says_that_there_is_no_gpu():
 def test_limits_of_this_machine_are_for_jobs_on_this_machine(tmp_path, arguments, here):
     (tmp_path / "config.yaml").write_text("executor: slurm\njobs: 10\n")
     assert gpus.jobs_run_here([word.replace("PROFILE", str(tmp_path)) for word in arguments]) == here
+
+
+def test_a_profile_may_be_one_of_several_be_named_or_come_from_the_environment(tmp_path, monkeypatch):
+    monkeypatch.delenv("SNAKEMAKE_PROFILE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.v9+.yaml").write_text("executor: slurm\n")
+    (tmp_path / "other.yaml").write_text("jobs: 3\n")
+    assert gpus.executors(["-n", "--profile", "other.yaml", "mine", "--jobs", "3"]) == {"slurm"}
+    assert gpus.executors(["--profile", "other.yaml"]) == set()
+    monkeypatch.setenv("SNAKEMAKE_PROFILE", "mine")
+    assert gpus.executors(["-n"]) == {"slurm"} and gpus.executors(["--profile", "other.yaml"]) == set()

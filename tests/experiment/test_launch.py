@@ -83,6 +83,17 @@ def test_a_process_that_loses_the_others_says_so_in_one_line(text, rank, monkeyp
     assert stop.value.code == cli.ALONE and error.count("\n") == 1 and error.startswith("error in process 1: lost the other")
 
 
+@pytest.mark.parametrize("node", [False, True])
+def test_a_node_keeps_its_exit_code_when_srun_ends_it_after_another_one(node):
+    """What starts a node's processes has told them of a signal, they have ended, and srun sends it another one."""
+    code = "import os, signal, sys; from sdpg.experiment import launch\n"
+    code += "with launch._forwarding(lambda number: print(signal.Signals(number).name)): os.kill(os.getpid(), signal.SIGTERM)\n"
+    code += "os.kill(os.getpid(), signal.SIGTERM); sys.exit(130)"
+    environment = clean_environment() | ({launch.ON_EACH_NODE: "1"} if node else {})
+    done = subprocess.run([sys.executable, "-u", "-c", code], capture_output=True, text=True, env=environment)
+    assert done.stdout == "SIGUSR1\n" and done.returncode == (130 if node else -signal.SIGTERM)
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """A copy of the project with the data and the base model of scale smoke."""

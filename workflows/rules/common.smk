@@ -13,8 +13,9 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 )
 os.environ["PYTHONSAFEPATH"] = "1"  # before what lies in the working directory
 
+from sdpg import slurm
 from sdpg.config import from_snakemake
-from sdpg.experiment.gpus import jobs_run_here, visible
+from sdpg.experiment.gpus import executors, jobs_run_here, visible
 from sdpg.experiment.workflow import DATABASE, Matrix, Scale
 from sdpg.io import check_folder
 from sdpg.provenance.one_workflow import lock_by_process, refuse
@@ -31,6 +32,8 @@ try:
     # The cells of the matrix beside the first scale take its overrides.
     CELLS = [Scale(cell, OVERRIDES, first=False) for cell in MAIN.other_cells]
     MATRIX = Matrix(MAIN, CELLS) if CELLS else None
+    if workflow.is_main_process and "slurm" in executors(sys.argv):
+        slurm.need_commands()
 except (ValueError, OSError) as error:
     refuse(str(error))
 
@@ -50,12 +53,21 @@ if jobs_run_here(sys.argv):
         logger.warning(
             f"A job of scale {MAIN.name} takes {MAIN.gpus} GPUs (resources.gpus), and this machine has {HERE}."
         )
+elif workflow.is_main_process and not any(word.startswith(("--cores", "-c")) for word in sys.argv):
+    # `cores: all` of profiles/default counts the cores of this host, to which Snakemake would cut down its jobs' threads.
+    workflow.resource_settings.cores = sys.maxsize
+    workflow.global_resources["_cores"] = sys.maxsize
+
+# In a job of Slurm what stands between it and `sdpg` waits for `sdpg` to save.
+if not workflow.is_main_process and slurm.outlive_signals():
+    shell.prefix(slurm.PREFIX)
 
 ASKED = [
     MAIN,
     *([SMOKE] if "smoke" in sys.argv else []),
     *(CELLS if "matrix" in sys.argv else []),
 ]
+# Jobs leave the database alone: on a cluster only the host that Snakemake was started on opens it.
 if workflow.is_main_process:
     try:
         check_folder(Path(".snakemake"))
@@ -65,8 +77,8 @@ if workflow.is_main_process:
     except (ValueError, OSError) as error:
         refuse(str(error))
     lock_by_process()
-# Snakemake's records travel with the results (profiles/default), and are valid wherever these lie now.
-adopt_records(DATABASE, Path.cwd())
+    # Snakemake's records travel with the results (profiles/default), and are valid wherever these lie now.
+    adopt_records(DATABASE, Path.cwd())
 # Results of an earlier version are not taken for this one's, nor overwritten; --touch files them as made now.
 if workflow.is_main_process and "--touch" not in sys.argv:
     for reason in filter(None, [foreign_results(DATABASE, Path(scale.root)) for scale in ASKED]):

@@ -1,4 +1,5 @@
 # Problems to train, to validate and to evaluate on. The content of a user's own files decides, not their date.
+# `localrule`: on a cluster, too, where Snakemake itself runs, which as a rule has the network that compute nodes lack.
 for scale in SCALES:
 
     rule:
@@ -16,6 +17,7 @@ for scale in SCALES:
             scale.log("data"),
         benchmark:
             scale.benchmark("data")
+        localrule: True
         conda:
             "../../environment.yml"
         threads: 1

@@ -28,8 +28,7 @@ for scale in EVALUATED:
             "../../environment.yml"
         threads: scale.config.resources.threads
         resources:
-            mem_mb=scale.config.resources.mem_mb,
-            gpu=min(1, scale.gpus),
+            **scale.takes("evaluate"),
         params:
             *scale.code("evaluate"),
             config=scale.evaluation_part,
@@ -58,8 +57,7 @@ for scale in EVALUATED:
             "../../environment.yml"
         threads: scale.config.resources.threads
         resources:
-            mem_mb=scale.config.resources.mem_mb,
-            gpu=min(1, scale.gpus),
+            **scale.takes("evaluate"),
         params:
             *scale.code("evaluate"),
             config=scale.evaluation_part,

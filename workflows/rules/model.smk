@@ -17,8 +17,7 @@ for scale in SCALES:
             "../../environment.yml"
         threads: scale.config.resources.threads
         resources:
-            mem_mb=scale.config.resources.mem_mb,
-            gpu=min(1, scale.gpus),
+            **scale.takes("base_model"),
         params:
             *scale.code("base_model"),
             *scale.own_content("base_model"),

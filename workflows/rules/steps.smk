@@ -25,6 +25,7 @@ for run, step in STEPS:
             step.log,
         benchmark:
             step.benchmark
+        localrule: True
         conda:
             "../../environment.yml"
         threads: 1

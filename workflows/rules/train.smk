@@ -21,9 +21,7 @@ for scale in SCALES:
             "../../environment.yml"
         threads: scale.config.resources.threads
         resources:
-            mem_mb=scale.config.resources.mem_mb,
-            gpu=scale.gpus,
-            nodes=scale.config.resources.nodes,
+            **scale.takes("train"),
         params:
             *scale.code("train"),
             method=scale.method_code,

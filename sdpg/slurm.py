@@ -1,0 +1,97 @@
+"""What a job of the workflow has to do with Slurm, where it is one of its jobs.
+
+In a job that `snakemake --profile profiles/slurm` submits are, one below the other: Snakemake, srun, Snakemake, a shell with
+`tee`, `sdpg`. Before Slurm preempts the job, and ahead of its time limit, it sends a signal to all of them. `sdpg` saves, and
+has the job queued again before it ends. The others wait for it: if one of them ended, the job would end as failed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+REQUEUE = "SDPG_REQUEUE"  # set for what a rule starts in a job of Slurm
+ON_EACH_NODE = "SDPG_ON_EACH_NODE"  # set in what srun starts on every node
+# What the rules' shell commands begin with there. Python, too, begins with these signals ignored, until it asks for them.
+PREFIX = f"set -euo pipefail; export {REQUEUE}=1; trap '' TERM USR1; "
+
+
+def outlive_signals() -> bool:
+    """Return whether this is a job of Slurm; if so, this process no longer dies of the signal ahead of its time limit."""
+    if "SLURM_JOB_ID" not in os.environ:
+        return False
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # SIGTERM is Snakemake's own: it waits for the job
+    return True
+
+
+def need_commands() -> None:
+    """Raise ValueError if jobs cannot be submitted from this machine."""
+    if shutil.which("sbatch") is None:
+        raise ValueError(
+            "executor slurm: sbatch is not on the PATH of this machine; run it on a host that submits to Slurm, "
+            "or without --profile to use this machine alone"
+        )
+
+
+def nodes() -> int:
+    """Return the number of nodes of the Slurm job that this process belongs to; 1 outside. Raises ValueError."""
+    if "SLURM_JOB_NUM_NODES" in os.environ:
+        return int(os.environ["SLURM_JOB_NUM_NODES"])
+    job = os.environ.get("SLURM_JOB_ID")  # all that Snakemake's job step leaves of Slurm's variables
+    return int(_ask(job, "%D")) if job else 1
+
+
+@contextmanager
+def requeueing(stopped: int) -> Iterator[None]:
+    """Have Slurm queue the job of the workflow again if what is inside ends with exit code `stopped`, or is told to end.
+
+    SIGTERM, which precedes preemption, ends it. Does nothing outside such a job, or in the processes of a run: the first one
+    acts for all.
+    """
+    if REQUEUE not in os.environ or "RANK" in os.environ or ON_EACH_NODE in os.environ:
+        yield
+        return
+
+    def end(number, frame) -> None:
+        raise SystemExit(stopped)  # no Exception, which a library might take for an error of its own
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except SystemExit as ended:
+        if ended.code == stopped:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            print(requeue(os.environ["SLURM_JOB_ID"]), file=sys.stderr, flush=True)
+        raise
+
+
+def requeue(job: str) -> str:
+    """Have Slurm queue a running job of it again, which ends it here -> what became of it.
+
+    A job that is being ended has been cancelled, or is queued again already, and is left alone.
+    """
+    try:
+        state = _ask(job, "%T")
+        if state != "RUNNING":
+            return f"stopped by Slurm; job {job} is {state}"
+        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, timeout=60)
+        if done.returncode == 0:
+            return f"job {job} is queued again, and goes on from what was saved"
+        said = " ".join((done.stderr or done.stdout).split())
+    except (ValueError, OSError, subprocess.TimeoutExpired) as error:
+        said = str(error)
+    return f"job {job} is not queued again ({said}); the same snakemake command goes on from what was saved"
+
+
+def _ask(job: str, field: str) -> str:
+    """Return one field of squeue about a job. Raises ValueError."""
+    command = ["squeue", "--noheader", f"--jobs={job}", f"--format={field}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    if done.returncode or not done.stdout.strip():
+        raise ValueError(f"squeue does not know job {job}: {' '.join(done.stderr.split())}")
+    return done.stdout.split()[0]
