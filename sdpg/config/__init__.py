@@ -20,6 +20,7 @@ from sdpg.config.parts import (
     evaluation_config,
     prompt_limits,
     run_config,
+    solutions_config,
 )
 from sdpg.config.settings import SCHEMA, Config
 from sdpg.rollout.engines import label as engine_label
@@ -48,4 +49,5 @@ __all__ = [
     "prompt_limits",
     "resolve",
     "run_config",
+    "solutions_config",
 ]

@@ -41,24 +41,25 @@ def model_files(folder: Path) -> list[Path]:
     return sorted(path for path in kept if path.is_file())
 
 
-def check_model(model: str) -> None:
-    """Raise ConfigError for a folder that is no checkpoint: which file is missing, and where it was looked for."""
+def check_model(model: str, key: str = "model.pretrained") -> None:
+    """Raise ConfigError for a folder that is no checkpoint: which file is missing, and where it was looked for.
+
+    key: the config's, for the message.
+    """
     if not is_folder_name(model):
         return
     folder = Path(model)
     if (there := kind_of(folder)) != "folder":
         what = "is a file" if there else "does not exist"
         raise ConfigError(
-            f"model.pretrained: {shorter(model)} {what} (looked in {folder.absolute().parent}); expected a Hugging Face "
+            f"{key}: {shorter(model)} {what} (looked in {folder.absolute().parent}); expected a Hugging Face "
             "checkpoint with tokenizer, or a hub id such as 'owner/name'"
         )
     names = [path.name for path in model_files(folder)]
     if "config.json" not in names:
-        raise ConfigError(f"model.pretrained: {model} has no config.json; expected a Hugging Face checkpoint with tokenizer")
+        raise ConfigError(f"{key}: {model} has no config.json; expected a Hugging Face checkpoint with tokenizer")
     if not any(Path(name).suffix in WEIGHTS for name in names):
-        raise ConfigError(
-            f"model.pretrained: {model} has no weights, only {', '.join(names)}; expected *.safetensors beside them"
-        )
+        raise ConfigError(f"{key}: {model} has no weights, only {', '.join(names)}; expected *.safetensors beside them")
 
 
 def package_file(model: Model) -> list[Path]:
