@@ -83,9 +83,9 @@ class Endpoint(_Writer):
     """An OpenAI-compatible endpoint (POST base_url/chat/completions)."""
 
     EXECUTION: ClassVar = (
-        *("key_env", "input_price", "output_price", "max_cost", "expected_tokens", "expected_tries"),
+        *("base_url", "key_env", "input_price", "output_price", "max_cost", "expected_tokens", "expected_tries"),
         *("requests_per_minute", "concurrency", "timeout", "retries", "longest_wait"),
-    )  # of these no solution depends
+    )  # of these no solution depends: the same model may be served elsewhere tomorrow
 
     base_url: Text
     """Where it is, such as https://host/v1; no part of a key."""

@@ -8,6 +8,8 @@ from typing import Protocol
 
 from sdpg.types import Problem
 
+CHAT_FORMAT = 256  # tokens
+
 
 class Stop:
     """Whether the work was asked to stop: nothing new is begun then, and what is on its way is waited for."""
@@ -65,3 +67,8 @@ class Writer(Protocol):
 def tokens_in(text: str) -> int:
     """Return a cautious guess at a text's tokens: one for two bytes."""
     return -(-len(text.encode("utf-8", "replace")) // 2)
+
+
+def most_tokens(prompt: str) -> int:
+    """Return the most tokens that a prompt can have: one for each byte, and a chat format around it."""
+    return len(prompt.encode("utf-8", "replace")) + CHAT_FORMAT

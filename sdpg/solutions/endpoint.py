@@ -16,7 +16,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from sdpg.config.solutions import Endpoint
-from sdpg.solutions.asking import Answer, Ask, Refused, Stop, tokens_in
+from sdpg.solutions.asking import Answer, Ask, Refused, Stop, most_tokens, tokens_in
 from sdpg.solutions.client import Broken, Client, Denied, Failed, Reply
 from sdpg.solutions.journal import Journal
 
@@ -60,7 +60,7 @@ class EndpointWriter:
 
     def ceiling(self, ask: Ask) -> float:
         """Return the most that a request can cost."""
-        return self.cost(tokens_in(ask.prompt), self.settings.max_tokens)
+        return self.cost(most_tokens(ask.prompt), self.settings.max_tokens)
 
     def close(self) -> None:
         """Close the connections."""
@@ -178,6 +178,5 @@ class EndpointWriter:
 
 
 def identity(settings: Endpoint) -> dict[str, Any]:
-    """Return all that a response depends on, but for the prompt and the number of the try."""
-    where = {"kind": "endpoint", "url": settings.base_url, "model": settings.model, "extra": settings.extra}
-    return {**where, "temperature": settings.temperature, "max_tokens": settings.max_tokens}
+    """Return all that a response depends on, but for the prompt and the number of the try; wherever the model is served."""
+    return {"kind": "endpoint", **settings.model_dump(include={"model", "extra", "temperature", "max_tokens"})}

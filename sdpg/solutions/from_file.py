@@ -31,10 +31,10 @@ def read_solutions(settings: SolutionFile) -> tuple[dict[str, list[str]], str]:
     check_file(settings)
     columns, path = settings.columns, Path(settings.path)
     found: dict[str, list[str]] = defaultdict(list)
-    by, seen = "", set()
+    by, seen = "", {}
     try:
         for place, row in read_rows(path, [columns.solution, columns.question, columns.id]):
-            seen |= set(row)
+            seen |= dict.fromkeys(row)
             by = by or next((f for f in ("question", "id") if lookup(row, getattr(columns, f)) is not MISSING), "")
             values = {field: _text(row, getattr(columns, field), path.name, place) for field in ("solution", by or "id")}
             if lookup(row, columns.solution) is MISSING or not by:

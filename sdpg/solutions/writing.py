@@ -118,7 +118,7 @@ class Writing:
             writer.close()
         if stop.asked and states:
             raise Interrupted(
-                f"{title}: stopped with {len(states)} problems not done; every answer is kept, and the same command goes on"
+                f"{title}: stopped, problems not done: {len(states)}; every answer is kept, and the same command goes on"
             )
 
     def counts(self, problems: int) -> dict[str, Any]:
