@@ -84,7 +84,7 @@ def data_config(config: Config) -> dict[str, Any]:
 
 def solutions_config(config: Config) -> dict[str, Any]:
     """Return all that the written solutions depend on."""
-    return {**data_config(config), "solutions": config.data.solutions.outcome()}
+    return {**data_config(config), "solutions": config.data.solutions and config.data.solutions.outcome()}
 
 
 def _problems(config: Config) -> Data:

@@ -131,7 +131,7 @@ class Endpoint(_Writer):
             )
             raise PydanticCustomError("together", text)
         url = value.get("base_url") if isinstance(value, dict) else None
-        if isinstance(url, str) and "@" in urlsplit(url).netloc:
+        if isinstance(url, str) and "@" in url:
             text = "base_url has a user or password in it; put the key into an environment variable, and name it in key_env"
             raise PydanticCustomError("together", text)
         return value
@@ -142,8 +142,8 @@ class Endpoint(_Writer):
         try:
             parts = urlsplit(value)
             fine = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
-            fine = fine and (parts.port or 1) and value.isascii() and not re.search(r"\s", value)
-        except ValueError:  # a port that is no number
+            fine = fine and (parts.port or 1) and not re.search(r"[^!-~]", value) and "" not in parts.hostname.split(".")
+        except ValueError:  # a port that is no number, half an address
             fine = False
         if not fine:
             raise PydanticCustomError("expected", "expected a URL such as https://host/v1, without ? and #")

@@ -126,7 +126,7 @@ def _present(stage: str, recorded: Mapping[str, Any], config: Config) -> Mapping
             return evaluation_config(config)
         case "data":
             return data_config(config)
-        case "solutions" if config.data.solutions:
+        case "solutions":
             return solutions_config(config)
         case "base_model":
             if recorded["base"] not in range(len(base_seeds(config))):

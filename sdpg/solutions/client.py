@@ -55,12 +55,15 @@ class Client:
 
     def __init__(self, settings: Endpoint, key: str | None):
         self.settings, self._key = settings, key
-        self._client = httpx.Client(
-            timeout=httpx.Timeout(settings.timeout, connect=min(CONNECT_SECONDS, settings.timeout)),
-            limits=httpx.Limits(max_connections=settings.concurrency),
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            follow_redirects=False,  # elsewhere the key has no business
-        )
+        try:
+            self._client = httpx.Client(
+                timeout=httpx.Timeout(settings.timeout, connect=min(CONNECT_SECONDS, settings.timeout)),
+                limits=httpx.Limits(max_connections=settings.concurrency),
+                headers={"Authorization": f"Bearer {key}"} if key else {},
+                follow_redirects=False,  # elsewhere the key has no business
+            )
+        except (ImportError, ValueError, httpx.InvalidURL) as error:  # of the proxies in the environment
+            raise ValueError(f"the proxies in the environment (HTTPS_PROXY, ...) cannot be used: {self.said(error)}") from None
 
     def close(self) -> None:
         """Close the connections."""
@@ -81,6 +84,8 @@ class Client:
             raise Failed(f"{s.host} cannot be reached ({self.said(error)}); is it running, and base_url right?") from None
         except (httpx.TimeoutException, TimeoutError):
             raise Failed(f"{s.host} gave no answer within timeout={s.timeout:g} s", maybe_billed=sent) from None
+        except httpx.InvalidURL as error:
+            raise Denied(f"base_url {s.base_url} is no address ({self.said(error)})") from None
         except httpx.HTTPError as error:
             raise Failed(f"{s.host} broke the connection ({self.said(error)})", maybe_billed=sent) from None
         if state == 200:

@@ -9,6 +9,7 @@ import heapq
 import itertools
 import os
 import random
+import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -22,6 +23,7 @@ from sdpg.solutions.journal import Journal
 
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds between two tries of one request; they double, up to the second
 IN_A_ROW = 5  # refused prompts without any answer, after which the fault is not the prompts'
+SAID_FROM = 10.0  # seconds of a pause
 LOOK_EVERY = 0.5  # seconds between two looks for a wish to stop
 
 
@@ -163,6 +165,8 @@ class EndpointWriter:
             self.crowded += 1
             everyone = failed.retry_after or min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(self.crowded - 1, 16))
             self.next_at = max(self.next_at, time.monotonic() + everyone)
+        if pause >= SAID_FROM:
+            print(f"waiting {pause:.0f} s: {failed.message}", file=sys.stderr, flush=True)
         return pause
 
     def _trouble(self, failed: Failed, failures: int) -> str:

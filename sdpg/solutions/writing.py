@@ -100,20 +100,17 @@ class Writing:
         if not states:
             return
         writer = make()
-        done, total = 0, len(states)
         try:
-            with Progress(total, title, "problem") as progress:
+            with Progress(len(states), title, "problem") as progress:
                 while states and not stop.asked:
                     by_request = {self._request(state): state for state in states}
                     asks = [Ask(s.problem, s.number, request, s.prompt) for request, s in by_request.items()]
                     for result in writer.ask(asks, stop):
-                        state = by_request[result.ask.request]
                         self._record(writer, result)
-                        if self._done(state):
-                            done += 1
+                        if self._done(by_request[result.ask.request]):
+                            del by_request[result.ask.request]
                             progress.update(1, self._facts())
-                            states.remove(state)
-                    assert stop.asked or all(self._request(state) not in by_request for state in states)
+                    states = list(by_request.values())
         finally:
             writer.close()
         if stop.asked and states:

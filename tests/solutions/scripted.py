@@ -22,7 +22,9 @@ KEY = "sk-very-secret-0123456789"
 
 
 class Reply:
-    """What the endpoint answers. drop: close the connection instead; after: seconds to wait first."""
+    """What the endpoint answers. drop: close the connection instead; after: seconds to wait first; drip: seconds for a byte."""
+
+    drip = 0.0
 
     def __init__(
         self, content: Any = b"", status: int = 200, *, headers: dict | None = None, drop: bool = False, after: float = 0
@@ -105,7 +107,10 @@ class Endpoint:
                 handler.send_header(name, value)
             handler.send_header("Content-Length", str(len(reply.body)))
             handler.end_headers()
-            handler.wfile.write(reply.body)
+            for i in range(len(reply.body) if reply.drip else 0):
+                handler.wfile.write(reply.body[i : i + 1])
+                time.sleep(reply.drip)
+            handler.wfile.write(b"" if reply.drip else reply.body)
         except OSError:  # the other side is gone
             pass
 

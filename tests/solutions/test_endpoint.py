@@ -151,6 +151,33 @@ def test_what_may_work_later_is_sent_again(tmp_path, reply, lost):
     assert report["cost"] == pytest.approx(2 * 90 / 1e6 + 2 * lost * ceiling, rel=0.02)
 
 
+def test_an_answer_that_drips_in_is_given_up_in_time(tmp_path):
+    slow = says("\\boxed{3}")
+    slow.drip = 0.1
+    with endpoint(lambda number, question: slow) as server:
+        began = time.monotonic()
+        said = refusal(tmp_path, asked_of(server, timeout=0.5, retries=0), problems=1)
+    assert "gave no answer within timeout=0.5 s" in said and time.monotonic() - began < 5
+
+
+def test_a_long_pause_is_said(capsys, monkeypatch):
+    monkeypatch.setattr(asking, "FIRST_WAIT", 30.0)
+    writer = object.__new__(asking.EndpointWriter)
+    writer.next_at, writer.crowded = 0.0, 0
+    writer._pause(client.Failed("h answers 500"), 0)
+    assert re.search(r"waiting \d+ s: h answers 500", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("proxy", ["socks9://h:1", "h h", "http://[half"])
+def test_a_proxy_that_is_none_is_one_line(tmp_path, monkeypatch, proxy):
+    monkeypatch.setenv("http_proxy", proxy)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with endpoint() as server:
+        said = refusal(tmp_path, asked_of(server, retries=0))
+    assert "prox" in said or "cannot be reached" in said
+
+
 def test_retry_after_is_obeyed_by_every_request(tmp_path):
     with endpoint(lambda number, question: fault(429, retry_after="0.6") if number == 0 else solved(question)) as server:
         make(tmp_path, asked_of(server, concurrency=1))
