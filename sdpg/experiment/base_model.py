@@ -61,8 +61,8 @@ def make_base_model(config: Config, folder: str | Path, *, index: int = 0, threa
             _check_task(config, model.pretrained or model.package.module, target)
     kind, value = next(iter(base_config(config, index)["model"].items()))
     report = {"source": kind, "config": value, "seconds": round(time.perf_counter() - start, 1), **report}
-    hashes = {path.name: sha256(path) for path in model_files(folder / f"base{index}")}  # what hangs on it follows its content
-    write_json(folder / f"base{index}.json", report | {"sha256": hashes})
+    report["sha256"] = {path.name: sha256(path) for path in model_files(folder / f"base{index}")}  # what the runs hang on
+    write_json(folder / f"base{index}.json", report)
     return report
 
 
