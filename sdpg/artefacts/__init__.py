@@ -10,7 +10,7 @@ import ast
 import builtins
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -156,16 +156,31 @@ def make(name: str, job: Job) -> list[Path]:
     if isinstance(item.spec, FigureSpec):
         from sdpg.artefacts.figures import style
 
-        style.save(*function(job.results), (root / name).parent, Path(name).name, item.caption)
+        style.save(*function(job.results), (root / name).parent, Path(name).name, item.caption + said(item, job))
     elif isinstance(item.spec, TableSpec):
         from sdpg.artefacts.tables.layout import write
 
-        write(function(job.results), (root / name).parent, Path(name).name)
+        write(table(item, job), (root / name).parent, Path(name).name)
     elif isinstance(item.spec, SummarySpec):
         write_csv(function(job.results), root / f"{name}.csv")
     else:
         function(job)
     return [root / output for output in item.outputs]
+
+
+def said(item: Declared, job: Job) -> str:
+    """Return what a caption says beside its own of runs that diverged: nothing where the artefact reads no run."""
+    from sdpg.analysis.diverged import sentences
+
+    compared = set(getattr(item.spec, "methods", ())) or None
+    of_runs = any(path.startswith(f"{job.files.root}/") for path in item.spec.reads(job.files))
+    return sentences(job.results.diverged, compared) if of_runs else ""
+
+
+def table(item: Declared, job: Job) -> Any:
+    """Return a table as it is built from results, with what its caption says of runs that diverged."""
+    made = item.module.build(job.results)
+    return replace(made, caption=made.caption + said(item, job))
 
 
 def make_across(name: str, cells: list[Results], folder: Path) -> list[Path]:

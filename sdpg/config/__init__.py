@@ -10,7 +10,16 @@ from sdpg.config.command import from_snakemake, parse_overrides
 from sdpg.config.files import METHODS, PRESETS, ConfigError, available_presets, available_scales, nearest, parse_value
 from sdpg.config.layers import resolve
 from sdpg.config.methods import algorithm_files, method_config
-from sdpg.config.parts import analysis_config, base_config, base_index, base_seeds, data_config, evaluation_config, run_config
+from sdpg.config.parts import (
+    analysis_config,
+    base_config,
+    base_index,
+    base_seeds,
+    data_config,
+    evaluation_config,
+    outcome_part,
+    run_config,
+)
 from sdpg.config.settings import SCHEMA, Config
 from sdpg.rollout.engines import label as engine_label
 
@@ -33,6 +42,7 @@ __all__ = [
     "from_snakemake",
     "method_config",
     "nearest",
+    "outcome_part",
     "parse_overrides",
     "parse_value",
     "resolve",

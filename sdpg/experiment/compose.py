@@ -14,7 +14,7 @@ import baselines
 from sdpg.config import Config, base_index, method_config, run_config
 from sdpg.core import distributed
 from sdpg.core.checkpoint import publish
-from sdpg.core.record import run_record
+from sdpg.core.record import run_record, versions
 from sdpg.core.trainer import Trainer
 from sdpg.experiment.workflow import training_sources
 from sdpg.io import sha256, write_json
@@ -48,7 +48,9 @@ def train_run(config: Config, method: str, seed: int, *, threads: int, results: 
     )
     engine.sleep()  # until the first push, so that the models load into free memory
     algorithm = make_algorithm(config, method)
-    identity = run_identity(config, run.dump(), [*sorted(base.glob("*.safetensors")), train_file])
+    read = {path.name: path for path in [*sorted(base.glob("*.safetensors")), *base.glob("tokenizer.json"), train_file]}
+    read |= {f"validation/{name}": root / "data" / "validation" / f"{name}.parquet" for name in validation}
+    identity = run_identity(config, run.dump(), read)
     work = root / ".work" / method / f"seed{seed}"
     trainer = Trainer(
         run.train,
@@ -65,22 +67,23 @@ def train_run(config: Config, method: str, seed: int, *, threads: int, results: 
         title=f"{method} seed {seed}",
         processes_per_engine=getattr(engine, "processes", 1),
     )
-    trainer.run()
+    outcome = trainer.run()
     finished = root / "runs" / method / f"seed{seed}"
     if world.first:
         fields = dataclasses.asdict(algorithm)
-        write_json(work / "run.json", run_record(identity, algorithm=fields, threads=threads, processes=world.size))
+        record = run_record(identity, algorithm=fields, threads=threads, processes=world.size, outcome=outcome)
+        write_json(work / "run.json", record)
         publish(work, finished)
     engine.close()
     distributed.finish()
     return finished
 
 
-def run_identity(config: Config, resolved: dict[str, Any], inputs: list[Path]) -> dict[str, Any]:
-    """Return what decides a run's outcome: its config, the hashes of the code that it uses, and of the files that it reads."""
+def run_identity(config: Config, resolved: dict[str, Any], inputs: dict[str, Path]) -> dict[str, Any]:
+    """Return what decides a run's outcome: its config, the hashes of its code and of the files that it reads, and versions."""
     shared, own = training_sources(config, resolved["algorithm"]["algorithm"])
-    hashes = {path.name: sha256(path) for path in inputs}
-    return {"config": resolved, "code": fingerprints([*shared, *own]), "inputs": hashes}
+    hashes = {name: sha256(path) for name, path in inputs.items()}
+    return {"config": resolved, "code": fingerprints([*shared, *own]), "inputs": hashes, "versions": versions()}
 
 
 def make_algorithm(config: Config, method: str):
