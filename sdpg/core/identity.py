@@ -63,7 +63,7 @@ def _line(row: Row) -> str:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, str) and len(value) == 64 and not set(value) - set("0123456789abcdef"):
+        return value[:12]  # of a hash
     shown = text(value)
-    if len(shown) == 64 and not set(shown) - set("0123456789abcdef"):
-        return shown[:12]  # of a hash
     return shown if len(shown) <= LONGEST else shown[: LONGEST - 3] + "..."
