@@ -58,6 +58,11 @@ def load_model(
     return model
 
 
+def device() -> torch.device:
+    """Return where this process computes: its GPU if there is one, else the CPU."""
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
 def frozen(model: PreTrainedModel) -> PreTrainedModel:
     """Return the same model without gradients, in evaluation mode: the reference, or a frozen teacher."""
     return model.eval().requires_grad_(False)

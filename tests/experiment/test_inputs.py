@@ -68,7 +68,8 @@ def test_a_tilde_is_the_users_home_in_every_path(model):
     data = {"train": {"chain": None, "path": "~/mine.jsonl"}}
     scale = scale_of("~/model", data=data, task={"template": "~/t.yaml"})
     assert scale.config.model.pretrained == str(model) and len(scale.own_model()) == len(FILES)
-    assert scale.own_files() == [str(model.parent / "mine.jsonl")]
+    assert scale.own_files()[0] == str(model.parent / "mine.jsonl")
+    assert str(model / "tokenizer.json") in scale.own_files()  # prompts are measured with it
     assert scale.config.task.template == str(model.parent / "t.yaml")
     assert resolve("~/mine.yaml") == scale.config
     code = scale.code("data")

@@ -155,7 +155,8 @@ def _inverse_cdf(p: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
     cdf = p.cumsum(-1)
     total = cdf[:, -1]
     target = torch.minimum(u * total, torch.nextafter(total, torch.zeros_like(total)))  # < total, so p[index] > 0
-    return torch.searchsorted(cdf, target[:, None], right=True)[:, 0]
+    found = torch.searchsorted(cdf, target[:, None], right=True)[:, 0]
+    return found.clamp_max(p.shape[-1] - 1)  # of NaNs too, whose log-probs then say so
 
 
 ENGINE = HFEngine
