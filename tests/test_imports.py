@@ -23,7 +23,8 @@ ALLOWED = {
         "sdpg.rollout.engine",
         "sdpg.provenance.git",
         SETTINGS,
-        "sdpg.config.diff",
+        "sdpg.config.diff",  # of what a saved state was made with
+        "sdpg.config.parts",
         *LEAVES,
     },
     "sdpg/evaluation": {"sdpg.evaluation", "sdpg.tasks", "sdpg.rollout", SETTINGS, *LEAVES},

@@ -141,7 +141,8 @@ class Trainer:
                             self.stopper.check()
                     except Stopped:
                         self._save_state(done)
-                        self._finish_saving()
+                        self.state.wait()
+                        distributed.finish()  # all leave together: one that is gone has the others abort on their way out
                         again = "run the same command again to go on"
                         raise Interrupted(f"stopped after step {done} of {c.steps}; {again}") from None
                     self.state.check()

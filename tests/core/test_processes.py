@@ -188,8 +188,8 @@ def stop_after(processes, work, steps, number, least=0.0):
 def test_a_signal_in_mid_step_saves_the_last_step_on_all_processes(models, whole, tmp_path, phase, number):
     """One of two processes gets the signal while step 5 samples or learns; the other one is told."""
     given = RUN | {"model": models[True], "work": str(tmp_path / "work"), "micro_batch_tokens": 60}
-    codes = Processes("whole_run", 2, tmp_path / "a", given | {"signal_in": [phase, 5, int(number)]}).wait()
-    assert codes == [130, 130], (tmp_path / "a/log0.txt").read_text()
+    processes = Processes("whole_run", 2, tmp_path / "a", given | {"signal_in": [phase, 5, int(number)]})
+    assert processes.wait() == [130, 130], processes.logs()
     assert "stopped after step 4 of 12; run the same command again to go on" in (tmp_path / "a/log0.txt").read_text()
     assert [s["step"] for s in states(given["work"])] == [4] and len(rows_of(given["work"])) == 4
     if phase == "update":  # the gradients of its first slots are forgotten
