@@ -18,6 +18,7 @@ from sdpg.config.decomposition import chain_methods
 if TYPE_CHECKING:
     from sdpg.config.settings import Config
 
+PAPER = "arXiv 2606.04036v1"  # the version whose claims and numbers these are
 PUBLISHED_CURVES = "results/published/curves.csv"
 PUBLISHED_TABLES = "results/published/tables.csv"
 
