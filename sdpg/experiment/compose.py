@@ -12,7 +12,7 @@ import transformers
 from transformers import AutoTokenizer
 
 import baselines
-from sdpg.config import Config, base_index, method_config, run_config
+from sdpg.config import Config, base_index, method_config, outcome_part, run_config
 from sdpg.core import distributed
 from sdpg.core.checkpoint import publish
 from sdpg.core.record import run_record, versions
@@ -63,7 +63,7 @@ def train_run(config: Config, method: str, seed: int, *, threads: int, results: 
         seed=seed,
         validation=validation,
         work=work,
-        identity=identity,
+        identity=identity | {"config": outcome_part(identity["config"])},
         title=f"{method} seed {seed}",
         processes_per_engine=getattr(engine, "processes", 1),
     )

@@ -4,7 +4,9 @@ import copy
 
 import pytest
 
+from sdpg.config.parts import EXECUTION, outcome_part
 from sdpg.core.identity import MOST, compare, listed
+from tests.scale import config_of
 
 SAVED = {
     "config": {
@@ -15,13 +17,7 @@ SAVED = {
         "model": {"pretrained": "/a/model"},
         "task": {"template": "/a/prompts.yaml", "verifier": "exact"},
         "data": {"train": {"path": "/a/train.jsonl"}, "validation": {}},
-        "train": {
-            "lr": 3e-4,
-            "reduction": "group",
-            "micro_batch_tokens": 8192,
-            "packed": True,
-            "gradient_checkpointing": False,
-        },
+        "train": {"lr": 3e-4, "reduction": "group", "reward": [0.0, 1.0]},
     },
     "code": ["sdpg/core/trainer.py 0123456789ab", "/a/prompts.yaml aaaaaaaaaaaa"],
     "inputs": {"model.safetensors": "0" * 64, "train.parquet": "1" * 64},
@@ -45,8 +41,6 @@ def changed(**changes):
     "changes",
     [
         {},
-        {"config__train__micro_batch_tokens": 512},
-        {"config__train__packed": False, "config__train__gradient_checkpointing": True},
         {"config__model__pretrained": "/b/copy"},
         {"config__data__train__path": "~/copy.jsonl"},
         {"config__task__template": "/b/p.yaml", "code": [SAVED["code"][0], "/b/p.yaml aaaaaaaaaaaa"]},
@@ -65,7 +59,7 @@ def test_what_decides_the_execution_alone_is_no_difference(changes):
         ({"config__task__verifier": "boxed"}, ["task.verifier: exact -> boxed"]),
         ({"config__seed": 1, "config__method": "rlsd"}, ["seed: 0 -> 1", "method: grpo -> rlsd"]),
         ({"code": ["sdpg/core/trainer.py ba9876543210", SAVED["code"][1]]}, ["code sdpg/core/trainer.py: 0123456789ab"]),
-        ({"code": [SAVED["code"][0], "/a/prompts.yaml bbbbbbbbbbbb"]}, ["template: [aaaaaaaaaaaa] -> [bbbbbbbbbbbb]"]),
+        ({"code": [SAVED["code"][0], "/a/prompts.yaml bbbbbbbbbbbb"]}, ['template: ["aaaaaaaaaaaa"] -> ["bbbbbbbbbbbb"]']),
         ({"inputs__model.safetensors": "f" * 64}, ["inputs model.safetensors: 000000000000 -> ffffffffffff"]),
         (
             {"inputs__train.parquet": "e" * 64, "config__data__train__path": "/b.jsonl"},
@@ -84,14 +78,20 @@ def test_what_decides_the_outcome_is_refused_with_both_values(changes, said):
 
 def test_versions_of_other_packages_are_said_alone():
     found = compare(SAVED, changed(versions__numpy="2.1", versions__python="3.12.1"))
-    assert found.refused == [] and found.said == ["versions python: 3.11.7 -> 3.12.1", "versions numpy: '2.0' -> '2.1'"]
+    assert found.refused == [] and found.said == ["versions python: 3.11.7 -> 3.12.1", "versions numpy: 2.0 -> 2.1"]
 
 
-def test_under_the_micro_batch_reduction_micro_batches_are_part_of_the_loss():
-    saved = changed(config__train__reduction="micro-batch")
-    now = copy.deepcopy(saved)
-    now["config"]["train"] |= {"micro_batch_tokens": 512, "gradient_checkpointing": True}
-    assert compare(saved, now).refused == ["train.micro_batch_tokens: 8192 -> 512"]
+@pytest.mark.parametrize(
+    ("reduction", "same"), [("group", EXECUTION), ("batch", EXECUTION), ("micro-batch", ("gradient_checkpointing",))]
+)
+def test_what_decides_the_execution_alone_is_no_part_of_the_outcome(reduction, same):
+    """Under the micro-batch reduction micro-batches are part of the loss."""
+    run = config_of(train={"reduction": reduction}).train.dump()
+    other = run | {"micro_batch_tokens": 512, "packed": False, "gradient_checkpointing": True}
+    one, two = ({"config": outcome_part({"seed": 0, "train": train})} for train in (run, other))
+    assert {line.partition(":")[0] for line in compare(one, two).refused} == {
+        f"train.{key}" for key in set(EXECUTION) - set(same)
+    }
 
 
 def test_a_state_without_versions_is_compared_without_them():

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 import baselines
 from sdpg.algorithms.base import Needs
 from sdpg.algorithms.sdpg import SDPG as SDPGClass
+from sdpg.config import outcome_part
 from sdpg.core import passes as passes_of_a_step
 from sdpg.core.head import api as head
 from sdpg.core.objective import gradient_without_advantage
@@ -270,7 +271,7 @@ def test_a_run_goes_on_with_another_execution(tiny, tmp_path, capsys):
 
     def trainer(work, config, version):
         made = make_trainer(tiny, tmp_path / work, baselines.make("grpo"), config)
-        run = {"config": {"train": config.dump()}, "versions": {"torch": "2", "numpy": version}}
+        run = {"config": outcome_part({"train": config.dump()}), "versions": {"torch": "2", "numpy": version}}
         made.state.identity = run
         return made
 
@@ -282,7 +283,7 @@ def test_a_run_goes_on_with_another_execution(tiny, tmp_path, capsys):
         stopped.run()
     trainer("w", second, "2").run()
     said = capsys.readouterr().err
-    assert "going on after step 4 of 6" in said and "other versions than when it was saved: versions numpy: '1' -> '2'" in said
+    assert "going on after step 4 of 6" in said and "other versions than when it was saved: versions numpy: 1 -> 2" in said
     ours, theirs = (read_rows(tmp_path / name / "metrics.jsonl") for name in ("w", "whole"))
     assert [row["loss"] for row in ours] == pytest.approx([row["loss"] for row in theirs], rel=1e-4, abs=1e-6)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from sdpg.analysis.diverged import sentences
 from sdpg.analysis.results import Results
+from sdpg.artefacts.declare import PAPER
 from sdpg.artefacts.tables.layout import NONE
 
 HEAD = ("verdict", "claim", "effect [95% interval]", "margin", "p (Holm)", "axis", "figure", "why")
@@ -18,6 +19,8 @@ def markdown(rows: list[dict[str, Any]], results: Results, alpha: float) -> str:
     counts = Counter(row["verdict"] for row in rows)
     lines = [
         f"# The paper's claims at scale {results.root.name}",
+        "",
+        f"The paper is {PAPER}.",
         "",
         ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + ".",
         "",

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from sdpg.analysis.diverged import held, unexplained
 from sdpg.analysis.intervals import RANGE_NAME, seed_range
 from sdpg.analysis.results import Results, pivot_seeds, run_parameters, smoothing_window
+from sdpg.artefacts.declare import PAPER
 from sdpg.artefacts.figures import style
 
 COLUMNS = ["panel", "method", "step", "mean", "low", "high", "unsmoothed_mean"]
@@ -98,7 +99,7 @@ def compare(
     extra = []
     if not overlay.empty:
         model = overlay["model"].iloc[0]
-        label = f"published: {model}, single runs (Figure {published.removeprefix('fig')} of arXiv 2606.04036)"
+        label = f"published: {model}, single runs (Figure {published.removeprefix('fig')} of {PAPER})"
         extra = [style.published_handle(label)]
     legend(figure, results, styles, extra)
     parts = [data.assign(source="runs"), overlay.drop(columns="model").assign(source="published")]

@@ -13,7 +13,7 @@ from PIL import Image
 from sdpg.analysis.reference import FOLDER, Agreement, compare
 from sdpg.analysis.results import Results, require
 from sdpg.artefacts import Job, declared, planned, table
-from sdpg.artefacts.declare import ArtefactSpec
+from sdpg.artefacts.declare import PAPER, ArtefactSpec
 from sdpg.artefacts.report.configs import checks, configs, differences, environment, preset_differences, run_blocks
 from sdpg.artefacts.report.cost import benchmarks, cost
 from sdpg.artefacts.report.files import files
@@ -85,6 +85,7 @@ def context(job: Job, *, command: str, reference: Path) -> dict[str, Any]:
         "tables": [(Path(name).name, table(item, job)) for _, name, item in tables],
         "headline_figures": [figure for figure in shown if figure["place"] < HEADLINE],
         "more_figures": [figure for figure in shown if figure["place"] >= HEADLINE],
+        "paper": PAPER,
         "diverged": diverged(results, infos),
         "reference": agreement(results, reference),
         "configs": configs(blocks),
