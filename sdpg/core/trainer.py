@@ -20,7 +20,7 @@ from torch import Tensor
 from sdpg.algorithms.base import Algorithm, Needs
 from sdpg.algorithms.reduce import micro_batch_weight, token_weights
 from sdpg.config.settings import Train
-from sdpg.core import checkpoint, distributed, health, metrics, sharding
+from sdpg.core import checkpoint, distributed, health, kinds, metrics, sharding
 from sdpg.core.adapters import Lora, OtherAdapters, WithoutAdapters
 from sdpg.core.batch import Sample, locate, micro_batches, per_token
 from sdpg.core.collector import Batch, Collector
@@ -90,7 +90,7 @@ class Trainer:
             engine,
             c,
             seed=seed,
-            max_positions=policy.config.max_position_embeddings,
+            max_positions=kinds.positions(policy),
             processes_per_engine=processes_per_engine,
             stopper=self.stopper,
             teacher=any(n.teacher and n.context == "solution" for n in map(algorithm.needs, range(1, c.steps + 1))),
@@ -372,7 +372,10 @@ class Trainer:
         return {key: x for part in self._stateful() for key, x in part.state_tensors().items()}
 
     def _push(self, k: int) -> None:
-        self.collector.engine.load_weights(sharding.full_tensors(self.models.policy, self.dtype), version=k)
+        engine, policy = self.collector.engine, self.models.policy
+        tensors = sharding.full_tensors(policy, self.dtype)
+        own = getattr(engine, "own_names", False)
+        engine.load_weights(tensors if own else kinds.checkpoint_names(policy, tensors), version=k)
 
     def _saves(self, k: int) -> bool:
         return k % self.config.checkpoint_every == 0 or k == self.config.steps

@@ -25,6 +25,7 @@ from sdpg.config import Config, base_config, base_seeds
 from sdpg.config.limits import WARM_START as POSITIONS
 from sdpg.config.settings import WarmStart
 from sdpg.core.checkpoint import save_model
+from sdpg.core.kinds import check_kind, without_dropout
 from sdpg.experiment.inputs import model_files
 from sdpg.experiment.warm_start import Demonstrator, train
 from sdpg.io import make_folder, naming, sha256, write_json
@@ -127,6 +128,9 @@ def _pretrained(name: str, target: Path) -> dict[str, Any]:
             f"model {name!r} could not be loaded as a causal language model with its tokenizer, neither as a directory "
             f"(looked for {path.absolute()}) nor from the hub: {type(error).__name__}: {reason}"
         ) from error
+    check_kind(model, f"model.pretrained: {name}")
+    if dropout := without_dropout(model):
+        print(f"{name}: dropout is switched off ({', '.join(dropout)}), so that log-probs are the policy's", file=sys.stderr)
     return _save(model, tokenizer, target)
 
 
