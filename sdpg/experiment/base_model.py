@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 from sdpg.config import Config, base_config, base_seeds
@@ -122,6 +122,8 @@ def _pretrained(name: str, target: Path) -> dict[str, Any]:
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, **options)
         model = AutoModelForCausalLM.from_pretrained(name, dtype="auto", **options)
+        if model.config.get_text_config() is not model.config:
+            model = _text_part(model)
     except Exception as error:  # missing files, no network, unknown architecture ...: all kinds, and all the user's to mend
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(
@@ -132,6 +134,21 @@ def _pretrained(name: str, target: Path) -> dict[str, Any]:
     if dropout := without_dropout(model):
         print(f"{name}: dropout is switched off ({', '.join(dropout)}), so that log-probs are the policy's", file=sys.stderr)
     return _save(model, tokenizer, target)
+
+
+def _text_part(model: PreTrainedModel) -> PreTrainedModel:
+    """Return the language model of a multimodal one. Raises RuntimeError or ValueError where it is no model of its own."""
+    text = AutoModelForCausalLM.from_config(model.config.get_text_config(), dtype=model.dtype)
+    text.base_model.load_state_dict(model.get_decoder().state_dict())
+    text.get_output_embeddings().load_state_dict(model.get_output_embeddings().state_dict())
+    text.tie_weights()
+    text.generation_config = model.generation_config
+    ids = torch.arange(8)[None] % text.config.vocab_size
+    with torch.no_grad():
+        gap = (model.eval()(input_ids=ids).logits - text.eval()(input_ids=ids).logits).abs().max().item()
+    if not gap < 1e-2:
+        raise ValueError(f"the text part of {type(model).__name__} gives other logits by itself ({gap:.3g} apart)")
+    return text
 
 
 def _package(module: str, gguf: str, target: Path) -> dict[str, Any]:

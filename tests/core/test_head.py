@@ -216,7 +216,7 @@ def test_a_scale_of_the_logits_is_that_of_the_weights(scale):
         out = token_signals(h, head, targets, teacher_hidden=seen, teacher_head=head, **options)
         (out.logp - 0.3 * out.entropy + 0.7 * out.div).sum().backward()
         found.append((out.logp, out.entropy, out.div, out.logq, h.grad, W.grad * (1.0 if s != 1.0 else scale)))
-    for ours, expected in zip(*found, strict=True):
-        torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-12)
+    for ours, other in zip(*found, strict=True):
+        torch.testing.assert_close(ours, other, rtol=1e-10, atol=1e-12)
     with pytest.raises(ValueError, match="logits are scaled by 1.0, and a student's by"):
         token_signals(hidden, Head(weight, scale=scale), targets, teacher_hidden=seen, teacher_head=Head(weight), **options)
