@@ -49,7 +49,7 @@ def train_config(**changes) -> Train:
         "validate_every": 3,
     }
     lr = (fields | changes)["lr"]  # of a run that is to diverge it is one that no config may have
-    return Train(**fields | changes | {"lr": min(lr, 10.0)}).model_copy(update={"lr": lr})
+    return Train(**fields | changes | {"lr": min(lr, 1.0)}).model_copy(update={"lr": lr})
 
 
 def make_trainer(tiny, work, algorithm, config=None, *, seed=0, data=None, task=None):
