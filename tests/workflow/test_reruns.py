@@ -145,12 +145,15 @@ def test_results_copied_into_a_fresh_clone_count_there(finished, tmp_path):
     assert finished.planned(*SMOKE) == set()  # the original is none the worse
 
 
+HEAD = '{"__metadata__": {"of": "weights"}}'  # of a safetensors file without tensors
+
+
 def test_other_content_of_the_users_own_files_counts_with_an_old_date(tmp_path):
     """Same names, sizes and dates: as a copy that keeps dates, or a folder moved there, may have."""
     project = copy_project(tmp_path)
     contents = {
         "model/config.json": "{}",
-        "model/model.safetensors": "weights",
+        "model/model.safetensors": chr(len(HEAD)) + 7 * chr(0) + HEAD,
         "model/tokenizer.json": "tokens",
         "template.yaml": "student: '{question}'\nteacher: '{question} {answer}'\n",
         "train.jsonl": '{"question": "1+1", "answer": "2"}\n',
@@ -173,7 +176,9 @@ def test_other_content_of_the_users_own_files_counts_with_an_old_date(tmp_path):
         ("train.jsonl", data),
         ("template.yaml", data),
     ):
-        (tmp_path / name).write_text(contents[name].replace("e", "E", 1) if "yaml" not in name else contents[name] + "# other")
+        before = contents[name]
+        part = "weights" if "weights" in before else "e"
+        (tmp_path / name).write_text(f"{before}# other" if "yaml" in name else before.replace(part, part.upper(), 1))
         os.utime(tmp_path / name, (1e9, 1e9))
         planned = project.planned(*own)
         assert {train("grpo"), train("sdpg-ufkl"), REPORT} <= planned, name

@@ -47,7 +47,7 @@ class Head:
         layer = model.get_output_embeddings()
         if layer is None or not hasattr(layer, "weight"):
             raise ValueError(f"{type(model).__name__} has no linear lm-head (get_output_embeddings() gave {layer!r})")
-        config = model.config.get_text_config()
+        config = model.config and model.config.get_text_config()
         cap = getattr(config, "final_logit_softcapping", None)
         scale = getattr(config, "logit_scale", None) or 1.0 / (getattr(config, "logits_scaling", None) or 1.0)
         return cls(layer.weight, getattr(layer, "bias", None), cap, scale)

@@ -20,7 +20,7 @@ train: {steps: 6, checkpoint_every: 1}
 evaluation: {engine: in-process, samples: 2, pass_k: [1], lm_eval: null}
 methods:
   sdpg-ufkl: {beta_base: 1.0, T_warm: 1, T_decay: 3}
-  grpo: {train: {lr: 1.0e+4, warmup_steps: 0}}
+  grpo: {train: {lr: 10, lr_multiplier: 1000, weight_decay: 0, warmup_steps: 0}}
 """
 
 
