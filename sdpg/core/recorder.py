@@ -41,10 +41,10 @@ class Recorder:
             raise OSError(f"could not write {self.path}: {error}") from error
         with naming(self.path.with_name("tensorboard")):
             for key, value in row.items():
-                if key != "step" and value is not None:
+                if key != "step" and isinstance(value, (int, float)):
                     self.tensorboard.add_scalar(key, value, row["step"])
-        facts = f"reward {row['reward']:.3f}, accuracy {row['accuracy']:.3f}, {row['tokens_per_second']:.0f} tokens/s"
-        self.progress.update(1, facts)
+        shown = (("reward {:.3f}", "reward"), ("accuracy {:.3f}", "accuracy"), ("{:.0f} tokens/s", "tokens_per_second"))
+        self.progress.update(1, ", ".join(text.format(row[key]) for text, key in shown if row[key] is not None))
 
     def close(self) -> None:
         """Flush and close everything."""

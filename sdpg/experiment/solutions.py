@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sdpg.config import Config
-from sdpg.experiment.inputs import check_model, content_params, is_folder_name, model_files
+from sdpg.experiment.inputs import content_params, is_folder_name, model_files
 from sdpg.experiment.written import FOLDER, TABLE, wanted
 from sdpg.io import kind_of, write_atomic, write_json
 from sdpg.solutions.asking import Stop
@@ -40,7 +40,17 @@ def check(config: Config) -> None:
     writer = block.local or block.endpoint
     load_prompt(writer.prompt, show_answer=writer.show_answer, task=config.task)
     if block.local:
-        check_model(block.local.model, "data.solutions.local.model")
+        _check_folder(block.local.model)
+
+
+def _check_folder(model: str) -> None:
+    """Raise ValueError for a folder that has no checkpoint. What is only read may be quantised, unlike `model.pretrained`."""
+    if is_folder_name(model) and not (Path(model).expanduser() / "config.json").is_file():
+        what = "has no config.json" if kind_of(Path(model).expanduser()) == "folder" else "does not exist"
+        raise ValueError(
+            f"data.solutions.local.model: {model} {what} (looked in {Path(model).expanduser().absolute().parent}); expected a "
+            "Hugging Face checkpoint with tokenizer, or a hub id such as 'owner/name'"
+        )
 
 
 def own_files(config: Config) -> list[str]:
@@ -62,7 +72,8 @@ def prompt_file(config: Config) -> list[str]:
 
 
 def _weights(model: str) -> list[Path]:
-    return model_files(Path(model)) if is_folder_name(model) and kind_of(model) == "folder" else []
+    folder = Path(model).expanduser()
+    return model_files(folder) if is_folder_name(model) and kind_of(folder) == "folder" else []
 
 
 def make_solutions(config: Config, root: Path, *, threads: int = 1, estimate: bool = False) -> str:

@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import save_file
 from transformers import Qwen3Config
 
 from sdpg.config import resolve
@@ -139,7 +141,7 @@ def write_scale(folder: Path, solutions: dict, *, problems: list[dict] | int = 4
         tokenizer.model_max_length = 8192
         tokenizer.save_pretrained(model)
         Qwen3Config(max_position_embeddings=8192).save_pretrained(model)
-        (model / "model.safetensors").write_bytes(b"")
+        save_file({"weight": torch.zeros(1)}, model / "model.safetensors")
     problems = rows(problems) if isinstance(problems, int) else problems
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in problems))
     (folder / "test.jsonl").write_text(json.dumps({"question": "What is the time?", "answer": "5"}) + "\n")

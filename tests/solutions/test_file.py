@@ -94,7 +94,7 @@ def test_a_file_that_is_none_is_refused_by_row(tmp_path, lines, name, expected):
     [
         ({"file": {"path": "nowhere.jsonl"}}, "data.solutions.file.path: nowhere.jsonl does not exist"),
         ({"file": {"path": "notes.txt"}}, "must end in one of .jsonl"),
-        ({"local": {"model": "./nowhere"}}, "data.solutions.local.model: './nowhere' does not exist"),
+        ({"local": {"model": "./nowhere"}}, "data.solutions.local.model: ./nowhere does not exist"),
         (asked_of("http://h/v1", prompt="workd"), "there is no such prompt (did you mean 'worked'?)"),
         (asked_of("http://h/v1", prompt="mine-own.yaml"), "the file does not exist (looked in "),
     ],
