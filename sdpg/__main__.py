@@ -39,6 +39,26 @@ def data(scale: Scale = "cpu", set_: Set = None, threads: Threads = 1):
         print(summary(make_problems(config, Path("results") / config.name / "data")))
 
 
+@app.command()
+def solutions(
+    scale: Scale = "cpu",
+    estimate: Annotated[bool, typer.Option("--estimate", help="Ask nothing; print what would be asked, and its cost.")] = False,
+    set_: Set = None,
+    threads: Threads = 1,
+):
+    """Write worked solutions for the training problems that have none, as data.solutions says.
+
+    After a stop the same command goes on where it was, and asks nothing twice.
+    """
+    config = cli.config_of(scale, set_, threads)
+    with quick_imports():
+        from sdpg.experiment.solutions import make_solutions
+
+    local = config.data.solutions is not None and config.data.solutions.local is not None and not estimate
+    with locks.hold(locks.of(config.name, "solutions")), gpus.taken(min(1, config.resources.gpus) if local else 0):
+        print(make_solutions(config, Path("results") / config.name, threads=threads, estimate=estimate))
+
+
 @app.command("base-model")
 def base_model(scale: Scale = "cpu", base: Base = 0, set_: Set = None, threads: Threads = 1):
     """Make a base model of a scale, and measure it."""

@@ -27,6 +27,7 @@ ALLOWED = {
         "sdpg.config.parts",
         *LEAVES,
     },
+    "sdpg/solutions": {"sdpg.solutions", "sdpg.tasks", "sdpg.rollout", SETTINGS, "sdpg.config.solutions", *LEAVES},
     "sdpg/evaluation": {"sdpg.evaluation", "sdpg.tasks", "sdpg.rollout", SETTINGS, *LEAVES},
     "sdpg/analysis": {"sdpg.analysis", "sdpg.evaluation.estimators", "sdpg.config", *LEAVES},
     "sdpg/artefacts": {

@@ -21,6 +21,7 @@ from sdpg.config.parts import (
     outcome_part,
     prompt_limits,
     run_config,
+    solutions_config,
 )
 from sdpg.config.settings import SCHEMA, Config
 from sdpg.rollout.engines import label as engine_label
@@ -50,4 +51,5 @@ __all__ = [
     "prompt_limits",
     "resolve",
     "run_config",
+    "solutions_config",
 ]

@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 from sdpg.config.alternatives import Alternatives
 from sdpg.config.fits import check_temperature, check_training
 from sdpg.config.resources import Resources
+from sdpg.config.solutions import Solutions
 from sdpg.config.task import Task
 from sdpg.io import ROOT
 from sdpg.rollout import engines
@@ -187,6 +188,14 @@ class Data(Settings):
     template's `teacher_without_solution`."""
     overlong: Literal["error", "drop"] = "error"
     """What becomes of a problem whose prompt is longer than train.max_prompt_tokens, or leaves no room for a response."""
+    solutions: Solutions | None = None
+    """Who writes worked solutions for training problems that have none; null: nobody. The rule `solutions` has it done where a
+    method's teacher reads them; problems that stay without one go by missing_solutions."""
+
+    @model_serializer(mode="wrap")
+    def _without_null(self, handler) -> dict[str, Any]:
+        given = handler(self)
+        return given if given.get("solutions") else {k: v for k, v in given.items() if k != "solutions"}
 
 
 def _keeps(value: Any) -> Any:

@@ -14,10 +14,20 @@ from sdpg import locks
 from sdpg.artefacts import Declared, files_of, planned
 from sdpg.artefacts.declare import AcrossSpec, Files
 from sdpg.artefacts.sound import called, inputs
-from sdpg.config import base_config, base_index, data_config, evaluation_config, outcome_part, resolve, run_config
+from sdpg.config import (
+    base_config,
+    base_index,
+    data_config,
+    evaluation_config,
+    outcome_part,
+    resolve,
+    run_config,
+    solutions_config,
+)
 from sdpg.config.command import assignment
 from sdpg.config.files import scale_path
 from sdpg.config.methods import algorithm_files
+from sdpg.experiment import solutions, written
 from sdpg.experiment.inputs import check_model, content_params, model_files, package_file
 from sdpg.experiment.own_tokenizer import tokenizer_files
 from sdpg.io import ROOT, check_folder, kind_of
@@ -33,6 +43,7 @@ DATABASE = RESULTS / ".snakemake.db"
 # The module that a stage starts from: what it reaches by imports is what the stage depends on.
 STAGES = {
     "data": "sdpg/experiment/problems.py",
+    "solutions": "sdpg/experiment/solutions.py",
     "base_model": "sdpg/experiment/base_model.py",
     "train": "sdpg/experiment/compose.py",
     "evaluate": "sdpg/evaluation/run.py",
@@ -144,16 +155,25 @@ class Scale:
         return [str(path) for path in model_files(Path(folder))] if folder and kind_of(folder) == "folder" else []
 
     def own_content(self, stage: str) -> list[str]:
-        """Return the params by which a stage (data, base_model) depends on the content of the user's own files."""
+        """Return the params by which a stage (data, base_model, solutions) depends on the content of the user's own files."""
+        if stage == "solutions":
+            return content_params([*self.own_files(), *solutions.own_files(self.config)])
         return content_params(self.own_files() if stage == "data" else [*self.own_model(), *package_file(self.config.model)])
+
+    @cached_property
+    def solutions(self) -> list[str]:
+        """The file of worked solutions, where the scale has some written."""
+        return [f"{self.root}/{written.FOLDER}/{written.TABLE}"] if written.wanted(self.config) else []
 
     def check(self) -> None:
         """Raise ValueError or OSError for what can be known to be wrong before any work: the own model, where results go."""
         if self.config.model.pretrained:
             check_model(self.config.model.pretrained)
         self.own_files()
+        solutions.check(self.config)
         names = [*self.files.records, *self.files.trained, *self.files.base_reports, *self.sets("evaluation")]
         names += [*self.sets("validation"), *self.forgetting, self.files.data_report, f"{self.root}/{locks.FOLDER}/x"]
+        names += self.solutions
         names += [self.log(f"{job}/x") for job in ("base_model", "train", "evaluate")]
         names += [name for step in self.steps for name in (*step.writes, step.log)]
         names += [name.replace("/logs/", "/benchmarks/") for name in names if "/logs/" in name]
@@ -182,9 +202,12 @@ class Scale:
             first = next(iter(self.config.methods))
             return stamp(stage, training_sources(self.config, self.algorithm(first))[0])
         extra = [self.template]
-        if stage in ("data", "base_model"):
+        if stage in ("data", "base_model", "solutions"):
             extra += source_files(self.config)
-        if stage in ("data", "base_model", "evaluate"):
+        if stage == "solutions":
+            local = self.config.data.solutions.local
+            extra += [*solutions.prompt_file(self.config), *([engine_file(local.engine)] if local else [])]
+        if stage in ("data", "base_model", "evaluate", "solutions"):
             extra += verifier_files(self.config)
         if stage == "evaluate":
             extra += self.evaluation_files()
@@ -216,6 +239,10 @@ class Scale:
     def data_part(self, wildcards) -> str:
         """Return the part of the config that the problems depend on, as a param."""
         return config_param(data_config(self.config))
+
+    def solutions_part(self, wildcards) -> str:
+        """Return the part of the config that the written solutions depend on, as a param."""
+        return config_param(solutions_config(self.config))
 
     def evaluation_part(self, wildcards) -> str:
         """Return the part of the config that evaluations depend on, as a param."""

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sdpg.artefacts import lookup
 from sdpg.artefacts.manifest import read_manifest
-from sdpg.config import ConfigError, base_config, base_seeds, data_config, evaluation_config, outcome_part, run_config
+from sdpg.config import (
+    ConfigError,
+    base_config,
+    base_seeds,
+    data_config,
+    evaluation_config,
+    outcome_part,
+    run_config,
+    solutions_config,
+)
 from sdpg.config.diff import difference, text
 from sdpg.io import ROOT, sha256
 from sdpg.provenance.sources import fingerprint
@@ -127,6 +136,8 @@ def _present(stage: str, recorded: Mapping[str, Any], config: Config) -> Mapping
             return evaluation_config(config)
         case "data":
             return data_config(config)
+        case "solutions":
+            return solutions_config(config)
         case "base_model":
             if recorded["base"] not in range(len(base_seeds(config))):
                 raise ConfigError(f"there is no base model {recorded['base']} in this config")
