@@ -16,6 +16,7 @@ from sdpg.config import Config, base_index, method_config, run_config
 from sdpg.core import distributed
 from sdpg.core.checkpoint import publish
 from sdpg.core.record import run_record
+from sdpg.core.trackers import Tracking
 from sdpg.core.trainer import Trainer
 from sdpg.experiment.inputs import model_files
 from sdpg.experiment.workflow import training_sources
@@ -66,6 +67,7 @@ def train_run(config: Config, method: str, seed: int, *, threads: int, results: 
         identity=identity,
         title=f"{method} seed {seed}",
         processes_per_engine=getattr(engine, "processes", 1),
+        tracking=Tracking(tuple(config.track), f"sdpg-{config.name}", method, f"{method}-seed{seed}", run.dump()),
     )
     trainer.run()
     finished = root / "runs" / method / f"seed{seed}"

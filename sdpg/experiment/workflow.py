@@ -18,6 +18,7 @@ from sdpg.config import base_config, base_index, data_config, evaluation_config,
 from sdpg.config.command import assignment
 from sdpg.config.files import scale_path
 from sdpg.config.methods import algorithm_files
+from sdpg.core.trackers import check_trackers
 from sdpg.experiment.inputs import check_model, content_params, model_files, package_file
 from sdpg.experiment.own_tokenizer import tokenizer_files
 from sdpg.io import ROOT, check_folder, kind_of
@@ -148,7 +149,8 @@ class Scale:
         return content_params(self.own_files() if stage == "data" else [*self.own_model(), *package_file(self.config.model)])
 
     def check(self) -> None:
-        """Raise ValueError or OSError for what can be known to be wrong before any work: the own model, where results go."""
+        """Raise ValueError or OSError for what can be known to be wrong before any work: trackers, model, where results go."""
+        check_trackers(self.config.track)
         if self.config.model.pretrained:
             check_model(self.config.model.pretrained)
         self.own_files()
