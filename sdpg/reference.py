@@ -1,4 +1,4 @@
-"""Train with Self-Distilled Policy Gradient (SDPG, arXiv 2606.04036): one plain program, to be read first and whole.
+"""Train with Self-Distilled Policy Gradient (SDPG, arXiv 2606.04036v1): one plain program, to be read first and whole.
 
     L = L_out + beta(k) L_OPD+ + alpha L_K(pi_theta, pi_ref)                                                 Eq. (3.1)
 

@@ -17,7 +17,16 @@ ALLOWED = {
     "sdpg/rollout": {"sdpg.rollout", *LEAVES},
     "sdpg/tasks": {"sdpg.tasks", SETTINGS, *LEAVES},
     "sdpg/config": {"sdpg.config", "baselines", "sdpg.tasks.sources", "sdpg.tasks.verifiers", "sdpg.rollout.engines", *LEAVES},
-    "sdpg/core": {"sdpg.core", "sdpg.algorithms", "sdpg.rollout.engine", "sdpg.provenance.git", SETTINGS, *LEAVES},
+    "sdpg/core": {
+        "sdpg.core",
+        "sdpg.algorithms",
+        "sdpg.rollout.engine",
+        "sdpg.provenance.git",
+        SETTINGS,
+        "sdpg.config.diff",  # of what a saved state was made with
+        "sdpg.config.parts",
+        *LEAVES,
+    },
     "sdpg/evaluation": {"sdpg.evaluation", "sdpg.tasks", "sdpg.rollout", SETTINGS, *LEAVES},
     "sdpg/analysis": {"sdpg.analysis", "sdpg.evaluation.estimators", "sdpg.config", *LEAVES},
     "sdpg/artefacts": {

@@ -16,11 +16,15 @@ TINY_VOCABULARY, EOS = 211, 1  # more than the top 100 entries that SDPO takes
 
 
 class Tokenizer:
-    """Stands in for a tokenizer where only saving is asked of it."""
+    """Stands in for a tokenizer where only saving and decoding are asked of it."""
 
     def save_pretrained(self, folder: Path) -> None:
         """Write nothing of use."""
         (Path(folder) / "tokenizer.json").write_text("{}")
+
+    def decode(self, ids) -> str:
+        """Return the ids with spaces between."""
+        return " ".join(map(str, ids))
 
 
 class TokenTask:

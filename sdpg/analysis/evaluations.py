@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from sdpg.analysis.diverged import held_at
 from sdpg.analysis.results import Results, require
 from sdpg.evaluation.estimators import pass_at_k
 
@@ -88,27 +89,36 @@ def problem_values(frame: pd.DataFrame, samples: int, pass_k: tuple[int, ...], p
 
 
 def task_scores(results: Results, method: str, task: str) -> TaskScores:
-    """Read the runs of all seeds. Raises ValueError if two seeds have other checkpoints, problems or metrics (which file)."""
-    first, stack = None, []
+    """Read the runs of all seeds. Raises ValueError if two seeds have other checkpoints, problems or metrics (which file).
+
+    A run that diverged has fewer checkpoints: from its last one on it counts with that one's scores.
+    """
+    runs, first, complete = [], None, None
     for seed in results.seeds:
         path = results.eval_dir(method, seed) / f"{task}.parquet"
         frame = read_evaluation(path, results.samples)
         steps, problems = np.unique(frame["step"]), np.unique(frame["problem_id"])
         values = problem_values(frame, results.samples, results.pass_k, path)
-        if first is None:
-            first = (steps, problems, set(values), path)
-        for what, ours, theirs in (
-            ("checkpoints", steps, first[0]),
-            ("problems", problems, first[1]),
-            ("metrics", sorted(values), sorted(first[2])),
-        ):
-            if list(ours) != list(theirs):
-                raise ValueError(
-                    f"{path} has other {what} than {first[3]} ({short(ours)}, expected {short(theirs)}); "
-                    "run both evaluation rules again"
-                )
-        stack.append(values)
-    return TaskScores(first[0], first[1], {metric: np.stack([run[metric] for run in stack]) for metric in stack[0]})
+        first = first or (problems, set(values), path)
+        _same(path, "problems", problems, first[0], first[2])
+        _same(path, "metrics", sorted(values), sorted(first[1]), first[2])
+        if (method, seed) not in results.diverged:
+            complete = complete or (steps, path)
+            _same(path, "checkpoints", steps, complete[0], complete[1])
+        runs.append((steps, values))
+    if complete is None:  # all diverged: what they have, and the end that they did not reach
+        every = {int(step) for steps, _ in runs for step in steps} | ({results.steps} if results.steps else set())
+        complete = (np.array(sorted(every)), None)
+    steps, metrics = complete[0], runs[0][1]
+    stacks = {metric: np.stack([values[metric][held_at(own, steps)] for own, values in runs]) for metric in metrics}
+    return TaskScores(steps, first[0], stacks)
+
+
+def _same(path: Path, what: str, ours, theirs, other: Path) -> None:
+    if list(ours) != list(theirs):
+        raise ValueError(
+            f"{path} has other {what} than {other} ({short(ours)}, expected {short(theirs)}); run both evaluation rules again"
+        )
 
 
 def _item(row: pd.Series, keys: list[str]) -> str:

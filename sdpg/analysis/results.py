@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from sdpg.analysis.diverged import Divergence, read_divergence
 from sdpg.config import Config
 from sdpg.io import project_file, read_json
 
@@ -112,12 +113,15 @@ class Results:
         return pd.concat(frames, ignore_index=True)
 
     def run_metrics(self, method: str, seed: int) -> pd.DataFrame:
-        """Return metrics.jsonl of one run, sorted by step, with columns method and seed in front."""
+        """Return metrics.jsonl of one run, sorted by step, with columns method and seed in front; of one that diverged, up to
+        there.
+        """
         path = self.run_dir(method, seed) / "metrics.jsonl"
         rows = read_jsonl(path)
         frame = pd.DataFrame(rows).sort_values("step", ignore_index=True)
         steps = frame["step"].tolist()
-        expected = list(range(1, (self.steps or len(steps)) + 1))
+        end = self.diverged[method, seed].step if (method, seed) in self.diverged else self.steps
+        expected = list(range(1, (end or len(steps)) + 1))
         if steps != expected:
             raise ValueError(
                 f"{path} should have one row for each of the steps 1..{expected[-1]}, got {len(steps)} rows from step "
@@ -126,6 +130,12 @@ class Results:
         frame.insert(0, "method", method)
         frame.insert(1, "seed", seed)
         return frame
+
+    @cached_property
+    def diverged(self) -> dict[tuple[str, int], Divergence]:
+        """The runs that diverged, as the last row of their metrics.jsonl says."""
+        found = {run: read_divergence(self.run_dir(*run) / "metrics.jsonl") for run in self.runs}
+        return {run: divergence for run, divergence in found.items() if divergence}
 
     def run_info(self, method: str, seed: int) -> dict[str, Any]:
         """Return run.json of one run."""

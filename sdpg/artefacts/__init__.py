@@ -10,7 +10,7 @@ import ast
 import builtins
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -167,12 +167,11 @@ def make(name: str, job: Job) -> list[Path]:
         from sdpg.artefacts.figures import style
 
         drawn = check_returned(function(job.results), (Figure, DataFrame), item.file, "draw", "(Figure, DataFrame)")
-        style.save(*drawn, (root / name).parent, Path(name).name, item.caption)
+        style.save(*drawn, (root / name).parent, Path(name).name, item.caption + said(item, job))
     elif isinstance(item.spec, TableSpec):
-        from sdpg.artefacts.tables.layout import Table, write
+        from sdpg.artefacts.tables.layout import write
 
-        built = check_returned(function(job.results), (Table,), item.file, "build", "a Table")
-        write(built, (root / name).parent, Path(name).name)
+        write(table(item, job), (root / name).parent, Path(name).name)
     elif isinstance(item.spec, SummarySpec):
         from pandas import DataFrame
 
@@ -189,6 +188,23 @@ def _written(item: Declared, folder: Path) -> list[Path]:
     if missing := [path.name for path in paths if not path.is_file()]:
         raise ValueError(f"{item.file}: make() did not write {', '.join(missing)}, which ARTEFACT names under writes")
     return paths
+
+
+def said(item: Declared, job: Job) -> str:
+    """Return what a caption says beside its own of runs that diverged: nothing where the artefact reads no run."""
+    from sdpg.analysis.diverged import sentences
+
+    compared = set(getattr(item.spec, "methods", ())) or None
+    of_runs = any(path.startswith(f"{job.files.root}/") for path in item.spec.reads(job.files))
+    return sentences(job.results.diverged, compared) if of_runs else ""
+
+
+def table(item: Declared, job: Job) -> Any:
+    """Return a table as it is built from results, with what its caption says of runs that diverged."""
+    from sdpg.artefacts.tables.layout import Table
+
+    made = check_returned(item.module.build(job.results), (Table,), item.file, "build", "a Table")
+    return replace(made, caption=made.caption + said(item, job))
 
 
 def make_across(name: str, cells: list[Results], folder: Path) -> list[Path]:

@@ -6,9 +6,12 @@ metrics.jsonl records them) and seconds of training. A run whose metrics.jsonl h
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import pandas as pd
 
+from sdpg.analysis.diverged import Run
 from sdpg.analysis.results import Results, read_csv
 from sdpg.artefacts.declare import SummarySpec
 from sdpg.artefacts.stability import accuracy_curves
@@ -36,7 +39,8 @@ def summarise(results: Results) -> pd.DataFrame:
         for task in results.tasks:
             table = accuracy_curves(results, method, task)
             for seed in table.columns:
-                at = spent[method, seed].reindex(table.index)
+                how = "ffill" if (method, seed) in results.diverged else None  # it spends nothing more
+                at = spent[method, seed].reindex(table.index, method=how)
                 if at["seconds"].isna().any():
                     step = int(at.index[at["seconds"].isna()][0])
                     raise ValueError(f"{method} seed {seed} has a score at step {step}, which metrics.jsonl lacks")
@@ -77,11 +81,15 @@ def recorded(frame: pd.DataFrame, axis: str) -> list[str]:
     return [method for method, rows in frame.groupby("method", sort=False) if rows[axis].notna().all()]
 
 
-def budgets(frame: pd.DataFrame) -> dict[str, tuple[float, str, int]]:
+def budgets(frame: pd.DataFrame, diverged: Collection[Run] = ()) -> dict[str, tuple[float, str, int]]:
     """Return axis -> the largest budget that every run reached, and the run that ends there (method, seed).
 
-    Of the methods that have the axis (`recorded`); an axis that none has is left out.
+    Of the methods that have the axis (`recorded`); an axis that none has is left out. Runs that diverged set no budget, unless
+    all did.
     """
+    runs = pd.Series(list(zip(frame["method"], frame["seed"], strict=True)), index=frame.index)
+    if not (ended := runs.isin(list(diverged))).all():
+        frame = frame[~ended]
     found = {}
     for axis in AXES:
         spent = frame[frame["method"].isin(recorded(frame, axis))]
@@ -91,12 +99,12 @@ def budgets(frame: pd.DataFrame) -> dict[str, tuple[float, str, int]]:
     return found
 
 
-def at_equal_budget(frame: pd.DataFrame) -> pd.DataFrame:
+def at_equal_budget(frame: pd.DataFrame, diverged: Collection[Run] = ()) -> pd.DataFrame:
     """Return accuracy at the budgets of `budgets`, linear between checkpoints (BUDGET_COLUMNS): mean, lowest and highest
     seed.
     """
     rows = []
-    for axis, (budget, *limit) in budgets(frame).items():
+    for axis, (budget, *limit) in budgets(frame, diverged).items():
         for task, of_task in frame.groupby("task", sort=False):
             for method in recorded(frame, axis):
                 runs = of_task[of_task["method"] == method].groupby("seed")

@@ -19,6 +19,7 @@ from sdpg.io import project_file
 if TYPE_CHECKING:
     from sdpg.config.settings import Config
 
+PAPER = "arXiv 2606.04036v1"  # the version whose claims and numbers these are
 PUBLISHED_CURVES = project_file("results/published/curves.csv")
 PUBLISHED_TABLES = project_file("results/published/tables.csv")
 

@@ -21,7 +21,7 @@ from sdpg.config.decomposition import read_decomposition
 
 ARTEFACT = SummarySpec(
     planned=has_chain,
-    reads=lambda files: [*files.evaluations_of(chain(files.config)), *files.records, PUBLISHED_CURVES],
+    reads=lambda files: [*files.evaluations_of(chain(files.config)), *files.records, *files.metrics, PUBLISHED_CURVES],
     files=("config/decomposition.yaml",),
 )
 

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from sdpg.analysis.diverged import sentences
 from sdpg.analysis.intervals import interval_name
 from sdpg.analysis.results import Results
 from sdpg.artefacts import write_csv
@@ -20,7 +21,7 @@ from sdpg.io import write_atomic
 
 ARTEFACT = AcrossSpec(
     about="last checkpoints of every method in every cell",
-    reads=lambda files: files.made("scores")[:2],
+    reads=lambda files: [*files.made("scores")[:2], *files.metrics],
     writes=("matrix.md", "matrix.csv", "matrix.pdf", "matrix.png"),
     caption=(
         "Accuracy of the last checkpoint of every method in every cell of the matrix, on the first set (large marker: mean; "
@@ -35,7 +36,7 @@ POINTS = ["part", "cell", "method", "seed", "value", "low", "high"]  # of the pi
 
 def matrix(cells: Sequence[Results]) -> pd.DataFrame:
     """Return a row for each cell, task and method: last accuracy with its interval; collapsed: seeds that end below where
-    they began.
+    they began, or diverged.
 
     Raises ValueError for missing scores, and for a method without an interval.
     """
@@ -50,7 +51,8 @@ def matrix(cells: Sequence[Results]) -> pd.DataFrame:
                 step = int(own["step"].max())
                 table = own.pivot(index="seed", columns="step", values="value")
                 mean, low, high = _interval(results, task, method, step)
-                fell = int(collapsed(table.to_numpy()).sum())
+                ended = [(method, seed) in results.diverged for seed in table.index]
+                fell = int((collapsed(table.to_numpy()) | ended).sum())
                 rows.append((results.root.name, task, method, step, mean, low, high, len(table), fell))
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -61,6 +63,9 @@ def make(cells: Sequence[Results], folder: Path) -> None:
     write_csv(frame, folder / "matrix.csv")
     with write_atomic(folder / "matrix.md") as file:
         file.write("\n".join(_markdown(task, rows) for task, rows in frame.groupby("task", sort=False)))
+        for results in cells:
+            if said := sentences(results.diverged):
+                file.write(f"\n{results.root.name}:{said}\n")
     figure, _ = draw(cells)
     style.save_pictures(figure, folder, "matrix", ARTEFACT.caption)
 
@@ -81,7 +86,7 @@ def _markdown(task: str, rows: pd.DataFrame) -> str:
     cells = list(dict.fromkeys(rows["cell"]))
     lines = [
         f"**{task}**: accuracy of the last checkpoint, mean over seeds with its interval; in brackets, the seeds "
-        "that ended below where they started.\n",
+        "that ended below where they started, or diverged.\n",
         "| method | " + " | ".join(cells) + " |",
         "|---" * (len(cells) + 1) + "|",
     ]

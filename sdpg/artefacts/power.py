@@ -21,7 +21,7 @@ from sdpg.artefacts.declare import ArtefactSpec
 
 ARTEFACT = ArtefactSpec(
     about="power.csv: the seeds that telling two methods apart takes",
-    reads=lambda files: files.evaluations,
+    reads=lambda files: [*files.evaluations, *files.metrics],
     writes=("power.csv",),
 )
 

@@ -23,7 +23,7 @@ from sdpg.io import read_json
 
 ARTEFACT = ArtefactSpec(
     about="scores.csv, with intervals and paired comparisons",
-    reads=lambda files: [*files.evaluations, *files.lm_eval],
+    reads=lambda files: [*files.evaluations, *files.lm_eval, *files.metrics],
     writes=("scores.csv", "intervals.csv", "comparisons.csv"),
 )
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from sdpg.analysis.diverged import unexplained
 from sdpg.analysis.results import Results, pivot_seeds, read_csv
 from sdpg.artefacts.declare import SummarySpec
 
@@ -54,7 +55,7 @@ TRAINING = {  # per run, from metrics.jsonl
     "gate_fraction": Metric("gate fraction", "fraction, mean"),
 }
 METRICS = ACCURACY | TRAINING
-READ = (  # columns of metrics.jsonl; kl_ref alone may be null
+READ = (  # columns of metrics.jsonl; kl_ref alone may be null though all is finite
     *("entropy", "response_length", "truncated", "grad_norm", "logprob_gap_max", "informative_groups", "gate_fraction"),
     "kl_ref",
 )
@@ -137,8 +138,8 @@ def floor(values_K: np.ndarray) -> float:
 
 
 def end(values_K: np.ndarray) -> float:
-    """Return the mean over the last tenth of the steps."""
-    return float(np.mean(values_K[-tenth(len(values_K)) :]))
+    """Return the mean over the last tenth of the steps; NaN for none."""
+    return float(np.mean(values_K[-tenth(len(values_K)) :])) if len(values_K) else float("nan")
 
 
 def slope(values_K: np.ndarray) -> float:
@@ -161,10 +162,14 @@ def spikes(norms_K: np.ndarray) -> float:
 def training_metrics(frame: pd.DataFrame) -> dict[str, float]:
     """Return the metrics of TRAINING of one run, from its metrics.jsonl sorted by step (columns READ).
 
-    The two of kl_ref are NaN unless every step has one (a method without a reference has none).
+    A step at which a metric was not finite is left out of it; such a gradient norm counts as a spike. The two of kl_ref are NaN
+    where steps have none (a method without a reference).
     """
-    column = {name: frame[name].to_numpy(dtype=float) for name in READ}
+    column = {name: frame[name].dropna().to_numpy(dtype=float) for name in READ}
+    column["grad_norm"] = frame["grad_norm"].fillna(np.inf).to_numpy(dtype=float)
     length, kl = column["response_length"], column["kl_ref"]
+    if unexplained(frame, "kl_ref").any():
+        kl = np.array([])
     return {
         "entropy_floor": floor(column["entropy"]),
         "entropy_slope": slope(column["entropy"]),
@@ -172,9 +177,9 @@ def training_metrics(frame: pd.DataFrame) -> dict[str, float]:
         "truncated_max": column["truncated"].max(),
         "truncated_last": end(column["truncated"]),
         "gradient_spikes": spikes(column["grad_norm"]),
-        "kl_ref_max": kl.max(),
-        "kl_ref_last": end(kl) if np.isfinite(kl).all() else float("nan"),
-        "logprob_gap_max": column["logprob_gap_max"].max(),
+        "kl_ref_max": kl.max() if len(kl) else float("nan"),
+        "kl_ref_last": end(kl),
+        "logprob_gap_max": column["logprob_gap_max"].max() if len(column["logprob_gap_max"]) else float("nan"),
         "informative_mean": column["informative_groups"].mean(),
         "informative_last": end(column["informative_groups"]),
         "gate_fraction": column["gate_fraction"].mean(),
@@ -184,7 +189,7 @@ def training_metrics(frame: pd.DataFrame) -> dict[str, float]:
 def _accuracy(results: Results, method: str, task: str) -> list[tuple[int | None, tuple[str, float]]]:
     """Return (seed, (metric, value)) of the metrics of ACCURACY; without a seed where it is one number for all."""
     table = accuracy_curves(results, method, task)
-    fell = collapsed(table.to_numpy().T)
+    fell = [fall or (method, seed) in results.diverged for seed, fall in zip(table, collapsed(table.to_numpy().T), strict=True)]
     rows = []
     for i, seed in enumerate(table.columns):
         curve_K = table[seed].to_numpy()
@@ -194,9 +199,12 @@ def _accuracy(results: Results, method: str, task: str) -> list[tuple[int | None
 
 
 def _recorded(results: Results, method: str, seed: int) -> pd.DataFrame:
-    """Return the rows of one run; ValueError naming the columns that are missing or have holes (kl_ref may)."""
+    """Return the rows of one run; ValueError naming the columns that are missing or have holes.
+
+    kl_ref may have them, and what was not finite.
+    """
     frame = results.metrics.query("method == @method and seed == @seed")
-    missing = [name for name in READ if name not in frame or (name != "kl_ref" and frame[name].isna().any())]
+    missing = [name for name in READ if name not in frame or (name != "kl_ref" and unexplained(frame, name).any())]
     if missing:
         path = results.run_dir(method, seed) / "metrics.jsonl"
         raise ValueError(f"{path} has no value for {', '.join(missing)} in some rows; train this run again")

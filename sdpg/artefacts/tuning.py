@@ -1,8 +1,8 @@
 """A sweep's outcome: the score of each trial on the validation sets, and the settings that each method gets from it.
 
 Score of a run: the mean validation accuracy over the second half of training, so that a run that collapses late, or arrives
-late, scores less than one that holds. Score of a trial: the mean over its seeds. The best trial is chosen; a tie goes to the
-one that is listed first.
+late, scores less than one that holds; one that diverges scores 0. Score of a trial: the mean over its seeds. The best trial is
+chosen; a tie goes to the one that is listed first.
 """
 
 from __future__ import annotations
@@ -97,13 +97,14 @@ def setting_columns(frame: pd.DataFrame) -> list[str]:
 def _score(results: Results, name: str, seed: int) -> tuple[float, float]:
     rows = results.run_metrics(name, seed)
     columns = [column for column in rows.columns if column.startswith("validation_")]
-    if not columns:
+    if not columns and (name, seed) not in results.diverged:
         raise ValueError(
             f"{results.run_dir(name, seed) / 'metrics.jsonl'} has no validation accuracy; give the scale data.validation"
         )
-    accuracy = rows[columns].mean(axis=1)
-    late = accuracy[rows["step"] > rows["step"].max() / 2].dropna()
-    return float(late.mean()), float(accuracy.dropna().iloc[-1])
+    accuracy = rows.set_index("step")[columns].mean(axis=1).dropna()
+    if (name, seed) in results.diverged:  # what it did not reach is no success, wherever it stood before
+        return 0.0, 0.0
+    return float(accuracy[accuracy.index > rows["step"].max() / 2].mean()), float(accuracy.iloc[-1])
 
 
 def _dotted(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from sdpg.config.parts import (
     base_seeds,
     data_config,
     evaluation_config,
+    outcome_part,
     prompt_limits,
     run_config,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "from_snakemake",
     "method_config",
     "nearest",
+    "outcome_part",
     "parse_overrides",
     "parse_value",
     "prompt_limits",

@@ -6,6 +6,7 @@ import copy
 import difflib
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,15 @@ def read_mapping(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{shown(path)}: byte {error.start + 1} is not UTF-8; save the file as UTF-8 text") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read {shown(path)}: {getattr(error, 'strerror', None) or error}") from None
-    value = parse_value(text, shown(path))
+    value = copy.deepcopy(_parsed(text, shown(path)))
     if value is None:
         raise ConfigError(f"{shown(path)}: is empty, expected a mapping of keys to values")
     if not isinstance(value, dict):
         raise ConfigError(f"{shown(path)}: expected a mapping of keys to values, got {show(value)}")
     return value
+
+
+_parsed = cache(parse_value)  # a method's file and the tuned values are read once for each use
 
 
 def scale_layers(path: Path, below: tuple[Path, ...] = ()) -> list[tuple[str, dict[str, Any]]]:

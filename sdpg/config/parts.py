@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import baselines
@@ -10,6 +11,8 @@ from sdpg.config.files import ConfigError, nearest
 from sdpg.config.methods import method_block, method_config
 from sdpg.config.settings import Config, Data, Task, Train
 from sdpg.types import Settings
+
+EXECUTION = ("micro_batch_tokens", "packed", "gradient_checkpointing")  # keys of train that change memory and speed alone
 
 
 class Run(Settings):
@@ -34,6 +37,18 @@ def run_config(config: Config, method: str, seed: int) -> Run:
     model = base_config(config, base_index(config, seed))["model"]
     run = {"scale": config.name, "seed": seed, "method": method, "algorithm": block, "model": model}
     return Run.model_validate(run | {"task": config.task, "data": config.data, "train": train})
+
+
+def outcome_part(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a dumped `Run` without what decides only how it is executed: its result is the same under other values.
+
+    Under the reduction `micro-batch` the micro-batches are part of the loss, and stay.
+    """
+    train = run.get("train")
+    if not isinstance(train, Mapping):
+        return dict(run)
+    without = [key for key in EXECUTION if train.get("reduction") != "micro-batch" or key == "gradient_checkpointing"]
+    return {**run, "train": {key: value for key, value in train.items() if key not in without}}
 
 
 def base_seeds(config: Config) -> list[int]:

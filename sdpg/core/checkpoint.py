@@ -90,6 +90,16 @@ def list_checkpoints(checkpoints: Path) -> list[dict]:
     return read_json(path)["checkpoints"] if path.exists() else []
 
 
+def end_list(checkpoints: Path, diverged_at: int, *, drop_last: bool) -> int:
+    """Say in the list at which step the run diverged -> its last checkpoint's. drop_last: that of the step before goes."""
+    listed = list_checkpoints(checkpoints)
+    stay = [c for c in listed if not drop_last or c["step"] < diverged_at - 1]
+    write_json(checkpoints / "checkpoints.json", {"checkpoints": stay, "diverged": {"step": diverged_at}})
+    for entry in listed[len(stay) :]:
+        shutil.rmtree(checkpoints / entry["path"])
+    return stay[-1]["step"]
+
+
 def publish(work: Path, run: Path) -> None:
     """Move a finished run from its working folder to its place; the resume state is not part of it."""
     shutil.rmtree(work / "state", ignore_errors=True)

@@ -6,6 +6,7 @@ is decided by every process from the same facts, so that no result depends on ho
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -89,14 +90,14 @@ class Collector:
         config: Train,
         *,
         seed: int,
-        max_positions: int,
+        max_positions: int | None,
         processes_per_engine: int,
         stopper: Stopper,
         teacher: bool = True,
     ):
-        """Encode all prompts. max_positions: the model's context length, which the teacher's prompt plus a response must
-        fit as well. processes_per_engine: so many sample together, and the first of them judges. teacher: whether one reads
-        the problems' own context, which must then fit.
+        """Encode all prompts. max_positions: the model's context length (None: no limit), which the teacher's prompt plus a
+        response must fit as well. processes_per_engine: so many sample together, and the first of them judges. teacher: whether
+        one reads the problems' own context, which must then fit.
         """
         if not problems:
             raise ValueError("the training set is empty; check data.train in the config and rerun the rule data")
@@ -111,7 +112,7 @@ class Collector:
         self.sampling = Sampling(config.temperature, config.max_response_tokens, tuple(task.stop_token_ids))
         limit = config.max_prompt_tokens
         self.student = [_within(task.student_prompt(p), limit, p, "train.max_prompt_tokens") for p in problems]
-        self.teacher_limit = max_positions - config.max_response_tokens
+        self.teacher_limit = (max_positions or sys.maxsize) - config.max_response_tokens
         self.teacher = [task.teacher_prompt(p) for p in problems]
         for prompt, problem in zip(self.teacher, problems, strict=True) if teacher else ():
             _within(prompt, self.teacher_limit, problem, "the model's context minus train.max_response_tokens")

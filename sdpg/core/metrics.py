@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 from collections import defaultdict
@@ -56,7 +57,7 @@ def add_logprob_gap(sums: dict, logp: Tensor, logp_rollout: Tensor, mask: Tensor
     gap = (logp - logp_rollout).abs() * mask
     sums["gap"] += gap.sum().item()
     sums["gap_tokens"] += mask.sum().item()
-    sums["gap_max"] = max(sums["gap_max"], gap.max().item())
+    sums["gap_max"] = _larger(sums["gap_max"], gap.max().item())
 
 
 def add_up(parts: Sequence[dict]) -> dict[str, float]:
@@ -64,8 +65,19 @@ def add_up(parts: Sequence[dict]) -> dict[str, float]:
     total = defaultdict(float)
     for part in parts:
         for key, value in part.items():
-            total[key] = max(total[key], value) if key in MAXIMA else total[key] + value
+            total[key] = _larger(total[key], value) if key in MAXIMA else total[key] + value
     return total
+
+
+def _larger(a: float, b: float) -> float:
+    """Return the larger number, or NaN if one is: `max` would lose it."""
+    return math.nan if math.isnan(a) or math.isnan(b) else max(a, b)
+
+
+def finite(row: dict) -> dict:
+    """Return a row in which what is not finite is null, as JSON has it; `nonfinite` counts these metrics."""
+    bad = [key for key, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
+    return row | dict.fromkeys(bad) | {"nonfinite": len(bad)}
 
 
 def means(t: dict[str, float]) -> dict[str, float | None]:

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from sdpg.core import distributed, sharding
 from sdpg.core.adapters import Lora
 from sdpg.core.head.api import Head
+from sdpg.core.kinds import check_kind, without_dropout
 from sdpg.core.packing import CannotPack, enable_packing
 from sdpg.core.sharding import local
 
@@ -37,9 +38,9 @@ def load_model(
     mesh = distributed.mesh()
     kept = torch.float32 if mesh is not None and masters else dtype
     model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=kept)
-    model.train()  # only dropout and gradient checkpointing look at it
-    if dropout := _dropout(model):
-        raise ValueError(f"{model_dir}: {dropout} has dropout > 0, so log-probs would not be the policy's; set it to 0")
+    model.train()  # only dropout, which is switched off, and gradient checkpointing look at it
+    check_kind(model, str(model_dir))
+    without_dropout(model)
     if gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if lora and lora.rank:
@@ -56,6 +57,11 @@ def load_model(
             if distributed.start().first:
                 print(f"{model_dir}: padded rows instead of packed sequences: {error}", file=sys.stderr, flush=True)
     return model
+
+
+def device() -> torch.device:
+    """Return where this process computes: its GPU if there is one, else the CPU."""
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def frozen(model: PreTrainedModel) -> PreTrainedModel:
@@ -101,7 +107,7 @@ class MovingAverage:
 @torch.no_grad()
 def check_head(model: PreTrainedModel, name: str) -> None:
     """Compare `Head` with the model's own logits on a few tokens; ValueError if the architecture does something else."""
-    ids = torch.arange(8, device=model.device)[None] % model.config.vocab_size
+    ids = torch.arange(8, device=model.device)[None] % model.config.get_text_config().vocab_size
     training = model.training
     model.eval()
     own = torch.log_softmax(model(input_ids=ids, use_cache=False).logits.float(), -1)
@@ -115,13 +121,3 @@ def check_head(model: PreTrainedModel, name: str) -> None:
             f"{name}: {type(model).__name__} changes its logits after the lm-head in a way this core does not know "
             f"(log-probs differ by {gap:.3g}); add it to sdpg/core/head/api.py"
         )
-
-
-def _dropout(model) -> str | None:
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Dropout) and module.p > 0:
-            return name
-    for key in ("attention_dropout", "attn_pdrop", "resid_pdrop", "embd_pdrop"):
-        if getattr(model.config, key, 0):
-            return key
-    return None

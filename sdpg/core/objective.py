@@ -52,7 +52,7 @@ class Objective:
         whole = self._algorithm.token_loss(s, A_B1, k)
         alone = self._algorithm.token_loss(by_token(s), A_B1.expand_as(s.mask).reshape(-1, 1), k)
         for name, term in whole.items():
-            if not torch.allclose(alone[name].view_as(term) * s.mask, term * s.mask, rtol=1e-4, atol=1e-6):
+            if not torch.allclose(alone[name].view_as(term) * s.mask, term * s.mask, rtol=1e-4, atol=1e-6, equal_nan=True):
                 raise ValueError(
                     f"{type(self._algorithm).__name__}.token_loss: the term {name!r} of a token changes with the other tokens "
                     "of its response; let needs() return whole_responses=True"

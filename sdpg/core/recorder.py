@@ -31,7 +31,6 @@ class Recorder:
         with write_atomic(self.path) as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
         self.file = self.path.open("a", encoding="utf-8")
-        self.steps, self.last = steps, done
         self.trackers = Trackers(tracking, folder, before, done=done, title=title) if done < steps else None
         self.progress = Progress(steps, title, "step", done=done)
 
@@ -43,18 +42,17 @@ class Recorder:
             os.fsync(self.file.fileno())
         except OSError as error:
             raise OSError(f"could not write {self.path}: {error}") from error
-        self.last = row["step"]
         if self.trackers:
             self.trackers.log(row)
-        facts = f"reward {row['reward']:.3f}, accuracy {row['accuracy']:.3f}, {row['tokens_per_second']:.0f} tokens/s"
-        self.progress.update(1, facts)
+        shown = (("reward {:.3f}", "reward"), ("accuracy {:.3f}", "accuracy"), ("{:.0f} tokens/s", "tokens_per_second"))
+        self.progress.update(1, ", ".join(text.format(row[key]) for text, key in shown if row[key] is not None))
 
     def close(self) -> None:
         """Flush and close everything."""
         self.progress.close()
         self.file.close()
         if self.trackers:
-            self.trackers.close(finished=self.last == self.steps)
+            self.trackers.close()
 
 
 def read_rows(path: Path) -> list[dict]:

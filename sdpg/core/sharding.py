@@ -95,7 +95,7 @@ class WholeHead:
         shards = Head.of(model)
         self._pairs: list[tuple[DTensor, Tensor]] = []
         weight, bias = (self._gather(x, dtype) for x in (shards.weight, shards.bias))
-        self.head = Head(weight, bias, shards.softcap)
+        self.head = Head(weight, bias, shards.softcap, shards.scale)
 
     def _gather(self, shards: DTensor | None, dtype: torch.dtype) -> Tensor | None:
         if shards is None:

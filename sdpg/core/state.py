@@ -10,6 +10,7 @@ and JSON only.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +21,7 @@ import torch.distributed.checkpoint as dcp
 from torch import Tensor
 from torch.distributed.checkpoint import CheckpointException, HuggingFaceStorageReader, HuggingFaceStorageWriter
 
-from sdpg.core import distributed
+from sdpg.core import distributed, identity
 from sdpg.io import read_json, sha256, write_json
 
 warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)  # one process is no mistake
@@ -32,7 +33,7 @@ class StateFolder:
     """The saved state of one run; all processes of the run call the same methods."""
 
     def __init__(self, folder: Path, identity: dict):
-        """folder: made when something is saved. identity: JSON data; a state saved under another one is not this run's."""
+        """folder: made when something is saved. identity: JSON data; a state saved under another one is not gone on from."""
         self.folder, self.identity = folder, identity
         self._world = distributed.start()
         self._group = dist.new_group(backend="gloo") if self._world.size > 1 else None  # saving goes on beside the training
@@ -40,12 +41,25 @@ class StateFolder:
         self._pending: Future | None = None
 
     def newest(self) -> dict | None:
-        """Return state.json of the last saved step of this run, the same on all processes; None if there is none."""
+        """Return state.json of the last saved step, the same on all processes; None if there is none.
+
+        Its `said` lists what differs and does not matter. Raises ValueError, and touches nothing, if it is of another run.
+        """
         found = None
         if self._world.first:
-            own = [state for state in self._states() if state["identity"] == self.identity]
-            found = max(own, key=lambda state: state["step"], default=None)
-        return distributed.gather(found)[0]
+            found = max(self._states(), key=lambda state: state["step"], default=None)
+            if found:
+                refused, said = identity.compare(found["identity"], self.identity)
+                found |= {"refused": refused, "said": said}
+        found = distributed.gather(found)[0]
+        if found and found["refused"]:
+            work = shlex.quote(str(self.folder.parent))
+            raise ValueError(
+                f"{work} holds an unfinished run, saved after step {found['step']}, that is not this one: "
+                f"{identity.listed(found['refused'])} (saved -> now). Set this back to go on with that run, or move it away to "
+                f"train afresh: mv {work} {work}-old"
+            )
+        return found
 
     def _states(self) -> list[dict]:
         states = []

@@ -152,23 +152,20 @@ class Trackers:
         self._write()
 
     def log(self, row: Mapping[str, Any]) -> None:
-        """Give a row to every tracker that does not have it; what is None is no number and left out."""
+        """Give a row to every tracker that does not have it; what is no number is left out."""
         step = row["step"]
-        numbers = {key: value for key, value in row.items() if key != "step" and value is not None}
+        numbers = {key: value for key, value in row.items() if key != "step" and isinstance(value, int | float)}
         for name, tracker in list(self.open.items()):
             if step > self.had[name]:
                 with self._guarded(name, step):
                     tracker.log(numbers, step)
                     self.had[name] = step
 
-    def close(self, *, finished: bool) -> None:
-        """Close them. finished: all rows are there, so that nothing goes on from here."""
+    def close(self) -> None:
+        """Close them."""
         for name, tracker in list(self.open.items()):
             with self._guarded(name, self.had[name] + 1):
                 tracker.close()
-        if finished:
-            with suppress(OSError):
-                self.path.unlink(missing_ok=True)
 
     @contextmanager
     def _guarded(self, name: str, step: int):

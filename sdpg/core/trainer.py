@@ -6,6 +6,7 @@ Names: N prompts per step, G responses each, n prompts of a process in an update
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 from collections import defaultdict
@@ -19,12 +20,13 @@ from torch import Tensor
 from sdpg.algorithms.base import Algorithm, Needs
 from sdpg.algorithms.reduce import micro_batch_weight, token_weights
 from sdpg.config.settings import Train
-from sdpg.core import checkpoint, distributed, metrics, sharding
+from sdpg.core import checkpoint, distributed, health, kinds, metrics, sharding
 from sdpg.core.adapters import Lora, OtherAdapters, WithoutAdapters
 from sdpg.core.batch import Sample, locate, micro_batches, per_token
 from sdpg.core.collector import Batch, Collector
 from sdpg.core.flops import forward_flops
-from sdpg.core.models import MovingAverage, frozen, load_model
+from sdpg.core.identity import listed
+from sdpg.core.models import MovingAverage, device, frozen, load_model
 from sdpg.core.objective import Objective, gradient_without_advantage
 from sdpg.core.optimizer import MasterAdamW
 from sdpg.core.packing import packs
@@ -38,11 +40,9 @@ from sdpg.progress import Interrupted
 from sdpg.rollout.engine import Engine
 from sdpg.types import Problem
 
-GAP_LIMIT = {"fp32": 0.01, "bf16": 0.25}  # nats per token; rounding gives about 1e-6 and 1e-2
-
 
 class Trainer:
-    """One run: method x seed. Lives in `work`; `run()` returns when all steps are done there."""
+    """One run: method x seed. Lives in `work`; `run()` returns when all steps are done there, or the run has diverged."""
 
     def __init__(
         self,
@@ -66,8 +66,8 @@ class Trainer:
 
         base: HF checkpoint to start from. task: prompts and verifier (`sdpg.tasks.task.Task`). problems: to train on; seed
         decides their order and every sample. validation: problems by set name, for the accuracy that is watched during
-        training. work: folder of the unfinished run. identity: what decides the run's outcome (JSON); a state saved under
-        another one is not resumed. title: what progress is shown under. processes_per_engine: so many sample together.
+        training. work: folder of the unfinished run. identity: what decides the run's outcome (JSON, see identity.py); a state
+        saved under another one is refused. title: what progress is shown under. processes_per_engine: so many sample together.
         tracking: where its metrics go beside metrics.jsonl.
         """
         self.world = distributed.start()
@@ -75,7 +75,7 @@ class Trainer:
         _check(c, algorithm)
         self.algorithm, self.tokenizer, self.validation = algorithm, tokenizer, validation
         self.work, self.identity, self.title, self.tracking = work, identity, title, tracking
-        self.device, self.dtype = _device(), getattr(torch, c.dtype)
+        self.device, self.dtype = device(), getattr(torch, c.dtype)
         self.models, self.average = self._load(base, seed)
         policy = self.models.policy
         self.optimizer = MasterAdamW(
@@ -93,13 +93,14 @@ class Trainer:
             engine,
             c,
             seed=seed,
-            max_positions=policy.config.max_position_embeddings,
+            max_positions=kinds.positions(policy),
             processes_per_engine=processes_per_engine,
             stopper=self.stopper,
             teacher=any(n.teacher and n.context == "solution" for n in map(algorithm.needs, range(1, c.steps + 1))),
         )
         self.state = StateFolder(work / "state", identity)
         self._saved = 0  # the last step whose state was saved
+        self.divergence = health.Divergence(self.models, tokenizer, c, work)
         self.objective = Objective(algorithm)
 
     def _load(self, base: Path, seed: int) -> tuple[Models, MovingAverage | None]:
@@ -117,8 +118,11 @@ class Trainer:
             average = MovingAverage(copy, *rates)
         return Models(policy, reference, average.model if average else None), average
 
-    def run(self) -> None:
-        """Train from the last saved state (or the start) to the last step. Raises `Interrupted` after a signal to stop."""
+    def run(self) -> dict:
+        """Train from the last saved state (or the start) to the last step, or to where the run diverges -> its outcome.
+
+        Raises `Interrupted` after a signal to stop.
+        """
         c, first = self.config, self.world.first
         done = self._resume()
         self._push(done)
@@ -131,6 +135,9 @@ class Trainer:
                         row = self.step(k)
                         if recorder:
                             recorder.write(row)
+                        if self.divergence.outcome:
+                            self._tell(str(self.divergence))
+                            break
                         done = k
                         if self._saves(k):  # after its row: a run that goes on from k has k rows
                             self._save_state(k)
@@ -138,7 +145,8 @@ class Trainer:
                             self.stopper.check()
                     except Stopped:
                         self._save_state(done)
-                        self._finish_saving()
+                        self.state.wait()
+                        distributed.finish()  # all leave together: one that is gone has the others abort on their way out
                         again = "run the same command again to go on"
                         raise Interrupted(f"stopped after step {done} of {c.steps}; {again}") from None
                     self.state.check()
@@ -146,12 +154,15 @@ class Trainer:
         finally:
             if recorder:
                 recorder.close()
+        return self.divergence.outcome or {"status": "finished", "step": c.steps}
 
     def _resume(self) -> int:
         """Load the last saved state, or begin the work folder -> steps done."""
         c = self.config
         saved = self.state.newest()
         if saved:
+            if saved["said"]:
+                self._tell(f"other versions than when it was saved: {listed(saved['said'])}")
             self.state.load(saved, self._state_tensors())
             for part in self._stateful():
                 part.loaded(saved["updates"])
@@ -159,8 +170,6 @@ class Trainer:
             self._tell(f"going on after step {saved['step']} of {c.steps}")
             return saved["step"]
         if self.world.first:
-            if any((self.work / "state").glob("step*/state.json")):
-                self._tell("the unfinished run found there had another config, code or data; starting afresh")
             shutil.rmtree(self.work, ignore_errors=True)
             self.work.mkdir(parents=True)
         self._save_policy(0)
@@ -186,10 +195,13 @@ class Trainer:
             A_NG = self.algorithm.advantages(batch.R_NG - penalty)[batch.own]
             sums["flops"] += forward_flops(self.models.policy, batch.work)
             sums.update(metrics.rollout_sums(batch, A_NG))
-            norms = [self._update(batch, A_NG, old, u, k, clock, sums) for u in range(c.updates_per_batch)]
+            norms, fault = self._updates(batch, A_NG, old, k, clock, sums)
             with clock("sync"):
-                self._push(k)
+                if fault is None:
+                    self._push(k)
         row = self._row(k, sums, norms, clock)
+        if fault := fault or health.fault_of_row(row):
+            return self.divergence.end(row, fault, batch, A_NG)
         self._check_gap(row)
         if self.validation and (k % c.validate_every == 0 or k == c.steps):
             with clock("validation"):
@@ -200,7 +212,18 @@ class Trainer:
                 self._save_policy(k)
         for phase in ("validation", "checkpoint"):
             row[f"seconds_{phase}"] = clock.seconds.get(phase, 0.0)
-        return row
+        return metrics.finite(row)
+
+    def _updates(self, batch: Batch, A_NG: Tensor, old, k: int, clock, sums) -> tuple[list[float], str | None]:
+        """Make the step's updates -> their gradient norms, and at which fault they ended, None for none."""
+        norms: list[float] = []
+        try:
+            for u in range(self.config.updates_per_batch):
+                norms.append(self._update(batch, A_NG, old, u, k, clock, sums))
+        except FloatingPointError as error:
+            return [*norms, math.nan], str(error)
+        with clock("optimizer"):
+            return norms, self.divergence.of_weights(batch.samples)
 
     def _before_updates(self, batch: Batch, needs: Needs, clock, sums) -> tuple[list[Tensor] | None, Tensor]:
         """Return each response's log-probs before the first update, and what the KL takes from all rewards, (N, G).
@@ -315,14 +338,7 @@ class Trainer:
         return micro_batches(samples, self.config.micro_batch_tokens, packed=packs(self.models.policy), teacher=teacher)
 
     def _check_gap(self, row: dict) -> None:
-        """Raise RuntimeError if the engine sampled with other weights than the trainer's: far more than rounding apart."""
-        c, gap = self.config, row["logprob_gap_mean"]
-        if not gap < GAP_LIMIT[c.precision]:
-            raise RuntimeError(
-                f"step {row['step']}: log-probs of the {c.engine} engine are {gap:.3g} nats a token from the trainer's, "
-                f"expected less than {GAP_LIMIT[c.precision]} in {c.precision}: the weights pushed into it are not in use, "
-                "or it computes another model"
-            )
+        health.check_gap(self.config, row)
 
     def _weights(self, length_NG: Tensor, *, prompts: int, tokens: int) -> Tensor:
         """Return (n*G, 1) weight of each response's tokens; under "micro-batch" it is filled in once the split is known."""
@@ -360,7 +376,10 @@ class Trainer:
         return {key: x for part in self._stateful() for key, x in part.state_tensors().items()}
 
     def _push(self, k: int) -> None:
-        self.collector.engine.load_weights(sharding.full_tensors(self.models.policy, self.dtype), version=k)
+        engine, policy = self.collector.engine, self.models.policy
+        tensors = sharding.full_tensors(policy, self.dtype)
+        own = getattr(engine, "own_names", False)
+        engine.load_weights(tensors if own else kinds.checkpoint_names(policy, tensors), version=k)
 
     def _saves(self, k: int) -> bool:
         return k % self.config.checkpoint_every == 0 or k == self.config.steps
@@ -389,7 +408,3 @@ def _check(c: Train, algorithm: Algorithm) -> None:
         )
     if c.group_size < 2 and getattr(algorithm, "needs_group", True):
         raise ValueError(f"train.group_size={c.group_size}, but {type(algorithm).__name__} compares the responses of a group")
-
-
-def _device() -> torch.device:
-    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")

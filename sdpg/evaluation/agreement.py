@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ class Tolerance:
 # fp32: the kernels differ in the order of summation only (seen: 1e-6 to 1e-5). bf16: each side rounds activations to 8 bits,
 # so single tokens differ by a few tenths, but their mean stays small; other weights give a mean gap far above it.
 TOLERANCES = {"float32": Tolerance(1e-3, 1e-4), "bfloat16": Tolerance(1.0, 0.08)}
+# These hold for logits up to this size. Of weights that have blown up logits are larger, and so is rounding, in proportion.
+USUAL_LOGITS = 200.0
 
 
 def check_agreement(
@@ -33,13 +36,21 @@ def check_agreement(
 ) -> float:
     """Compare rollouts[i], sampled after prompts[i], with the checkpoint under transformers; return the largest gap in nats.
 
-    Raises EngineMismatch with the checkpoint, the gaps and the tolerances if they do not agree.
+    Raises EngineMismatch with the checkpoint, the gaps and the tolerances if they do not agree. Where the checkpoint itself
+    gives no finite log-prob there is nothing to compare.
     """
-    expected = checkpoint_logprobs(checkpoint, prompts, [r.ids for r in rollouts], temperature=temperature, dtype=dtype)
+    logits: list[float] = []
+    expected = torch.cat(
+        checkpoint_logprobs(checkpoint, prompts, [r.ids for r in rollouts], temperature=temperature, dtype=dtype, sizes=logits)
+    )
     got = torch.cat([torch.tensor(r.logprobs) for r in rollouts])
-    gap = (got - torch.cat(expected)).abs()
+    comparable = expected.isfinite()
+    gap = (got - expected)[comparable].abs()
+    if not len(gap):
+        return 0.0
     largest, mean = gap.max().item(), gap.mean().item()
-    limit = TOLERANCES[dtype]
+    more = max(1.0, max(filter(math.isfinite, logits), default=1.0) / USUAL_LOGITS)
+    limit = Tolerance(TOLERANCES[dtype].largest * more, TOLERANCES[dtype].mean * more)
     if not (largest <= limit.largest and mean <= limit.mean):  # also catches NaN
         raise EngineMismatch(
             f"the engine does not hold the weights of {checkpoint}: over {len(gap)} sampled tokens its log-probs differ from "
@@ -57,9 +68,12 @@ def checkpoint_logprobs(
     *,
     temperature: float,
     dtype: str,
+    sizes: list[float] | None = None,
 ) -> list[torch.Tensor]:
     """Return log p(responses[i][t] | prompts[i], responses[i][:t]) at a temperature (0, greedy: at 1), one float32 tensor
     [len(responses[i])] each.
+
+    sizes: gets the largest absolute logit of each response, divided by the temperature.
     """
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -72,5 +86,7 @@ def checkpoint_logprobs(
         ids = torch.tensor([[*prompt, *response]], device=device)  # [1, L]
         logits = model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 : -1]  # [T, V]
         logprobs = torch.log_softmax(logits.float() / (temperature or 1.0), dim=-1)
+        if sizes is not None:
+            sizes.append(logits.float().abs().max().item() / (temperature or 1.0))
         result.append(logprobs.gather(1, ids[0, len(prompt) :, None])[:, 0].cpu())
     return result

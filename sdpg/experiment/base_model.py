@@ -18,13 +18,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 from sdpg.config import Config, base_config, base_seeds
 from sdpg.config.limits import WARM_START as POSITIONS
 from sdpg.config.settings import WarmStart
 from sdpg.core.checkpoint import save_model
+from sdpg.core.kinds import check_kind, without_dropout
 from sdpg.experiment.inputs import model_files
 from sdpg.experiment.warm_start import Demonstrator, train
 from sdpg.io import make_folder, naming, sha256, write_json
@@ -61,8 +62,8 @@ def make_base_model(config: Config, folder: str | Path, *, index: int = 0, threa
             _check_task(config, model.pretrained or model.package.module, target)
     kind, value = next(iter(base_config(config, index)["model"].items()))
     report = {"source": kind, "config": value, "seconds": round(time.perf_counter() - start, 1), **report}
-    hashes = {path.name: sha256(path) for path in model_files(folder / f"base{index}")}  # what hangs on it follows its content
-    write_json(folder / f"base{index}.json", report | {"sha256": hashes})
+    report["sha256"] = {path.name: sha256(path) for path in model_files(folder / f"base{index}")}  # what the runs hang on
+    write_json(folder / f"base{index}.json", report)
     return report
 
 
@@ -121,13 +122,33 @@ def _pretrained(name: str, target: Path) -> dict[str, Any]:
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, **options)
         model = AutoModelForCausalLM.from_pretrained(name, dtype="auto", **options)
+        if model.config.get_text_config() is not model.config:
+            model = _text_part(model)
     except Exception as error:  # missing files, no network, unknown architecture ...: all kinds, and all the user's to mend
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(
             f"model {name!r} could not be loaded as a causal language model with its tokenizer, neither as a directory "
             f"(looked for {path.absolute()}) nor from the hub: {type(error).__name__}: {reason}"
         ) from error
+    check_kind(model, f"model.pretrained: {name}")
+    if dropout := without_dropout(model):
+        print(f"{name}: dropout is switched off ({', '.join(dropout)}), so that log-probs are the policy's", file=sys.stderr)
     return _save(model, tokenizer, target)
+
+
+def _text_part(model: PreTrainedModel) -> PreTrainedModel:
+    """Return the language model of a multimodal one. Raises RuntimeError or ValueError where it is no model of its own."""
+    text = AutoModelForCausalLM.from_config(model.config.get_text_config(), dtype=model.dtype)
+    text.base_model.load_state_dict(model.get_decoder().state_dict())
+    text.get_output_embeddings().load_state_dict(model.get_output_embeddings().state_dict())
+    text.tie_weights()
+    text.generation_config = model.generation_config
+    ids = torch.arange(8)[None] % text.config.vocab_size
+    with torch.no_grad():
+        gap = (model.eval()(input_ids=ids).logits - text.eval()(input_ids=ids).logits).abs().max().item()
+    if not gap < 1e-2:
+        raise ValueError(f"the text part of {type(model).__name__} gives other logits by itself ({gap:.3g} apart)")
+    return text
 
 
 def _package(module: str, gguf: str, target: Path) -> dict[str, Any]:

@@ -12,11 +12,11 @@ import transformers
 from transformers import AutoTokenizer
 
 import baselines
-from sdpg.config import Config, base_index, method_config, run_config
+from sdpg.config import Config, base_index, method_config, outcome_part, run_config
 from sdpg.core import distributed
 from sdpg.core.checkpoint import publish
-from sdpg.core.record import run_record
-from sdpg.core.trackers import Tracking
+from sdpg.core.record import run_record, versions
+from sdpg.core.trackers import FILE, Tracking
 from sdpg.core.trainer import Trainer
 from sdpg.experiment.inputs import model_files
 from sdpg.experiment.workflow import training_sources
@@ -64,16 +64,18 @@ def train_run(config: Config, method: str, seed: int, *, threads: int, results: 
         seed=seed,
         validation=validation,
         work=work,
-        identity=identity,
+        identity=identity | {"config": outcome_part(identity["config"])},
         title=f"{method} seed {seed}",
         processes_per_engine=getattr(engine, "processes", 1),
         tracking=Tracking(tuple(config.track), f"sdpg-{config.name}", method, f"{method}-seed{seed}", run.dump()),
     )
-    trainer.run()
+    outcome = trainer.run()
     finished = root / "runs" / method / f"seed{seed}"
     if world.first:
         fields = dataclasses.asdict(algorithm)
-        write_json(work / "run.json", run_record(identity, algorithm=fields, threads=threads, processes=world.size))
+        record = run_record(identity, algorithm=fields, threads=threads, processes=world.size, outcome=outcome)
+        write_json(work / "run.json", record)
+        (work / FILE).unlink(missing_ok=True)  # nothing goes on from here
         publish(work, finished)
     engine.close()
     distributed.finish()
@@ -82,8 +84,10 @@ def train_run(config: Config, method: str, seed: int, *, threads: int, results: 
 
 def identity_of(config: Config, method: str, seed: int, results: Path = Path("results")) -> dict[str, Any]:
     """Return `run_identity` of one run: it reads the base model, its tokenizer included, and the problems."""
-    files = [*model_files(_base(config, seed, results)), results / config.name / "data" / "train.parquet"]
-    return run_identity(config, run_config(config, method, seed).dump(), files)
+    data = results / config.name / "data"
+    read = {path.name: path for path in [*model_files(_base(config, seed, results)), data / "train.parquet"]}
+    read |= {f"validation/{name}": data / "validation" / f"{name}.parquet" for name in config.data.validation}
+    return run_identity(config, run_config(config, method, seed).dump(), read)
 
 
 def is_finished(config: Config, method: str, seed: int, results: Path = Path("results")) -> bool:
@@ -99,11 +103,11 @@ def _base(config: Config, seed: int, results: Path) -> Path:
     return results / config.name / "model" / f"base{base_index(config, seed)}"
 
 
-def run_identity(config: Config, resolved: dict[str, Any], inputs: list[Path]) -> dict[str, Any]:
-    """Return what decides a run's outcome: its config, the hashes of the code that it uses, and of the files that it reads."""
+def run_identity(config: Config, resolved: dict[str, Any], inputs: dict[str, Path]) -> dict[str, Any]:
+    """Return what decides a run's outcome: its config, the hashes of its code and of the files that it reads, and versions."""
     shared, own = training_sources(config, resolved["algorithm"]["algorithm"])
-    hashes = {path.name: sha256(path) for path in inputs}
-    return {"config": resolved, "code": fingerprints([*shared, *own]), "inputs": hashes}
+    hashes = {name: sha256(path) for name, path in inputs.items()}
+    return {"config": resolved, "code": fingerprints([*shared, *own]), "inputs": hashes, "versions": versions()}
 
 
 def make_algorithm(config: Config, method: str):

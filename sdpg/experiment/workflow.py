@@ -14,7 +14,7 @@ from sdpg import locks
 from sdpg.artefacts import Declared, files_of, planned
 from sdpg.artefacts.declare import AcrossSpec, Files
 from sdpg.artefacts.sound import called, inputs
-from sdpg.config import base_config, base_index, data_config, evaluation_config, resolve, run_config
+from sdpg.config import base_config, base_index, data_config, evaluation_config, outcome_part, resolve, run_config
 from sdpg.config.command import assignment
 from sdpg.config.files import scale_path
 from sdpg.config.methods import algorithm_files
@@ -209,7 +209,7 @@ class Scale:
 
     def run_part(self, wildcards) -> str:
         """Return the part of the config that a run depends on, as a param."""
-        return config_param(run_config(self.config, wildcards.method, int(wildcards.seed)).dump())
+        return config_param(outcome_part(run_config(self.config, wildcards.method, int(wildcards.seed)).dump()))
 
     def base_part(self, wildcards) -> str:
         """Return the part of the config that a base model depends on, as a param."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sdpg.artefacts import lookup
 from sdpg.artefacts.manifest import read_manifest
-from sdpg.config import ConfigError, base_config, base_seeds, data_config, evaluation_config, run_config
+from sdpg.config import ConfigError, base_config, base_seeds, data_config, evaluation_config, outcome_part, run_config
 from sdpg.config.diff import difference, text
 from sdpg.io import ROOT, sha256
 from sdpg.provenance.sources import fingerprint
@@ -110,6 +110,7 @@ def _code(recorded: list[str]) -> list[str]:
 
 def _config(job: Mapping[str, Any], recorded: Mapping[str, Any], config: Config) -> list[str]:
     """Return the keys in which the part of the config that a job was made with differs from that of the present config."""
+    recorded = outcome_part(recorded) if job["stage"] == "train" else recorded  # of earlier versions
     try:
         now = json.loads(json.dumps(_present(job["stage"], recorded, config)))
     except ConfigError as error:
@@ -121,7 +122,7 @@ def _present(stage: str, recorded: Mapping[str, Any], config: Config) -> Mapping
     """Return the part of `config` that a job of a stage depends on. Raises ConfigError for a method or base that is gone."""
     match stage:
         case "train":
-            return run_config(config, recorded["method"], recorded["seed"]).dump()
+            return outcome_part(run_config(config, recorded["method"], recorded["seed"]).dump())
         case "evaluate":
             return evaluation_config(config)
         case "data":

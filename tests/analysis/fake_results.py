@@ -107,6 +107,22 @@ def write_run(folder: Path, method: str, seed: int, steps: int, end: float, rng,
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+def diverge(results: Results, method: str, seed: int, step: int, last: int) -> None:
+    """Let a run have diverged at `step`, with its last checkpoint at step `last`."""
+    run = results.run_dir(method, seed)
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][:step]
+    broken = [name for name in ("entropy", "kl_ref", "grad_norm", "logprob_gap_max") if rows[-1][name] is not None]
+    rows[-1] |= dict.fromkeys(broken) | {"nonfinite": len(broken), "diverged": "gradient norm is nan at update 1"}
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    info = json.loads((run / "run.json").read_text())
+    outcome = {"status": "diverged", "step": step, "reason": rows[-1]["diverged"], "last_checkpoint": last, "batch": "diverged"}
+    (run / "run.json").write_text(json.dumps(info | {"outcome": outcome}))
+    for task in results.tasks:
+        path = results.eval_dir(method, seed) / f"{task}.parquet"
+        frame = pd.read_parquet(path)
+        frame[frame["step"] <= last].to_parquet(path)
+
+
 def write_lm_eval(path: Path, tasks, value: float) -> None:
     """Write lm_eval.json of one run, in lm-eval's form."""
     entry = {"alias": "x", "accuracy,mean@4": value, "accuracy_stderr,mean@4": 0.02, "process_accuracy,mean@4": 0.1}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
+
+from sdpg.artefacts.declare import PAPER
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
 TABLES = pd.read_csv(PUBLISHED / "tables.csv")
@@ -31,6 +34,15 @@ def test_curves_are_complete():
     assert CURVES.groupby("figure")["method"].nunique().to_dict() == {"fig3": 4, "fig5": 4, "fig6": 5}
     assert set(CURVES["metric"]) == {"aime24", "aime25", "amc23", "reward", "entropy", "response_length"}
     assert CURVES.notna().all().all()
+
+
+def test_claims_and_pages_name_the_same_version_of_the_paper():
+    root = PUBLISHED.parents[1]
+    files = ["README.md", "config/claims.yaml", "results/published/README.md", "docs/methods/sdpg.md", "docs/presets.md"]
+    for file in files:
+        text = (root / file).read_text()
+        assert PAPER.removeprefix("arXiv ") in text, file
+        assert not re.search(r"2606\.04036(?!v)", text), file
 
 
 def test_readme_cites_and_explains_every_column():

@@ -60,6 +60,19 @@ def test_scores_and_choice_by_hand(swept):
     assert dict(zip(chosen["method"], chosen["trial"], strict=True)) == {"grpo": 1, "sdpg-urkl": 0}  # 0.8 = 0.8: the first
 
 
+@pytest.mark.parametrize("step", [1, 7])
+def test_a_trial_that_diverges_scores_nothing(swept, step):
+    """Also where it was ahead until then, and where it has not looked at the validation sets yet."""
+    for seed in (5, 6):
+        path = swept.run_dir("sdpg-urkl.0", seed) / "metrics.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()][:step]
+        rows[-1] |= {"diverged": "loss is nan"}
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    frame = trials(replace(swept), SWEEP).set_index(["method", "trial", "seed"])
+    assert frame["score"]["sdpg-urkl", 0].tolist() == [0, 0]
+    assert frame["chosen"]["sdpg-urkl", 1].tolist() == [1, 1]
+
+
 def test_an_inheriting_method_takes_what_its_file_leaves_open(swept):
     chosen = choose(trials(swept, SWEEP), SWEEP)
     assert chosen["sdpg-urkl"] == {"beta_base": 1.0, "alpha": 0.5}

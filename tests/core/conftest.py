@@ -48,7 +48,8 @@ def train_config(**changes) -> Train:
         "checkpoint_every": 2,
         "validate_every": 3,
     }
-    return Train(**fields | changes)
+    lr = (fields | changes)["lr"]  # of a run that is to diverge it is one that no config may have
+    return Train(**fields | changes | {"lr": min(lr, 1.0)}).model_copy(update={"lr": lr})
 
 
 def make_trainer(tiny, work, algorithm, config=None, *, seed=0, data=None, task=None):

@@ -201,3 +201,22 @@ def test_triton_is_refused_where_it_cannot_be():
         token_signals(x["hidden"], Head(x["weight"]), x["targets"], kernel="triton")
     with pytest.raises(ValueError, match="kernel: got 'cuda', expected one of auto, torch, triton"):
         token_signals(x["hidden"], Head(x["weight"]), x["targets"], kernel="cuda")
+
+
+@pytest.mark.parametrize("scale", [0.25, 4.0])
+def test_a_scale_of_the_logits_is_that_of_the_weights(scale):
+    """Granite and Cohere: logits times a number, student's and teacher's; value and gradient against scaled weights."""
+    torch.manual_seed(0)
+    hidden, weight, seen = (torch.randn(n, 6, dtype=torch.float64) for n in (9, 13, 9))
+    targets, options = torch.randint(13, (9,)), {"temperature": 1.3, "divergence": Divergence()}
+    found = []
+    for s, W in ((scale, weight), (1.0, scale * weight)):
+        h, W = hidden.clone().requires_grad_(), W.clone().requires_grad_()
+        head = Head(W, scale=s)
+        out = token_signals(h, head, targets, teacher_hidden=seen, teacher_head=head, **options)
+        (out.logp - 0.3 * out.entropy + 0.7 * out.div).sum().backward()
+        found.append((out.logp, out.entropy, out.div, out.logq, h.grad, W.grad * (1.0 if s != 1.0 else scale)))
+    for ours, other in zip(*found, strict=True):
+        torch.testing.assert_close(ours, other, rtol=1e-10, atol=1e-12)
+    with pytest.raises(ValueError, match="logits are scaled by 1.0, and a student's by"):
+        token_signals(hidden, Head(weight, scale=scale), targets, teacher_hidden=seen, teacher_head=Head(weight), **options)

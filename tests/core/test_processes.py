@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from random import Random
 
+import pyarrow.parquet as pq
 import pytest
 
 from sdpg.core.checkpoint import list_checkpoints
@@ -187,8 +188,8 @@ def stop_after(processes, work, steps, number, least=0.0):
 def test_a_signal_in_mid_step_saves_the_last_step_on_all_processes(models, whole, tmp_path, phase, number):
     """One of two processes gets the signal while step 5 samples or learns; the other one is told."""
     given = RUN | {"model": models[True], "work": str(tmp_path / "work"), "micro_batch_tokens": 60}
-    codes = Processes("whole_run", 2, tmp_path / "a", given | {"signal_in": [phase, 5, int(number)]}).wait()
-    assert codes == [130, 130], (tmp_path / "a/log0.txt").read_text()
+    processes = Processes("whole_run", 2, tmp_path / "a", given | {"signal_in": [phase, 5, int(number)]})
+    assert processes.wait() == [130, 130], processes.logs()
     assert "stopped after step 4 of 12; run the same command again to go on" in (tmp_path / "a/log0.txt").read_text()
     assert [s["step"] for s in states(given["work"])] == [4] and len(rows_of(given["work"])) == 4
     if phase == "update":  # the gradients of its first slots are forgotten
@@ -213,6 +214,26 @@ def test_killed_at_random_points_the_run_is_the_same_and_no_file_is_torn(models,
     out = run("whole_run", count, tmp_path / "b", killed)
     assert rows_of(killed["work"]) == rows_of(straight["work"])
     assert out == expected
+
+
+@pytest.mark.parametrize("lr", [1e38, 1e10])
+def test_all_processes_end_a_diverged_run_at_the_same_step(models, tmp_path, lr):
+    given = RUN | {"model": models[True], "lr": lr, "warmup_steps": 0, "checkpoint_every": 1}
+    rows, batches = {}, {}
+    for count in (1, 2):
+        work = tmp_path / str(count) / "work"
+        run("whole_run", count, work.parent, given | {"work": str(work)})
+        rows[count] = rows_of(work)
+        batches[count] = pq.read_table(work / "diverged").to_pylist()
+        assert len(list((work / "diverged").iterdir())) == count
+        assert "diverged at step" in (work.parent / "log0.txt").read_text()
+        check_files(work)
+    assert [(row["step"], row.get("diverged")) for row in rows[1]] == [(row["step"], row.get("diverged")) for row in rows[2]]
+    assert rows[1][-1]["diverged"]
+    by_place = [{(row["group"], row["number"]): row["response_ids"] for row in batches[count]} for count in (1, 2)]
+    assert by_place[0].keys() == by_place[1].keys()
+    if lr == 1e38:  # at step 1; of weights of 1e10 rounding decides what is sampled
+        assert by_place[0] == by_place[1]
 
 
 def check_files(work):

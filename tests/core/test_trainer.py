@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 import baselines
 from sdpg.algorithms.base import Needs
 from sdpg.algorithms.sdpg import SDPG as SDPGClass
-from sdpg.cli import run
+from sdpg.config import outcome_part
 from sdpg.core import passes as passes_of_a_step
 from sdpg.core.head import api as head
 from sdpg.core.objective import gradient_without_advantage
@@ -243,13 +243,49 @@ def test_ctrl_c_gives_up_the_step_and_saves_the_last(tiny, tmp_path, monkeypatch
     assert stopped == whole
 
 
-def test_another_config_starts_afresh_and_says_so(tiny, tmp_path, capsys):
+def test_another_run_is_refused_and_what_is_there_stays(tiny, tmp_path):
     make_trainer(tiny, tmp_path / "w", baselines.make("grpo"), train_config(steps=2)).run()
+    before = {path: path.read_bytes() for path in sorted((tmp_path / "w").rglob("*")) if path.is_file()}
     other = make_trainer(tiny, tmp_path / "w", baselines.make("opcd"), train_config(steps=2))
+    with pytest.raises(ValueError, match=r"w holds an unfinished run, saved after step 2, .*algorithm: GRPO.* -> OPCD.*: mv "):
+        other.run()
+    assert {path: path.read_bytes() for path in sorted((tmp_path / "w").rglob("*")) if path.is_file()} == before
+    (tmp_path / "w").rename(tmp_path / "w-old")  # as the message says
     other.run()
-    assert "had another config, code or data; starting afresh" in capsys.readouterr().err
     rows = read_rows(tmp_path / "w" / "metrics.jsonl")
     assert len(rows) == 2 and "loss_distillation" in rows[0]
+
+
+def test_what_was_never_saved_is_begun_anew(tiny, tmp_path):
+    """Killed before its first checkpoint, a run has nothing to go on from."""
+    (tmp_path / "w" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "w" / "metrics.jsonl").write_text('{"step": 1}\n')
+    make_trainer(tiny, tmp_path / "w", baselines.make("opcd"), train_config(steps=2)).run()
+    assert len(read_rows(tmp_path / "w" / "metrics.jsonl")) == 2
+
+
+def test_a_run_goes_on_with_another_execution(tiny, tmp_path, capsys):
+    """Other micro-batches, padded rows, checkpointing and package versions: the same run."""
+    whole, first, second = (train_config(), train_config(), train_config(micro_batch_tokens=60, packed=False))
+    second = second.model_copy(update={"gradient_checkpointing": True})
+
+    def trainer(work, config, version):
+        made = make_trainer(tiny, tmp_path / work, baselines.make("grpo"), config)
+        run = {"config": outcome_part({"train": config.dump()}), "versions": {"torch": "2", "numpy": version}}
+        made.state.identity = run
+        return made
+
+    trainer("whole", whole, "1").run()
+    stopped = trainer("w", first, "1")
+    step = stopped.step
+    stopped.step = lambda k: step(k) if k < 5 else stopped.stopper.__setattr__("asked", True) or stopped.stopper.check()
+    with pytest.raises(Interrupted, match="stopped after step 4"):
+        stopped.run()
+    trainer("w", second, "2").run()
+    said = capsys.readouterr().err
+    assert "going on after step 4 of 6" in said and "other versions than when it was saved: versions numpy: 1 -> 2" in said
+    ours, theirs = (read_rows(tmp_path / name / "metrics.jsonl") for name in ("w", "whole"))
+    assert [row["loss"] for row in ours] == pytest.approx([row["loss"] for row in theirs], rel=1e-4, abs=1e-6)
 
 
 def test_a_corrupt_resume_state_is_one_clear_error(tiny, tmp_path):
@@ -305,17 +341,13 @@ def test_data_order_is_one_stream_of_shuffled_epochs(tiny, tmp_path):
     assert len(problems()) == 12
 
 
-def test_a_diverged_run_stops_with_its_weights_untouched_and_says_what_to_do(tiny, tmp_path, capsys):
+def test_a_gradient_that_is_not_finite_leaves_the_weights_untouched(tiny, tmp_path):
     trainer = make_trainer(tiny, tmp_path / "w", baselines.make("grpo"))
     before = [m.detach().clone() for m in trainer.optimizer.masters]
     trainer.optimizer.masters[0].grad = torch.full_like(before[0], float("nan"))
-    with pytest.raises(FloatingPointError, match="gradient norm is nan at update 1: .* lower train.lr"):
+    with pytest.raises(FloatingPointError, match="gradient norm is nan at update 1"):
         trainer.optimizer.step()
     assert all(torch.equal(a, b) for a, b in zip(before, trainer.optimizer.masters, strict=True))
-    trainer.optimizer.masters[0].grad = torch.full_like(before[0], float("nan"))
-    with pytest.raises(SystemExit) as stop:
-        run(trainer.optimizer.step)
-    assert stop.value.code == 2 and capsys.readouterr().err.startswith("error: gradient norm is nan")
 
 
 class Coupled:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from transformers import Qwen3ForCausalLM
 
 from sdpg.evaluation.agreement import EngineMismatch, check_agreement
 from sdpg.evaluation.checkpoints import load_checkpoints, named_tensors
@@ -116,6 +118,24 @@ def test_agreement_passes_for_the_right_weights_only(run):
         check_agreement(checkpoints[0].path, prompts, rollouts, temperature=1.0, dtype="float32")
     with pytest.raises(EngineMismatch):
         check_agreement(checkpoints[1].path, prompts, rollouts, temperature=0.9, dtype="float32")
+
+
+@pytest.mark.parametrize("factor", [1e4, float("nan")])
+def test_weights_that_have_blown_up_are_evaluated_as_they_are(run, tmp_path, factor):
+    """Rounding grows with the logits, and what gives no log-probs cannot be compared: neither is another model."""
+    checkpoints = load_checkpoints(run.run_dir)
+    model = Qwen3ForCausalLM.from_pretrained(checkpoints[1].path)
+    with torch.no_grad():
+        model.model.norm.weight.mul_(factor)
+    model.save_pretrained(tmp_path)
+    task, sets = load_sets(run.settings, checkpoints[0].path, run.data_dir)
+    engine = HFEngine(tmp_path, dtype="float32", max_len=40)
+    prompts = sets[0].prompts[:8]
+    rollouts = [g[0] for g in engine.generate(prompts, 1, make_sampling(run.settings, task), seed=0)]
+    check_agreement(tmp_path, prompts, rollouts, temperature=1.0, dtype="float32")
+    with pytest.raises(EngineMismatch):  # an engine that fails where the checkpoint does not
+        broken = [replace(r, logprobs=[float("nan")] * len(r.ids)) for r in rollouts]
+        check_agreement(checkpoints[1].path, prompts, broken, temperature=1.0, dtype="float32")
 
 
 def test_an_engine_that_keeps_old_weights_stops_the_evaluation(run, tmp_path, monkeypatch):

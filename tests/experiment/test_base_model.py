@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, Gemma3Config, Gemma3ForConditionalGeneration
 
 from sdpg.config.settings import WarmStart
 from sdpg.core.checkpoint import save_policy
@@ -230,3 +230,28 @@ def test_a_generation_config_that_nobody_can_read_is_one_line(text, tmp_path):
     with pytest.raises(ValueError, match="generation_config.json|generation config|could not be loaded") as error:
         make_base_model(config_of(model={"pretrained": str(tmp_path / "model")}, task={"verifier": "exact"}), tmp_path / "x")
     assert "\n" not in str(error.value) and str(tmp_path / "model") in str(error.value)
+
+
+def test_of_a_multimodal_checkpoint_the_text_part_is_taken(tmp_path):
+    text = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text |= {
+        "num_key_value_heads": 1,
+        "head_dim": 16,
+        "sliding_window": 8,
+        "eos_token_id": 1,
+        "pad_token_id": 0,
+        "bos_token_id": None,
+    }
+    seen = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    seen |= {"image_size": 28, "patch_size": 14}
+    torch.manual_seed(0)
+    whole = Gemma3ForConditionalGeneration(
+        Gemma3Config(text_config=text, vision_config=seen, mm_tokens_per_image=4, image_token_index=60)
+    ).eval()
+    whole.save_pretrained(tmp_path / "whole")
+    character_tokenizer().save_pretrained(tmp_path / "whole")
+    make_base_model(config({"pretrained": str(tmp_path / "whole")}), tmp_path / "made")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "made" / "base0")
+    assert model.config.model_type == "gemma3_text"
+    ids = torch.arange(2, 12)[None]
+    torch.testing.assert_close(model.eval()(input_ids=ids).logits, whole(input_ids=ids).logits)

@@ -10,6 +10,7 @@ from sdpg.experiment import inputs
 from sdpg.experiment.workflow import Scale
 
 FILES = ("model.safetensors", "model.safetensors.index.json", "tokenizer.json", "chat_template.jinja", "config.json")
+WHOLE = {"config.json": b"{}", "model.safetensors": (2).to_bytes(8, "little") + b"{}"}
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def model(tmp_path, monkeypatch):
     folder = tmp_path / "model"
     folder.mkdir()
     for name in (*FILES, "README.md", "optimizer.pt", "trainer_state.json", ".hidden.json"):
-        (folder / name).write_text(name)
+        (folder / name).write_bytes(WHOLE.get(name, name.encode()))
         os.utime(folder / name, (1e9, 1e9))
     return folder
 
@@ -35,7 +36,7 @@ def scale_of(folder, **keys) -> Scale:
 def test_other_content_of_any_file_that_is_read_counts_whatever_its_date(model, name):
     before = scale_of(model).own_content("base_model")
     assert before == scale_of(model).own_content("base_model") and len(before) == len(FILES)
-    (model / name).write_text(name[::-1])  # as long as before
+    (model / name).write_bytes((model / name).read_bytes()[::-1])  # as long as before
     os.utime(model / name, (1e9, 1e9))  # and as old
     after = scale_of(model).own_content("base_model")
     assert [old.split()[0] for old, new in zip(before, after, strict=True) if old != new] == [f"content={name}"]
@@ -68,7 +69,8 @@ def test_a_tilde_is_the_users_home_in_every_path(model):
     data = {"train": {"chain": None, "path": "~/mine.jsonl"}}
     scale = scale_of("~/model", data=data, task={"template": "~/t.yaml"})
     assert scale.config.model.pretrained == str(model) and len(scale.own_model()) == len(FILES)
-    assert scale.own_files() == [str(model.parent / "mine.jsonl")]
+    assert scale.own_files()[0] == str(model.parent / "mine.jsonl")
+    assert str(model / "tokenizer.json") in scale.own_files()  # prompts are measured with it
     assert scale.config.task.template == str(model.parent / "t.yaml")
     assert resolve("~/mine.yaml") == scale.config
     code = scale.code("data")
@@ -103,6 +105,38 @@ def test_what_is_no_checkpoint_is_refused(model, pretrained, expected):
         return
     with pytest.raises(ConfigError, match=expected) as error:
         scale.check()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"config.json": b"{broken"}, "has a config.json that cannot be read: "),
+        ({"config.json": b"[]"}, "has a config.json that is no JSON object but list"),
+        ({"config.json": b'{"quantization_config": {"quant_method": "gptq"}}'}, r"is quantised \(gptq\)"),
+        ({"config.json": b'{"quantization_config": {"quant_method": "fp8", "fmt": "e4m3"}}'}, r"is quantised \(fp8\)"),
+        ({"config.json": b'{"architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": true}'}, "but T5For"),
+        ({"config.json": b'{"architectures": ["BertForMaskedLM"]}'}, "is no causal language model but BertForMaskedLM"),
+        ({"model.safetensors": b""}, "model.safetensors of 0 bytes that is not a whole safetensors file"),
+        ({"model.safetensors": (9).to_bytes(8, "little") + b"{}"}, "not a whole safetensors file"),
+        ({"model.safetensors": (2**60).to_bytes(8, "little") + b"{}"}, "not a whole safetensors file"),
+        ({"model.safetensors": WHOLE["model.safetensors"] + b"left"}, "of 14 bytes that is not a whole"),
+        ({"model.safetensors": None, "pytorch_model.bin": b"pickle"}, "pickled weights only, which are never loaded"),
+        ({"tokenizer.json": None}, "has no tokenizer; expected tokenizer.json"),
+        ({"config.json": None, "adapter_config.json": b"{}"}, r"is an adapter \(LoRA\), no model; merge it"),
+        ({"config.json": b'{"architectures": ["GPT2LMHeadModel"]}'}, None),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_trained_is_refused_by_what_its_files_say(model, files, expected):
+    for name, content in files.items():
+        (model / name).unlink(missing_ok=True)
+        if content is not None:
+            (model / name).write_bytes(content)
+    if expected is None:
+        scale_of(model).check()
+        return
+    with pytest.raises(ConfigError, match=rf"model.pretrained: {model} .*{expected}") as error:
+        scale_of(model).check()
     assert "\n" not in str(error.value)
 
 

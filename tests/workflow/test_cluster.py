@@ -34,7 +34,7 @@ def test_without_sbatch_the_first_command_says_so_in_one_line(tmp_path, monkeypa
         (tmp_path / "bin" / name).symlink_to(shutil.which(name))
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     output = project.snakemake("-n", "smoke", "--profile", "profiles/slurm", ok=False)
-    assert "\nexecutor slurm: sbatch is not on the PATH of this machine; run it on a host that submits" in output
+    assert "error: executor slurm: sbatch is not on the PATH of this machine; run it on a host that submits" in output
     assert "Traceback" not in output
 
 

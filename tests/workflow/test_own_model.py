@@ -118,5 +118,5 @@ def test_a_mistake_is_one_clear_line_and_leaves_nothing(scale, tmp_path, change,
     lines = done.stderr.strip().splitlines()
     assert done.returncode == 2 and lines[-1].startswith("error: ") and message in lines[-1]
     assert "Traceback" not in done.stderr
-    left = [p for p in (tmp_path / "results").rglob("*") if p.is_file() and p.stat().st_size]  # an empty file is a lock's
-    assert left == []
+    left = [path for path in (tmp_path / "results").rglob("*") if path.is_file() and path.stat().st_size]
+    assert left == []  # but for locks, which are empty files when nobody has them

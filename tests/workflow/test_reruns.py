@@ -145,6 +145,49 @@ def test_results_copied_into_a_fresh_clone_count_there(finished, tmp_path):
     assert finished.planned(*SMOKE) == set()  # the original is none the worse
 
 
+HEAD = '{"__metadata__": {"of": "weights"}}'  # of a safetensors file without tensors
+
+
+def test_other_content_of_the_users_own_files_counts_with_an_old_date(tmp_path):
+    """Same names, sizes and dates: as a copy that keeps dates, or a folder moved there, may have."""
+    project = copy_project(tmp_path)
+    contents = {
+        "model/config.json": "{}",
+        "model/model.safetensors": chr(len(HEAD)) + 7 * chr(0) + HEAD,
+        "model/tokenizer.json": "tokens",
+        "template.yaml": "student: '{question}'\nteacher: '{question} {answer}'\n",
+        "train.jsonl": '{"question": "1+1", "answer": "2"}\n',
+        "own.yaml": "{name: own, extends: smoke, model: {warm_start: null, pretrained: model}, task: {template: template.yaml},"
+        " data: {train: {chain: null, path: train.jsonl}}}",
+    }
+    (tmp_path / "model").mkdir()
+    for name, text in contents.items():
+        (tmp_path / name).write_text(text)
+    age(tmp_path / "model")
+    own = ("--config", "scale=own.yaml")
+    project.pretend_finished(*own)
+    assert project.planned(*own) == set()
+    os.utime(tmp_path / "model/model.safetensors")  # a new date alone is no other content
+    assert project.planned(*own) == set()
+    base, data = "base model 0 (pretrained), measured as student and as teacher", "problems to train on, and to evaluate on: "
+    for name, first in (
+        ("model/model.safetensors", base),
+        ("model/tokenizer.json", base),
+        ("train.jsonl", data),
+        ("template.yaml", data),
+    ):
+        before = contents[name]
+        part = "weights" if "weights" in before else "e"
+        (tmp_path / name).write_text(f"{before}# other" if "yaml" in name else before.replace(part, part.upper(), 1))
+        os.utime(tmp_path / name, (1e9, 1e9))
+        planned = project.planned(*own)
+        assert {train("grpo"), train("sdpg-ufkl"), REPORT} <= planned, name
+        assert any(message.startswith(first) for message in planned), name
+        (tmp_path / name).write_text(contents[name])
+        os.utime(tmp_path / name, (1e9, 1e9))
+    assert project.planned(*own) == set()
+
+
 def test_a_sweep_plans_training_and_the_choice_and_never_an_evaluation(finished):
     planned = finished.planned("reproduce-all", "--config", "scale=cpu-sweep", "seeds=[100]")
     kinds = {message.split(" ")[0] for message in planned}

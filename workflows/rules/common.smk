@@ -1,17 +1,11 @@
 # The scales whose rules this run of Snakemake has, and the limits of this machine.
-import os
 import sys
 from pathlib import Path
 
 import psutil
 from snakemake.logging import logger
 
-# The code is this folder's, wherever Snakemake is called: here, and in the jobs.
-sys.path.insert(0, workflow.basedir)
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    dict.fromkeys([workflow.basedir, *filter(None, [os.environ.get("PYTHONPATH")])])
-)
-os.environ["PYTHONSAFEPATH"] = "1"  # before what lies in the working directory
+sys.path.insert(0, workflow.basedir)  # the code is this folder's, wherever Snakemake is called
 
 from sdpg import slurm
 from sdpg.config import from_snakemake
@@ -20,6 +14,9 @@ from sdpg.experiment.workflow import DATABASE, Matrix, Scale
 from sdpg.io import check_folder
 from sdpg.provenance.one_workflow import lock_by_process, refuse
 from sdpg.provenance.records import adopt_records, check_database, foreign_results
+from sdpg.startup import own_code_in_jobs
+
+own_code_in_jobs(workflow.basedir)
 
 LIGHT_MB = 1500  # of the jobs that read and write files
 CAPTION = "../report/caption.rst"
@@ -32,6 +29,7 @@ try:
     # The cells of the matrix beside the first scale take its overrides.
     CELLS = [Scale(cell, OVERRIDES, first=False) for cell in MAIN.other_cells]
     MATRIX = Matrix(MAIN, CELLS) if CELLS else None
+    HERE = len(visible())
     if workflow.is_main_process and "slurm" in executors(sys.argv):
         slurm.need_commands()
 except (ValueError, OSError) as error:
@@ -42,7 +40,6 @@ SCALES = list({scale.name: scale for scale in [MAIN, SMOKE, *CELLS]}.values())
 # Jobs that together need more memory or GPUs than this machine has wait for each other; --resources mem_mb=... overrules. No job
 # is cut down to what is here, as Snakemake would do: one that asks for more GPUs is refused when it starts, or runs elsewhere.
 if jobs_run_here(sys.argv):
-    HERE = len(visible())
     LIMITS = {
         "mem_mb": psutil.virtual_memory().total // 2**20,
         "gpu": max(HERE, *(scale.gpus for scale in SCALES)),

@@ -1,5 +1,5 @@
 # The trainer works in results/<scale>/.work and moves its files here when it has finished: Snakemake deletes the outputs
-# of a job that failed, and a killed run goes on from its last checkpoint.
+# of a job that failed, and a killed run goes on from its last checkpoint. A run that diverges has finished, too.
 for scale in SCALES:
 
     rule:

@@ -64,6 +64,10 @@ def evaluate(results: Results, path: Path = CLAIMS) -> list[Row]:
     for (row, claim, combined), (p_holm, verdict, reason) in zip(tested, decided, strict=True):
         row |= _numbers(claim, combined.part.up.effect, combined.part.up.interval())
         row |= {"p": combined.p, "p_holm": p_holm, "verdict": verdict, "reason": _where(combined.part, row) + reason}
+    for row, claim in zip(rows, claims, strict=True):
+        ended = sum(method in claim.get("methods", []) for method, _ in results.diverged)
+        if ended and row["verdict"] != NOT_RUN:
+            row["reason"] += f"; {ended} of {len(claim['methods']) * len(results.seeds)} runs diverged"
     return rows
 
 

@@ -10,6 +10,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
+from sdpg.analysis.diverged import held, unexplained
 from sdpg.analysis.evaluations import TaskScores, task_scores
 from sdpg.analysis.results import Results, smoothing_window
 from sdpg.config import nearest
@@ -49,24 +50,26 @@ class Runs:
         return curve_ST[:, self._inside(np.arange(1, curve_ST.shape[1] + 1), window, "step")].mean(axis=1)[:, None]
 
     def curve(self, method: str, metric: str, smooth: bool = False) -> np.ndarray:
-        """Return a column of metrics.jsonl of every run: [S, T]; smoothed as in the figures on demand."""
+        """Return a column of metrics.jsonl of every run, held where a run diverged: [S, T]; smoothed as in the figures on
+        demand.
+        """
         frame = self._training(self._known(method))
         if metric not in frame:
             raise ValueError(f"config/claims.yaml: no column {metric!r} in metrics.jsonl of {method}; {nearest(metric, frame)}")
-        table = frame.pivot(index="step", columns="seed", values=metric)[list(self.results.seeds)].astype(float)
-        if table.isna().any(axis=None):
+        table = held(frame, metric, self.results.seeds, self._steps(method))
+        if unexplained(frame, metric).any() or table.isna().any(axis=None):
             raise NotRun(f"{method} has no values of {metric} at every step")
         if smooth:
             table = table.rolling(smoothing_window(len(table)), center=True, min_periods=1).mean()
         return table.to_numpy().T
 
     def cost(self, method: str, axis: str) -> np.ndarray:
-        """Return what each run has spent by the end of each step: [S, T]; steps, sampled tokens, or FLOPs."""
+        """Return what each run has spent by the end of each step: [S, T]; steps, sampled tokens, or FLOPs.
+
+        A run that diverged counts as if it had gone on spending: it is not the cheaper for it.
+        """
         if axis == "steps":
-            return np.tile(
-                np.arange(1.0, len(self._training(self._known(method))) / len(self.results.seeds) + 1),
-                (len(self.results.seeds), 1),
-            )
+            return np.tile(np.arange(1.0, self._steps(self._known(method)) + 1), (len(self.results.seeds), 1))
         if AXES[axis] not in self._training(self._known(method)):
             raise NotRun(f"these runs did not record {AXES[axis]}")
         return self.curve(method, AXES[axis]).cumsum(axis=1)
@@ -80,6 +83,9 @@ class Runs:
                 raise ValueError(f"config/claims.yaml: no {column} {value!r} in curves.csv; {nearest(value, known)}")
             curves = curves[curves[column] == value]
         return float(curves[self._inside(curves["step"].to_numpy(), window, "step")]["value"].mean())
+
+    def _steps(self, method: str) -> int:
+        return self.results.steps or int(self._training(method)["step"].max())
 
     def _known(self, method: str) -> str:
         if method not in self.results.methods:

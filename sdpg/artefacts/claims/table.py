@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from sdpg.analysis.diverged import sentences
 from sdpg.analysis.results import Results
+from sdpg.artefacts.declare import PAPER
 from sdpg.artefacts.tables.layout import NONE
 
 HEAD = ("verdict", "claim", "effect [95% interval]", "margin", "p (Holm)", "axis", "figure", "why")
@@ -18,6 +20,8 @@ def markdown(rows: list[dict[str, Any]], results: Results, alpha: float) -> str:
     lines = [
         f"# The paper's claims at scale {results.root.name}",
         "",
+        f"The paper is {PAPER}.",
+        "",
         ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + ".",
         "",
         "| " + " | ".join(HEAD) + " |",
@@ -28,7 +32,7 @@ def markdown(rows: list[dict[str, Any]], results: Results, alpha: float) -> str:
         cells = (f"**{row['verdict']}**", what, _effects(row), _margin(row), _p(row["p_holm"]))
         cells += (row["axis"] or NONE, row["figure"] or NONE, row["reason"])
         lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
-    return "\n".join([*lines, "", _caption(len(results.seeds), alpha)]) + "\n"
+    return "\n".join([*lines, "", _caption(len(results.seeds), alpha) + sentences(results.diverged)]) + "\n"
 
 
 def _caption(seeds: int, alpha: float) -> str:

@@ -16,7 +16,7 @@ from sdpg.artefacts.declare import FigureSpec
 from sdpg.artefacts.figures import style
 
 ARTEFACT = FigureSpec(
-    reads=lambda files: files.made("cost"),
+    reads=lambda files: [*files.made("cost"), *files.metrics],
     place=4,
     caption=(
         "Accuracy against four measures of cost: training steps, generated tokens, FLOPs (every forward and "
@@ -41,7 +41,7 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
     frame = read(results)
     every = style.method_styles(results.methods)
     styles = style.readable(every) | {method: look for method, look in every.items() if method == CONTROL}
-    limits = budgets(frame)
+    limits = budgets(frame, results.diverged)
     figure, axes = style.panel_grid(len(AXES) * len(results.tasks), columns=len(AXES), panel=(2.75, 2.4))
     titles = style.letters(len(axes))
     rows = []

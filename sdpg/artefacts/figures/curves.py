@@ -10,8 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from sdpg.analysis.diverged import held, unexplained
 from sdpg.analysis.intervals import RANGE_NAME, seed_range
 from sdpg.analysis.results import Results, pivot_seeds, run_parameters, smoothing_window
+from sdpg.artefacts.declare import PAPER
 from sdpg.artefacts.figures import style
 
 COLUMNS = ["panel", "method", "step", "mean", "low", "high", "unsmoothed_mean"]
@@ -38,7 +40,7 @@ def draw(
     panels = _training_panels(results)
     titles = style.letters(len(results.tasks) + len(panels))
     figure, axes = style.panel_grid(len(titles))
-    window = smoothing_window(int(results.metrics["step"].max()))
+    window = smoothing_window(results.steps or int(results.metrics["step"].max()))
     rows = []
     for panel, ax, letter in zip([*results.tasks, *panels], axes, titles, strict=True):
         if panel in panels:
@@ -47,7 +49,7 @@ def draw(
         else:
             name, unit = f"accuracy: {panel}", f"{results.accuracy} (fraction)"
             new = _accuracy_panel(ax, results, panel, styles)
-        lowest = min(row[COLUMNS.index("low")] for row in new)
+        lowest = min((row[COLUMNS.index("low")] for row in new), default=0.0)
         if overlay is not None:
             for method, curve in overlay[overlay["panel"] == panel].groupby("method", sort=False):
                 style.published(ax, curve["step"], curve["mean"], styles[method], markers=PUBLISHED_MARKERS)
@@ -59,7 +61,7 @@ def draw(
 
 def legend(figure: Figure, results: Results, styles: Mapping[str, style.Style], extra: Sequence[Line2D] = ()) -> None:
     """Draw the methods, and what bands and lines mean; `extra`: entries for what a figure has drawn besides."""
-    window = smoothing_window(int(results.metrics["step"].max()))
+    window = smoothing_window(results.steps or int(results.metrics["step"].max()))
     marks = style.band_handles(RANGE_NAME, len(results.seeds))
     if window > 1:
         marks.append(Line2D([], [], color=style.GREY, label=f"rollout metrics: mean of {window} steps around each step"))
@@ -97,7 +99,7 @@ def compare(
     extra = []
     if not overlay.empty:
         model = overlay["model"].iloc[0]
-        label = f"published: {model}, single runs (Figure {published.removeprefix('fig')} of arXiv 2606.04036)"
+        label = f"published: {model}, single runs (Figure {published.removeprefix('fig')} of {PAPER})"
         extra = [style.published_handle(label)]
     legend(figure, results, styles, extra)
     parts = [data.assign(source="runs"), overlay.drop(columns="model").assign(source="published")]
@@ -139,7 +141,7 @@ def _own_reward(results: Results, method: str, values: pd.Series) -> pd.Series:
 def _training_panels(results: Results) -> dict[str, tuple[str, str]]:
     """Return the three panels of the paper, and as many of EXTRAS as fill the last row of three."""
     metrics = results.metrics
-    missing = [column for column in TRAINING if column not in metrics or metrics[column].isna().any()]
+    missing = [column for column in TRAINING if column not in metrics or unexplained(metrics, column).any()]
     if missing:
         raise ValueError(f"{results.root}/runs/*/*/metrics.jsonl: no value for {', '.join(missing)} in some rows")
     there = {name: text for name, text in EXTRAS.items() if name in metrics and metrics[name].notna().all()}
@@ -166,8 +168,10 @@ def _accuracy_panel(ax: Axes, results: Results, task: str, styles) -> list[tuple
 def _training_panel(ax: Axes, results: Results, column: str, styles, window: int) -> list[tuple]:
     rows = []
     for method, look in styles.items():
-        what = f"{results.root}/runs/{method}: {column}"
-        table = pivot_seeds(results.metrics.query("method == @method"), column, what)
+        steps = results.steps or int(results.metrics["step"].max())
+        table = held(results.metrics.query("method == @method"), column, results.seeds, steps).dropna(axis=1)
+        if table.empty:  # every run diverged before it had a value
+            continue
         smooth = table.rolling(window, center=True, min_periods=1).mean()
         mean, low, high = seed_range(smooth.to_numpy().T)
         raw = table.mean(axis=1).to_numpy()

@@ -14,7 +14,7 @@ from sdpg.artefacts.declare import FigureSpec
 from sdpg.artefacts.figures import style
 
 ARTEFACT = FigureSpec(
-    reads=lambda files: files.made("scores"),
+    reads=lambda files: [*files.made("scores"), *files.metrics],
     place=1,
     caption=(
         "Accuracy by training step (lines: mean over seeds; bands: range over seeds; of more than six methods, "

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from sdpg.analysis.results import Results
-from sdpg.artefacts.declare import PUBLISHED_CURVES, PUBLISHED_TABLES, FigureSpec, nothing
+from sdpg.artefacts.declare import PAPER, PUBLISHED_CURVES, PUBLISHED_TABLES, FigureSpec, nothing
 from sdpg.artefacts.figures import style
 
 ARTEFACT = FigureSpec(
@@ -16,7 +16,7 @@ ARTEFACT = FigureSpec(
     place=13,
     uses=nothing,
     caption=(
-        "The published training curves of Qwen3-4B (Figure 3 of arXiv 2606.04036, read off its vector drawing; "
+        f"The published training curves of Qwen3-4B (Figure 3 of {PAPER}, read off its vector drawing; "
         "single runs, no intervals given). Outlined markers right of the curves' end are Table 1's Last (step 400), "
         "stars its Best, at the step where the curve peaks."
     ),
@@ -29,7 +29,7 @@ TRAINING = {
     "response_length": ("response length", "mean length (tokens)"),
 }
 FIGURE, TABLE = "fig3", 1
-TITLE = "Published: Qwen3-4B, single runs (Figure 3 and Table 1 of arXiv 2606.04036)"
+TITLE = f"Published: Qwen3-4B, single runs (Figure 3 and Table 1 of {PAPER})"
 DODGE = 16  # steps between the Last marks of two methods, which would otherwise hide each other
 
 

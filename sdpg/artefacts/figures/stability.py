@@ -17,7 +17,7 @@ from sdpg.artefacts.figures import style
 from sdpg.artefacts.stability import ACCURACY, METRICS, read, text
 
 ARTEFACT = FigureSpec(
-    reads=lambda files: files.made("stability"),
+    reads=lambda files: [*files.made("stability"), *files.metrics],
     place=3,
     caption=(
         "Stability of training. Each cell: mean over seeds (number) and the single seeds (circles, from the "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from PIL import Image
 
 from sdpg.analysis.reference import FOLDER, Agreement, compare
 from sdpg.analysis.results import Results, require
-from sdpg.artefacts import Job, declared, planned
-from sdpg.artefacts.declare import ArtefactSpec
+from sdpg.artefacts import Job, declared, planned, table
+from sdpg.artefacts.declare import PAPER, ArtefactSpec
 from sdpg.artefacts.report.configs import checks, configs, differences, environment, preset_differences, run_blocks
 from sdpg.artefacts.report.cost import benchmarks, cost
 from sdpg.artefacts.report.files import files
@@ -81,9 +82,11 @@ def context(job: Job, *, command: str, reference: Path) -> dict[str, Any]:
         "tasks": results.tasks,
         "accuracy": results.accuracy,
         "verdicts": verdicts(read_claims(results.root), {figure["name"] for figure in shown}),
-        "tables": [(Path(name).name, item.module.build(results)) for _, name, item in tables],
+        "tables": [(Path(name).name, table(item, job)) for _, name, item in tables],
         "headline_figures": [figure for figure in shown if figure["place"] < HEADLINE],
         "more_figures": [figure for figure in shown if figure["place"] >= HEADLINE],
+        "paper": PAPER,
+        "diverged": diverged(results, infos),
         "reference": agreement(results, reference),
         "configs": configs(blocks),
         "differences": differences(blocks),
@@ -96,6 +99,16 @@ def context(job: Job, *, command: str, reference: Path) -> dict[str, Any]:
         "command": command,
         "commits": sorted({str(info.get("git_commit") or "unknown") for info in infos.values()}),
     }
+
+
+def diverged(results: Results, infos: Mapping[tuple[str, int], Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row for each run that diverged: its name, step, reason, last checkpoint and the folder of its batch."""
+    rows = []
+    for (method, seed), found in results.diverged.items():
+        outcome = infos[method, seed].get("outcome", {})
+        last, batch = outcome.get("last_checkpoint"), f"runs/{method}/seed{seed}/{outcome.get('batch', 'diverged')}/"
+        rows.append({"run": f"{method}, seed {seed}", "step": found.step, "reason": found.reason, "last": last, "batch": batch})
+    return rows
 
 
 def figures(folder: Path) -> list[dict[str, Any]]:

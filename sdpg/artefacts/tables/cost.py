@@ -9,7 +9,7 @@ from sdpg.artefacts.cost import AXES, BUDGET_COLUMNS, at_equal_budget, budgets, 
 from sdpg.artefacts.declare import TableSpec
 from sdpg.artefacts.tables.layout import Cell, Table, number
 
-ARTEFACT = TableSpec(reads=lambda files: files.made("cost"), place=3)
+ARTEFACT = TableSpec(reads=lambda files: [*files.made("cost"), *files.metrics], place=3)
 
 NAMES = {"step": "steps", "tokens": "tokens", "flops": "FLOPs", "seconds": "seconds"}
 
@@ -17,8 +17,8 @@ NAMES = {"step": "steps", "tokens": "tokens", "flops": "FLOPs", "seconds": "seco
 def build(results: Results) -> Table:
     """Build it; needs cost.csv. An axis that a method's runs have not recorded is an empty cell, and the caption says so."""
     frame = read(results)
-    limits = budgets(frame)
-    data = at_equal_budget(frame)
+    limits = budgets(frame, results.diverged)
+    data = at_equal_budget(frame, results.diverged)
     found = data.set_index(["task", "axis", "method"])
     columns = [(task, _heading(axis, limits)) for task in results.tasks for axis in AXES]
     rows = []

@@ -11,7 +11,7 @@ from sdpg.artefacts.tables.layout import NONE, Cell, Table, number, signed
 from sdpg.config import engine_label
 
 ARTEFACT = TableSpec(
-    reads=lambda files: [*files.made("scores"), *files.base_lm_eval],
+    reads=lambda files: [*files.made("scores"), *files.base_lm_eval, *files.metrics],
     place=5,
     uses=lambda config: {**analysis(config), "engine": config.evaluation.label},
     planned=lambda config: evaluated(config) and config.evaluation.lm_eval is not None,

@@ -10,7 +10,7 @@ from sdpg.analysis.results import Results
 from sdpg.artefacts.declare import TableSpec
 from sdpg.artefacts.tables.layout import Cell, Table, interval, number
 
-ARTEFACT = TableSpec(reads=lambda files: files.made("scores"), place=1)
+ARTEFACT = TableSpec(reads=lambda files: [*files.made("scores"), *files.metrics], place=1)
 
 COLUMNS = ["method", "task", "metric", "step", "last", "last_low", "last_high", "best", "best_low", "best_high", "bold"]
 BASE = "base model (step 0)"

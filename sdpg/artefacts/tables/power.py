@@ -8,7 +8,7 @@ from sdpg.artefacts.declare import TableSpec
 from sdpg.artefacts.power import MOST, POWER, TARGETS
 from sdpg.artefacts.tables.layout import Cell, Table, signed
 
-ARTEFACT = TableSpec(reads=lambda files: files.made("power"), place=4)
+ARTEFACT = TableSpec(reads=lambda files: [*files.made("power"), *files.metrics], place=4)
 
 REFERENCE = "grpo"  # where the config has it, else the first method
 NEVER = f">{MOST}"

@@ -9,7 +9,7 @@ from sdpg.artefacts.declare import TableSpec
 from sdpg.artefacts.stability import ACCURACY, METRICS, TRAINING, read, text, worst
 from sdpg.artefacts.tables.layout import NONE, Cell, Table
 
-ARTEFACT = TableSpec(reads=lambda files: files.made("stability"), place=2)
+ARTEFACT = TableSpec(reads=lambda files: [*files.made("stability"), *files.metrics], place=2)
 
 COLUMNS = ["method", "task", "metric", "unit", "bad", "mean", "worst_seed", "lowest_seed", "highest_seed", "seeds"]
 
@@ -56,7 +56,8 @@ def _caption(results: Results) -> str:
     bad = {way: ", ".join(about.label for about in METRICS.values() if about.bad == way) for way in ("low", "high")}
     seeds = f"mean over {count} seeds, in brackets the worst one" if count > 1 else "one seed"
     return (
-        f"Stability of training: {seeds}; below start: seeds whose last accuracy is below their first, however little. "
+        f"Stability of training: {seeds}; below start: seeds whose last accuracy is below their first, however little, or that "
+        "diverged. "
         f"Bad when low: {bad['low']}; bad when high: {bad['high']}; for the others it depends on the accuracy. {NONE}: no such "
         "number (no reference, too few steps, one seed). Units and definitions: docs/metrics.md."
     )

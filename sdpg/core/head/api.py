@@ -32,12 +32,14 @@ TILED = (closed_form, by_autograd)
 class Head:
     """An lm-head: weight (V, d), optional bias (V,), optional soft cap (logits <- cap * tanh(logits / cap)).
 
+    scale: what logits are multiplied by, after a soft cap (Granite, Cohere): the same as another temperature.
     Plain tensors: a sharded model's are gathered beforehand (`sdpg.core.sharding.WholeHead`).
     """
 
     weight: Tensor
     bias: Tensor | None = None
     softcap: float | None = None
+    scale: float = 1.0
 
     @classmethod
     def of(cls, model) -> Head:
@@ -45,8 +47,10 @@ class Head:
         layer = model.get_output_embeddings()
         if layer is None or not hasattr(layer, "weight"):
             raise ValueError(f"{type(model).__name__} has no linear lm-head (get_output_embeddings() gave {layer!r})")
-        cap = getattr(model.config, "final_logit_softcapping", None)
-        return cls(layer.weight, getattr(layer, "bias", None), cap)
+        config = model.config and model.config.get_text_config()
+        cap = getattr(config, "final_logit_softcapping", None)
+        scale = getattr(config, "logit_scale", None) or 1.0 / (getattr(config, "logits_scaling", None) or 1.0)
+        return cls(layer.weight, getattr(layer, "bias", None), cap, scale)
 
     def product(self, hidden: Tensor) -> Tensor:
         """Multiply out: hidden (C, d) -> logits before soft cap and temperature, in the compute precision (C, V)."""
@@ -60,7 +64,7 @@ class Head:
 
     def logprobs(self, product: Tensor, temperature: float) -> Tensor:
         """Return log softmax(logits / temperature) of a `product` (C, V), float32 or wider (C, V)."""
-        return torch.log_softmax(scaled(product, self.softcap, temperature), -1)
+        return torch.log_softmax(scaled(product, self.softcap, temperature / self.scale), -1)
 
     def detached(self) -> Head:
         """Return the same head without gradients."""
@@ -88,7 +92,7 @@ def token_signals(hidden: Tensor, head: Head, targets: Tensor, **options) -> Tok
     options = Options(**options)
     if not torch.is_grad_enabled():
         return _sweep(Reader(hidden, head, targets, options))[0]
-    return TokenSignals(*_TwoPass.apply(hidden, head.weight, head.bias, head.softcap, targets, options))
+    return TokenSignals(*_TwoPass.apply(hidden, head.weight, head.bias, (head.softcap, head.scale), targets, options))
 
 
 def token_signals_backward(
@@ -175,7 +179,9 @@ class Reader:
             self.teacher = self.head if same else other.detached()
         self.kernel = options.kernel_for(hidden)
         cap = None if other is None else other.softcap
-        self.how = Reading(options.temperature, head.softcap, cap, options.divergence)
+        if other is not None and other.scale != head.scale:
+            raise ValueError(f"a teacher whose logits are scaled by {other.scale}, and a student's by {head.scale}")
+        self.how = Reading(options.temperature / head.scale, head.softcap, cap, options.divergence)
         self.rows, self.tile = options.sizes(len(self.head.weight), hidden.device, tiled=self.kernel in TILED)
         self.z = hidden.new_empty(min(self.rows, len(hidden)), len(self.head.weight))
         self.z_teacher = None if self.teacher is None else options.teacher_hidden.new_empty(self.z.shape)
@@ -253,11 +259,11 @@ class _TwoPass(torch.autograd.Function):
     """Signals now, the logits once more for the gradient, when all upstream gradients are known."""
 
     @staticmethod
-    def forward(ctx, hidden, weight, bias, softcap, targets, options):
-        """Return the signals (M,): logp, entropy, div, logq."""
-        signals, _ = _sweep(Reader(hidden, Head(weight, bias, softcap), targets, options))
+    def forward(ctx, hidden, weight, bias, shape, targets, options):
+        """Return the signals (M,): logp, entropy, div, logq. shape: the head's soft cap and scale."""
+        signals, _ = _sweep(Reader(hidden, Head(weight, bias, *shape), targets, options))
         ctx.save_for_backward(hidden, weight, bias)
-        ctx.softcap, ctx.targets, ctx.options = softcap, targets, options
+        ctx.shape, ctx.targets, ctx.options = shape, targets, options
         ctx.set_materialize_grads(False)
         if signals.logq is not None:
             ctx.mark_non_differentiable(signals.logq)
@@ -274,7 +280,7 @@ class _TwoPass(torch.autograd.Function):
             Accumulator(x if needed else None) for x, needed in zip((weight, bias), ctx.needs_input_grad[1:3], strict=True)
         )
         options = ctx.options.of_rows(index, distil=c[2] is not None)
-        reader = Reader(hidden[index], Head(weight, bias, ctx.softcap), ctx.targets[index], options)
+        reader = Reader(hidden[index], Head(weight, bias, *ctx.shape), ctx.targets[index], options)
         _, part = _sweep(reader, lambda x, j: tuple(None if v is None else v[j] for v in c), weight_sum, bias_sum)
         gradient = torch.zeros_like(hidden)
         if part is not None:

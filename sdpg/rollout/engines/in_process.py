@@ -9,7 +9,7 @@ what else is in the batch, or with the number of processes that share the prompt
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -25,6 +25,8 @@ COMPACT_BELOW = 0.75  # drop finished rows from the cache when fewer than this s
 
 class HFEngine:
     """Engine (see `sdpg.rollout.engine`) that owns a copy of the model in `dtype` on the best device of this process."""
+
+    own_names = True
 
     def __init__(
         self,
@@ -53,15 +55,28 @@ class HFEngine:
         """Copy (HF parameter name, tensor) pairs into the model in place; every parameter must be given."""
         parameters = dict(self.model.named_parameters(remove_duplicate=False))
         own = {name for name, _ in self.model.named_parameters()}
-        given = set()
+        given, others = set(), {}
         for name, tensor in named_tensors:
-            if name not in parameters:
-                raise ValueError(f"load_weights: the model has no parameter {name!r}; send the names of its HF checkpoint")
+            if name in parameters:
+                parameters[name].copy_(tensor)
+                given.add(name)
+            else:
+                others[name] = tensor
+        for name, tensor in self._renamed(others) if others else ():
             parameters[name].copy_(tensor)
             given.add(name)
         if missing := sorted(own - given):
             raise ValueError(f"load_weights: {len(missing)} parameters were not given, first {missing[0]!r}")
         self.version = version
+
+    def _renamed(self, tensors: dict[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield tensors of a checkpoint under the model's own names. Raises ValueError for a name that is neither."""
+        model, info = type(self.model).from_pretrained(
+            None, config=self.model.config, state_dict=tensors, dtype=self.model.dtype, output_loading_info=True
+        )
+        if unknown := sorted(info["unexpected_keys"]):
+            raise ValueError(f"load_weights: the model has no parameter {unknown[0]!r}; send the names of its HF checkpoint")
+        yield from ((name, x) for name, x in model.named_parameters() if name not in info["missing_keys"])
 
     @torch.inference_mode()
     def generate(
@@ -155,7 +170,8 @@ def _inverse_cdf(p: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
     cdf = p.cumsum(-1)
     total = cdf[:, -1]
     target = torch.minimum(u * total, torch.nextafter(total, torch.zeros_like(total)))  # < total, so p[index] > 0
-    return torch.searchsorted(cdf, target[:, None], right=True)[:, 0]
+    found = torch.searchsorted(cdf, target[:, None], right=True)[:, 0]
+    return found.clamp_max(p.shape[-1] - 1)  # of NaNs too, whose log-probs then say so
 
 
 ENGINE = HFEngine

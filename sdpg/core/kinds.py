@@ -1,0 +1,70 @@
+"""What the core takes of an architecture: which it refuses by name, dropout that it switches off, names of weights.
+
+docs/models.md says what is tested with which architecture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.core_model_loading import revert_weight_conversion
+
+ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}  # layers without a state beside the KV cache
+
+
+def check_kind(model: PreTrainedModel, name: str) -> None:
+    """Raise ValueError, in one line that begins with `name`, for a model that cannot be trained here.
+
+    These are models with a recurrent state (state-space models and hybrids), encoders, and models without a linear lm-head.
+    """
+    kind, config = type(model).__name__, model.config.get_text_config()
+    if model.config.is_encoder_decoder:
+        raise ValueError(f"{name}: {kind} has an encoder and a decoder; take a decoder-only causal language model")
+    others = sorted(set(getattr(config, "layer_types", None) or ()) - ATTENTION)
+    if model._is_stateful or others:
+        what = f"layers of kind {', '.join(others)}" if others else "a recurrent state"
+        raise ValueError(
+            f"{name}: {kind} has {what} and not attention alone, for which the core has no packed or padded rows yet"
+        )
+    if not hasattr(model.get_output_embeddings(), "weight"):
+        raise ValueError(f"{name}: {kind} has no linear lm-head; take a causal language model")
+
+
+def without_dropout(model: PreTrainedModel) -> list[str]:
+    """Switch all dropout off, so that log-probs are the policy's -> names of the settings that were above 0."""
+    found = set()
+    for module in model.modules():
+        for key in ("p",) if isinstance(module, nn.Dropout) else [key for key in vars(module) if _is_dropout(key)]:
+            value = getattr(module, key)
+            if isinstance(value, float) and value > 0:
+                setattr(module, key, 0.0)
+                found.add(type(module).__name__)
+    config = model.config.get_text_config()
+    for key in [key for key in vars(config) if _is_dropout(key) and "classifier" not in key]:
+        if isinstance(value := getattr(config, key), float) and value > 0:
+            setattr(config, key, 0.0)
+            found.add(key)
+    return sorted(found, key=lambda name: (not _is_dropout(name), name))
+
+
+def _is_dropout(key: str) -> bool:
+    return "dropout" in key or key.endswith("_pdrop")
+
+
+def checkpoint_names(model: PreTrainedModel, tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """Yield tensors under the names of the model's checkpoint, in which experts stand one by one, as engines take them."""
+    converts = bool(getattr(model, "_weight_conversions", None))
+    for name, tensor in tensors:
+        if converts:
+            yield from revert_weight_conversion(model, {name: tensor}).items()
+        else:
+            yield name, tensor
+
+
+def positions(model: PreTrainedModel) -> int | None:
+    """Return the longest sequence that the model takes, None where its config names none (ALiBi)."""
+    config = model.config.get_text_config()
+    found = (getattr(config, key, None) for key in ("max_position_embeddings", "n_positions", "max_seq_len"))
+    return next((value for value in found if isinstance(value, int) and value > 0), None)
