@@ -38,6 +38,15 @@ ALLOWED = {
         "sdpg.provenance",
         *LEAVES,
     },
+    "sdpg/sharing": {
+        "sdpg.sharing",
+        "sdpg.analysis",
+        "sdpg.artefacts.manifest",
+        "sdpg.config",
+        "sdpg.evaluation.checkpoints",
+        "sdpg.provenance",
+        *LEAVES,
+    },
     "sdpg/provenance": {"sdpg.provenance", "sdpg.config", "sdpg.artefacts", *LEAVES},
 }
 
@@ -93,7 +102,15 @@ def test_what_every_command_imports_is_quick_to_import(module):
 
 @pytest.mark.parametrize(
     "module",
-    ["sdpg.analysis", "sdpg.artefacts.figures", "sdpg.config", "sdpg.config.diff", "sdpg.cli", "sdpg.evaluation.estimators"],
+    [
+        "sdpg.analysis",
+        "sdpg.artefacts.figures",
+        "sdpg.config",
+        "sdpg.config.diff",
+        "sdpg.cli",
+        "sdpg.evaluation.estimators",
+        "sdpg.sharing",
+    ],
 )
 def test_no_torch_where_only_files_are_read(module):
     code = (
