@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 import shutil
 import tempfile
 import zipfile
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from sdpg.analysis.outcome import IDENTITY, PROBLEMS, identity, last_problems
 from sdpg.artefacts.manifest import NAME as MANIFEST
 from sdpg.artefacts.manifest import artefacts, read_manifest
+from sdpg.config.command import assignment
 from sdpg.io import read_json, sha256, write_atomic, write_json
 from sdpg.provenance.verify import KINDS, Mismatch, verify
 
@@ -176,6 +178,9 @@ def _readme(
         top = f"{name.partition('/')[0]}/" if "/" in name else name
         folders[top] = folders.get(top, 0) + 1
     rows = [f"| `{top}` | {folders[top]} | {MEANING.get(top, '')} |" for top in sorted(folders)]
+    scale = str(manifest["scale"])
+    overrides = [f"--set={assignment(key, value)}" for key, value in manifest.get("overrides", {}).items()]
+    report = ["sdpg", "make", "report", "--scale", scale, *overrides, "--results", results.name]
     lines = [
         f"# Results of scale `{results.name}`: Self-Distilled Policy Gradient, benchmark and reproduction suite",
         "",
@@ -193,8 +198,8 @@ def _readme(
         *[f"Left out: {count} files of {why}." for why, count in left_out.items()],
         *[f"Note: {note}." for note in notes],
         *([""] if left_out or notes else []),
-        "In a clone of the project, `make compare SCALE=... WITH=FILE` compares a run of yours with this one, and",
-        f"`sdpg make report --scale ... --results {results.name}` makes the report again from the unpacked files.",
+        f"In a clone of the project, `make compare SCALE={shlex.quote(scale)} WITH=FILE` compares a run of yours with this,",
+        f"and `{shlex.join(report)}` makes the report again from the unpacked files.",
         "The problems under `data/` and in the generations under `eval/` are under the licences of their data sets.",
         "",
         "The method is that of *Self-Distilled Policy Gradient*, arXiv 2606.04036; please cite it.",
@@ -212,6 +217,9 @@ MEANING = {
     "scores.csv": "a row per method, seed, evaluation set, step and metric",
     "intervals.csv": "means over seeds with 95% intervals",
     "comparisons.csv": "differences of methods with intervals and p-values",
+    "cost.csv": "accuracy against tokens, FLOPs and seconds",
+    "power.csv": "seeds that telling two methods apart takes",
+    "stability.csv": "how steadily each run trained",
     "claims.json": "a verdict for each claim of the paper",
     "claims.md": "the same to read",
     "report.html": "all of it on one page",

@@ -150,8 +150,8 @@ def _scores(results: Results, method: str, seed: int, step: int) -> str:
             of = over[(over["method"] == method) & (over["task"] == row.task) & (over["metric"] == row.metric)]
             of = of[(of["selection"] == "step") & (of["step"] == step)]
             if len(of) == 1:
-                one = of.iloc[0]
-                cell = f"{one['mean']:.3f} [{one['low']:.3f}, {one['high']:.3f}], {int(one['seeds'])} seeds"
+                one, seeds = of.iloc[0], int(of.iloc[0]["seeds"])
+                cell = f"{one['mean']:.3f} [{one['low']:.3f}, {one['high']:.3f}], {seeds} seed{'s' * (seeds != 1)}"
         rows.append((row.task, row.metric, f"{row.value:.3f}", cell))
     text = _table(["evaluation set", "metric", "this checkpoint", "the method over its seeds, with 95% interval"], rows)
     return f"At step {step}, on {len(set(own['task']))} evaluation sets:\n\n{text}"
