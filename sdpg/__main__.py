@@ -236,8 +236,7 @@ def compare(
     from sdpg.sharing.compare import compare_with
 
     there, _ = cli.finished(scale, set_, results)
-    folder = reference or FOLDER / there.name
-    agreement = compare_with(there, with_, folder) if with_ else compare(there, folder)
+    agreement = compare_with(there, with_, reference) if with_ else compare(there, reference or FOLDER / there.name)
     print(agreement.headline)
     print("p_holm: corrected for all of these comparisons; a difference counts where it is 0.05 or less.\n")
     print(agreement.rows.drop(columns="p").to_string(index=False, float_format="{:.3f}".format))

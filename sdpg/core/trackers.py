@@ -93,7 +93,7 @@ class Wandb:
             project=about.project,
             name=about.name,
             group=about.group,
-            id=f"{about.name}-{id}",
+            id=f"{about.name[:100]}-{id}",  # of at most 128 characters
             config=dict(about.config),
             dir=str(folder),
             mode=mode,

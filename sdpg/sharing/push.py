@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -135,8 +136,9 @@ def _checkpoint(run: Path, step: int | None) -> tuple[int, Path, dict[str, str]]
 
 
 def _copy(file: Path, target: Path) -> None:
-    """Give a file another name where the disk can, since weights are large, or copy it."""
-    try:
-        os.link(file, target)
-    except OSError:
-        shutil.copyfile(file, target)
+    """Copy a file; weights, which are large, only get another name where the disk can do that."""
+    if file.suffix == ".safetensors":
+        with suppress(OSError):
+            os.link(file, target)
+            return
+    shutil.copyfile(file, target)

@@ -148,14 +148,16 @@ def test_nothing_outside_the_results_is_packed(finished, tmp_path):
 
 def test_a_run_is_compared_with_an_archive_as_with_the_reference(packed, finished, tmp_path):
     results, _, _ = finished
-    found = compare_with(results, packed, tmp_path / "none")
+    found = compare_with(results, packed)
     assert found.headline == "reproduced: 4 of 4 scores and 2 of 2 claims agree with fake.zip"
     assert found.rows["difference"].abs().max() == 0
     for seed in results.seeds:
         path = results.eval_dir("grpo", seed) / "chain.parquet"
         pd.read_parquet(path).assign(correct=False).to_parquet(path)
-    rows = compare_with(results, packed, tmp_path / "none").rows
+    rows = compare_with(results, packed).rows
     assert set(rows[rows["difference"] != 0]["item"]) == {"grpo"}
+    with pytest.raises(ValueError, match="--reference and --with: .* leave one out"):
+        compare_with(results, packed, tmp_path)
 
 
 def test_without_results_the_archive_is_compared_with_the_reference(packed, finished, tmp_path):
@@ -348,6 +350,6 @@ def test_contents_that_are_not_ours_are_refused_in_one_line(packed, finished, tm
     if name == PROBLEMS and b"other" in content:
         path.write_bytes(rewritten(path, without(CLAIMS)))
     with pytest.raises(ValueError, match="evil.zip") as error:
-        compare_with(results, path, tmp_path / "none")
+        compare_with(results, path)
     assert said in str(error.value)
     assert str(error.value).isprintable()
