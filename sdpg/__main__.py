@@ -26,6 +26,10 @@ LmEval = Annotated[bool, typer.Option("--lm-eval", help="Also run lm-eval on the
 Reference = Annotated[
     Path | None, typer.Option("--reference", metavar="DIR", parser=cli.path_of, help="Default: results/reference/NAME.")
 ]
+With = Annotated[
+    Path | None,
+    typer.Option("--with", metavar="FILE", parser=cli.path_of, help="An archive of `sdpg archive` in the reference's place."),
+]
 
 
 @app.command()
@@ -244,17 +248,73 @@ def verify(scale: Scale = "cpu", results: Folder = None, set_: Set = None) -> in
 
 
 @app.command()
-def compare(scale: Scale = "cpu", results: Folder = None, reference: Reference = None, set_: Set = None) -> int:
+def compare(
+    scale: Scale = "cpu", results: Folder = None, reference: Reference = None, with_: With = None, set_: Set = None
+) -> int:
     """Compare a run with the committed reference. The exit code is 1 if a score or claim differs beyond sampling error."""
     from sdpg.analysis.reference import FOLDER, compare
+    from sdpg.sharing.compare import compare_with
 
     there, _ = cli.finished(scale, set_, results)
-    agreement = compare(there, reference or FOLDER / there.name)
+    agreement = compare_with(there, with_, reference) if with_ else compare(there, reference or FOLDER / there.name)
     print(agreement.headline)
     print("p_holm: corrected for all of these comparisons; a difference counts where it is 0.05 or less.\n")
     print(agreement.rows.drop(columns="p").to_string(index=False, float_format="{:.3f}".format))
     print("".join(f"\nnote: {note}" for note in agreement.notes))
     return 0 if agreement.holds else 1
+
+
+@app.command()
+def archive(
+    scale: Scale = "cpu",
+    results: Folder = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="FILE", parser=cli.path_of, help="Default: results/NAME.zip.")
+    ] = None,
+    checkpoints: Annotated[str, typer.Option(metavar="none|last|all", help="Checkpoints of each run to pack.")] = "none",
+    force: Annotated[bool, typer.Option("--force", help="Also results that do not match their manifest.")] = False,
+    set_: Set = None,
+):
+    """Pack results, generations and manifest into one file, to be published. The same results give the same bytes."""
+    from sdpg.sharing.archive import pack
+
+    if checkpoints not in ("none", "last", "all"):
+        raise ValueError(f"--checkpoints: got {checkpoints!r}, expected none, last or all")
+    there, config = cli.finished(scale, set_, results)
+    path = to or there.root.parent / f"{there.name}.zip"
+    print(pack(there, config, path, checkpoints=checkpoints, force=force))
+
+
+@app.command()
+def push(
+    method: Method,
+    seed: Seed,
+    to: Annotated[str, typer.Option("--to", metavar="OWNER/NAME", help="A model repository of the hub.")],
+    scale: Scale = "cpu",
+    step: Annotated[int | None, typer.Option("--step", metavar="N", min=0, help="Checkpoint (default: the last).")] = None,
+    public: Annotated[bool, typer.Option("--public", help="For all to see; otherwise private.")] = False,
+    licence: Annotated[str | None, typer.Option("--licence", metavar="ID", help="For the card: apache-2.0, mit, ...")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write the folder and print the card; no network.")] = False,
+    results: Folder = None,
+    set_: Set = None,
+):
+    """Put a run's checkpoint on the Hugging Face hub. Its model card is made of what the run left.
+
+    sdpg push --scale cpu --method grpo --seed 0 --to me/grpo --dry-run
+    """
+    from sdpg.sharing import push
+
+    push.check_name(to)
+    if not dry_run:
+        push.check_token()
+    there, config = cli.finished(scale, set_, results)
+    run_config(config, method, seed)
+    folder, step = push.prepare(there, method, seed, to=to, step=step, licence=licence)
+    if dry_run:
+        print((folder / "README.md").read_text(encoding="utf-8"))
+        print(f"not pushed; this is {folder}/README.md, and what would go to {to} lies in that folder", file=sys.stderr)
+    else:
+        print(f"step {step} of {method} seed {seed} is at {push.push(folder, to, step=step, private=not public)}")
 
 
 @app.command()

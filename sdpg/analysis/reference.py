@@ -10,37 +10,38 @@ alone are told apart in at most 5 of 100 comparisons, however many scores and cl
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from sdpg.analysis.comparisons import holm
-from sdpg.analysis.evaluations import task_scores
-from sdpg.analysis.results import Results, read_csv, require
-from sdpg.io import project_file, read_json, write_atomic, write_json
+from sdpg.analysis.outcome import CLAIMS, IDENTITY, PROBLEMS, Outcome, identity, last_problems, outcome_of, read_outcome
+from sdpg.analysis.results import Results
+from sdpg.io import project_file, write_atomic, write_json
 
 FOLDER = Path(project_file("results/reference"))
 MANIFEST = "manifest.json"
 LARGEST = 3_000_000  # bytes of one reference
-COPIED = ("*.csv", "claims.json", "claims.md", MANIFEST, "tables/*", "figures/*.png")  # the small outcome
-PROBLEMS, IDENTITY = "problems.csv", "reference.json"
+COPIED = ("*.csv", CLAIMS, "claims.md", MANIFEST, "tables/*", "figures/*.png")  # the small outcome
 ALPHA = 0.05
 OPPOSITE = {"supported", "refuted"}
 COLUMNS = ["kind", "item", "task", "here", "reference", "difference", "low", "high", "p", "p_holm", "agrees"]
 
 
 class Agreement(NamedTuple):
-    """rows: COLUMNS, one for each score and claim that both have; notes: what could not be compared, and why."""
+    """rows: COLUMNS, one for each score and claim that both have; notes: what could not be compared, and why; other: what it
+    was compared with, in words.
+    """
 
     rows: pd.DataFrame
     notes: list[str]
+    other: str = "the reference"
 
     @property
     def holds(self) -> bool:
@@ -50,7 +51,7 @@ class Agreement(NamedTuple):
     def headline(self) -> str:
         """One line: reproduced or not, how many agree, and which differ."""
         counts = [f"{rows['agrees'].sum()} of {len(rows)} {kind}s" for kind, rows in self.rows.groupby("kind", sort=False)]
-        line = f"{'reproduced' if self.holds else 'not reproduced'}: {' and '.join(counts)} agree with the reference"
+        line = f"{'reproduced' if self.holds else 'not reproduced'}: {' and '.join(counts)} agree with {self.other}"
         differing = self.rows[~self.rows["agrees"].astype(bool)]
         names = [row.item + (f" on {row.task}" if row.task else "") for row in differing.itertuples()]
         return line + (f"; these differ: {', '.join(names)}" if names else "")
@@ -95,36 +96,6 @@ def unpaired_difference(a_SP: np.ndarray, b_TP: np.ndarray) -> Difference:
     return Difference(float(a_SP.mean() - b_TP.mean()), float(np.sqrt(variance)), float(runs or problems or 1))
 
 
-def last_problems(results: Results) -> pd.DataFrame:
-    """Return accuracy of every problem at the last checkpoint: method, task, step, problem, and a column seed<n> for each
-    seed.
-    """
-    frames = []
-    for method in results.methods:
-        for task in results.tasks:
-            scores = task_scores(results, method, task)
-            last_SP = scores.values[results.accuracy][:, -1]
-            frame = pd.DataFrame(last_SP.T, columns=[f"seed{seed}" for seed in results.seeds])
-            step = int(scores.steps[-1])
-            frames.append(frame.assign(method=method, task=task, step=step, problem=scores.problems))
-    names = ["method", "task", "step", "problem"]
-    whole = pd.concat(frames, ignore_index=True)
-    return whole[[*names, *(column for column in whole if column not in names)]]
-
-
-def identity(results: Results) -> dict[str, Any]:
-    """Return what two runs must share to be compared: the accuracy's name, and the content of every evaluation set
-    (SHA-256).
-    """
-    digests = {}
-    for task in results.tasks:
-        path = results.root / "data" / "eval" / f"{task}.parquet"
-        require(path)
-        text = pd.read_parquet(path, columns=["id", "question", "answer"]).sort_values("id").to_json(orient="values")
-        digests[task] = hashlib.sha256(text.encode()).hexdigest()
-    return {"accuracy": results.accuracy, "problems": digests}
-
-
 def make_reference(results: Results, folder: Path, listed: Collection[str]) -> list[Path]:
     """Copy the small outcome of `results` to `folder`, in place of what was there -> its files.
 
@@ -156,59 +127,67 @@ def compare(results: Results, folder: Path) -> Agreement:
     """Compare a run with the reference in `folder`. Raises ValueError if there is none, or if nothing can be compared."""
     if not (folder / IDENTITY).is_file():
         raise ValueError(f"{folder} holds no reference for this scale; `make reference` makes one from finished results")
-    _check_identity(identity(results), read_json(folder / IDENTITY), folder)
+    return agreement(outcome_of(results), read_outcome(folder))
+
+
+def agreement(here: Outcome, there: Outcome, other: str = "the reference") -> Agreement:
+    """Compare two runs of one experiment. other: what the second is, in words. Raises ValueError if nothing can be compared."""
+    _check_identity(here.identity, there.identity, there.name)
     notes: list[str] = []
-    differences = _scores(last_problems(results), read_csv(folder / PROBLEMS, ["method", "task", "problem"]), notes)
-    differences += _claims(results, folder, notes)
+    differences = _scores(here, there, other, notes)
+    differences += _claims(here, there, notes)
     if not differences:
-        raise ValueError(f"{results.root} and {folder} have no score in common; are they of the same scale?")
+        raise ValueError(f"{here.name} and {there.name} have no score in common; are they of the same scale?")
     adjusted = holm([difference.p for *_, difference, _ in differences])
     rows = [
         (*names, difference.value, *difference.interval(), difference.p, p, p > ALPHA and not opposite)
         for (*names, difference, opposite), p in zip(differences, adjusted, strict=True)
     ]
-    return Agreement(pd.DataFrame(rows, columns=COLUMNS), notes)
+    return Agreement(pd.DataFrame(rows, columns=COLUMNS), notes, other)
 
 
-def _check_identity(here: dict, there: dict, folder: Path) -> None:
+def _check_identity(here: dict, there: dict, name: str) -> None:
     if here["accuracy"] != there["accuracy"]:
         raise ValueError(
-            f"accuracy is {here['accuracy']} here and {there['accuracy']} in {folder}: set evaluation.samples to match"
+            f"accuracy is {here['accuracy']} here and {there['accuracy']} in {name}: set evaluation.samples to match"
         )
     other = [task for task, digest in here["problems"].items() if there["problems"].get(task, digest) != digest]
     if other:
-        raise ValueError(f"{', '.join(other)}: other problems than in {folder}, so the scores cannot be compared")
+        raise ValueError(f"{', '.join(other)}: other problems than in {name}, so the scores cannot be compared")
 
 
-def _scores(here: pd.DataFrame, there: pd.DataFrame, notes: list[str]) -> list[tuple]:
+def _scores(here: Outcome, there: Outcome, other: str, notes: list[str]) -> list[tuple]:
     """Return (kind, method, task, value here, value there, Difference, False) of what both have."""
     keys = ["method", "task"]
-    ours, theirs = (dict(list(frame.groupby(keys, sort=False))) for frame in (here, there))
+    ours, theirs = (dict(list(outcome.problems.groupby(keys, sort=False))) for outcome in (here, there))
     found = []
     for key, frame in ours.items():
         if key not in theirs:
-            notes.append(f"{key[0]} on {key[1]} is not in the reference")
+            notes.append(f"{key[0]} on {key[1]} is not in {other}")
             continue
         a, b = (x.set_index("problem").filter(like="seed").dropna(axis=1) for x in (frame, theirs[key]))
+        if set(a.index.astype(str)) != set(b.index.astype(str)) or not a.size or not b.size:
+            raise ValueError(
+                f"{key[0]} on {key[1]}: {there.name} has other problems than {here.name}, or no seed with all of them"
+            )
+        a.index, b.index = a.index.astype(str), b.index.astype(str)
         difference = unpaired_difference(a.to_numpy().T, b.loc[a.index].to_numpy().T)
         found.append(("score", *key, float(a.mean(axis=None)), float(b.mean(axis=None)), difference, False))
-    notes += [f"{method} on {task} is in the reference alone" for method, task in theirs if (method, task) not in ours]
-    if found and min(here.filter(like="seed").shape[1], there.filter(like="seed").shape[1]) == 1:
+    notes += [f"{method} on {task} is in {other} alone" for method, task in theirs if (method, task) not in ours]
+    if found and min(here.seeds, there.seeds) == 1:
         notes.append("with one seed in a run its spread over seeds is not known; it is taken from the other, or left out")
     return found
 
 
-def _claims(results: Results, folder: Path, notes: list[str]) -> list[tuple]:
+def _claims(here: Outcome, there: Outcome, notes: list[str]) -> list[tuple]:
     """Return (kind, id, "", effect here, effect there, Difference, opposite verdicts) of the claims that have intervals in
     both.
     """
-    paths = [results.root / "claims.json", folder / "claims.json"]
-    if not all(path.is_file() for path in paths):
-        notes.append(f"claims are not compared: {' and '.join(str(p) for p in paths if not p.is_file())} missing")
+    if missing := [f"{outcome.name}/{CLAIMS}" for outcome in (here, there) if outcome.claims is None]:
+        notes.append(f"claims are not compared: {' and '.join(missing)} missing")
         return []
-    ours, theirs = ({claim["id"]: claim for claim in read_json(path)} for path in paths)
-    columns = [column for column in pd.read_csv(folder / PROBLEMS, nrows=1) if column.startswith("seed")]
-    df = max(1, len(results.seeds) + len(columns) - 2)
+    ours, theirs = ({claim["id"]: claim for claim in outcome.claims} for outcome in (here, there))
+    df = max(1, here.seeds + there.seeds - 2)
     found = []
     for name in [name for name in ours if name in theirs]:
         a, b = ours[name], theirs[name]

@@ -18,6 +18,7 @@ from sdpg.config.fits import check_temperature, check_training
 from sdpg.config.resources import Resources
 from sdpg.config.solutions import Solutions
 from sdpg.config.task import Task
+from sdpg.config.track import Track
 from sdpg.io import ROOT
 from sdpg.rollout import engines
 from sdpg.tasks.sources import KINDS, is_flat
@@ -395,6 +396,9 @@ class Config(Settings):
     """Takes the place of `methods`: one run for each method, trial and seed, scored on the validation sets."""
     matrix: list[Text] = []
     """Scales that `snakemake matrix` sets side by side, this one among them. Not inherited by `extends`."""
+    track: Track = ["tensorboard"]
+    """Where metrics go beside metrics.jsonl: tensorboard, trackio, wandb, a list of them, or null. trackio and wandb are your
+    own packages, used offline unless your environment says otherwise (docs/sharing.md). It changes no result."""
 
     _unique = field_validator("seeds")(_none_twice)
 

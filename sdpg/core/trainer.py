@@ -35,6 +35,7 @@ from sdpg.core.plan import Piece, Slot, slots
 from sdpg.core.recorder import Clock, Recorder
 from sdpg.core.state import StateFolder
 from sdpg.core.stopping import Stopped, Stopper
+from sdpg.core.trackers import Tracking
 from sdpg.progress import Interrupted
 from sdpg.rollout.engine import Engine
 from sdpg.types import Problem
@@ -59,6 +60,7 @@ class Trainer:
         identity: dict,
         title: str,
         processes_per_engine: int = 1,
+        tracking: Tracking = Tracking(),  # noqa: B008  it is frozen
     ):
         """Load the models and encode the prompts. Raises ValueError for settings that the method does not fit.
 
@@ -66,12 +68,13 @@ class Trainer:
         decides their order and every sample. validation: problems by set name, for the accuracy that is watched during
         training. work: folder of the unfinished run. identity: what decides the run's outcome (JSON, see identity.py); a state
         saved under another one is refused. title: what progress is shown under. processes_per_engine: so many sample together.
+        tracking: where its metrics go beside metrics.jsonl.
         """
         self.world = distributed.start()
         c = self.config = config
         _check(c, algorithm)
         self.algorithm, self.tokenizer, self.validation = algorithm, tokenizer, validation
-        self.work, self.identity, self.title = work, identity, title
+        self.work, self.identity, self.title, self.tracking = work, identity, title, tracking
         self.device, self.dtype = device(), getattr(torch, c.dtype)
         self.models, self.average = self._load(base, seed)
         policy = self.models.policy
@@ -123,7 +126,8 @@ class Trainer:
         c, first = self.config, self.world.first
         done = self._resume()
         self._push(done)
-        recorder = Recorder(self.work, steps=c.steps, done=done, title=self.title) if first else None
+        about = {"title": self.title, "tracking": self.tracking}
+        recorder = Recorder(self.work, steps=c.steps, done=done, **about) if first else None
         try:
             with self.stopper.listening():
                 for k in range(done + 1, c.steps + 1):

@@ -22,6 +22,7 @@ from sdpg import locks, slurm
 from sdpg.cli import ALONE, STOPPED
 from sdpg.config import Config
 from sdpg.config.resources import Resources
+from sdpg.core.trackers import check_trackers
 from sdpg.experiment.gpus import Device, taken
 from sdpg.io import naming
 from sdpg.progress import Interrupted
@@ -35,9 +36,10 @@ FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 def train(config: Config, method: str, seed: int, threads: int, words: Sequence[str]) -> int:
     """Run or start one training run -> exit code. words: the command line of `sdpg`, which its processes are started with.
 
-    Raises ValueError, before anything is loaded, for GPUs or nodes that are not there and a run that does not fit their memory.
+    Raises ValueError, before anything is loaded, for GPUs, nodes or trackers that are not there, or a run that does not fit.
     """
     resources = config.resources
+    check_trackers(config.track)
     if "RANK" in os.environ:
         return _run(config, method, seed, threads)
     if resources.nodes > 1 and ON_EACH_NODE not in os.environ:

@@ -27,6 +27,7 @@ from sdpg.config import (
 from sdpg.config.command import assignment
 from sdpg.config.files import scale_path
 from sdpg.config.methods import algorithm_files
+from sdpg.core.trackers import check_trackers
 from sdpg.experiment import solutions, written
 from sdpg.experiment.inputs import check_model, content_params, model_files, package_file
 from sdpg.experiment.own_tokenizer import tokenizer_files
@@ -166,7 +167,8 @@ class Scale:
         return [f"{self.root}/{written.FOLDER}/{written.TABLE}"] if written.wanted(self.config) else []
 
     def check(self) -> None:
-        """Raise ValueError or OSError for what can be known to be wrong before any work: the own model, where results go."""
+        """Raise ValueError or OSError for what can be known to be wrong before any work: trackers, model, where results go."""
+        check_trackers(self.config.track)
         if self.config.model.pretrained:
             check_model(self.config.model.pretrained)
         self.own_files()
