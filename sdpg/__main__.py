@@ -68,24 +68,18 @@ def train(method: Method, seed: Seed, scale: Scale = "cpu", set_: Set = None, th
 
 
 @app.command()
-def evaluate(method: Method, seed: Seed, scale: Scale = "cpu", lm_eval: LmEval = False, set_: Set = None, threads: Threads = 1):
-    """Sample every checkpoint of one run on every evaluation set."""
+def evaluate(
+    method: Method, seed: Seed, scale: Scale = "cpu", lm_eval: LmEval = False, set_: Set = None, threads: Threads = 1
+) -> int:
+    """Sample every checkpoint of one run on every evaluation set. After a stop the same command goes on where it was.
+
+    It starts as many processes as the scale's `resources` say.
+    """
+    from sdpg.experiment import evaluate
+
     config = cli.config_of(scale, set_, threads)
     run_config(config, method, seed)  # an unknown method is refused before anything is loaded
-    root, name = Path("results") / config.name, Path(method) / f"seed{seed}"
-    with quick_imports():
-        from sdpg.evaluation.run import evaluate_run
-    with locks.hold(locks.of(config.name, f"evaluate-{method}-seed{seed}")), gpus.taken(min(1, config.resources.gpus)):
-        evaluate_run(
-            root / "runs" / name,
-            config,
-            seed=seed,
-            data_dir=root / "data",
-            out_dir=root / "eval" / name,
-            threads=threads,
-            lm_eval=lm_eval,
-            title=f"{method} seed {seed}",
-        )
+    return evaluate.evaluate(config, method, seed, threads, lm_eval=lm_eval, words=sys.argv[1:])
 
 
 @app.command("lm-eval")

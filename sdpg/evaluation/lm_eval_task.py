@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from sdpg.evaluation.sampling import EvaluationSet
+from sdpg.evaluation.parts import EvaluationSet
 from sdpg.types import Problem
 
 FOLDER = Path(__file__).parent / "tasks"

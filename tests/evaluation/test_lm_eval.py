@@ -98,6 +98,7 @@ def evaluated(finished, tmp_path_factory):
             seed=0,
             data_dir=finished.data_dir,
             out_dir=folders[engine],
+            work_dir=folders[engine] / "parts",
             lm_eval=engine == "vllm",
         )
     return folders
