@@ -104,6 +104,41 @@ def lm_eval(
 
 
 @app.command()
+def show(
+    method: Method,
+    seed: Seed,
+    problem: Annotated[str, typer.Option("--problem", metavar="ID|N", help="Its id, or its number in the set, from 0.")],
+    scale: Scale = "cpu",
+    step: Annotated[int | None, typer.Option("--step", metavar="N", help="Checkpoint (default: the last).")] = None,
+    sample: Annotated[int | None, typer.Option("--sample", metavar="N", min=0, help="One response alone.")] = None,
+    right: Annotated[bool | None, typer.Option("--right/--wrong", help="Right responses alone, or wrong ones.")] = None,
+    train: Annotated[bool, typer.Option("--train", help="A training problem: its prompts.")] = False,
+    results: Folder = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME|KEY=VALUE", help="Evaluation set (default: the first); or a config key, as elsewhere."
+        ),
+    ] = None,
+):
+    """Print a problem of a run: prompt, the teacher's prompt, responses and verdicts.
+
+    sdpg show --scale cpu --method grpo --seed 0 --problem 7 --wrong
+    """
+    from sdpg.experiment import show
+
+    named = [text for text in set_ or [] if "=" not in text]
+    if len(named) > 1:
+        raise ValueError(f"--set: got {' and '.join(map(repr, named))}, expected one evaluation set")
+    config = cli.config_of(scale, [text for text in set_ or [] if "=" in text])
+    run_config(config, method, seed)
+    chosen = {"set_name": named[0] if named else None, "step": step, "sample": sample, "right": right, "train": train}
+    sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that lacks a character shows its number
+    for text in show.show(config, method, seed, problem, results=results, **chosen):
+        print(text, end="")
+
+
+@app.command()
 def make(artefact: ArtefactName, scale: Scale = "cpu", results: Folder = None, set_: Set = None, threads: Threads = 1):
     """Make one artefact from finished runs. `sdpg artefacts` lists their names: figures/cost, tables/main, scores, ..."""
     from sdpg import artefacts
