@@ -48,19 +48,22 @@ def chosen(results: Results, method: str, task: str) -> list[dict[str, Any]]:
     facts = read_generations(path, texts=False)
     problems = pd.read_parquet(results.root / "data" / "eval" / f"{task}.parquet").set_index("id")
     steps = sorted(facts["step"].unique())
-    found = []
+    found, first = [], {}
     for step in dict.fromkeys((steps[0], steps[len(steps) // 2], steps[-1])):
         there = facts[facts["step"] == step]
         for correct, wanted in ((True, "right"), (False, "wrong")):
             some = there[there["correct"] == correct]
-            entry = {"step": step, "task": task, "wanted": wanted, "count": len(some), "of": len(there), "verdict": ""}
-            found.append(entry | (_shown(path, some.iloc[0], problems) if len(some) else {}))
+            if len(some):
+                first[len(found)] = tuple(some.iloc[0][["step", "problem_id", "sample"]])
+            found.append({"step": step, "task": task, "wanted": wanted, "count": len(some), "of": len(there), "verdict": ""})
+    rows = read_generations(path, steps={key[0] for key in first.values()}, problems={key[1] for key in first.values()})
+    by_key = {(row.step, row.problem_id, row.sample): row for row in rows.itertuples()}
+    for i, key in first.items():
+        found[i] |= _shown(by_key[key], problems)
     return found
 
 
-def _shown(path: Path, fact: pd.Series, problems: pd.DataFrame) -> dict[str, Any]:
-    rows = read_generations(path, steps=[fact["step"]], problems=[fact["problem_id"]])
-    row = next(rows[rows["sample"] == fact["sample"]].itertuples())
+def _shown(row, problems: pd.DataFrame) -> dict[str, Any]:
     known = row.problem_id in problems.index
     return {
         "verdict": verdict(row),

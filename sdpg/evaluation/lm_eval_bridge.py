@@ -6,7 +6,8 @@ import logging
 import math
 import os
 import random
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -73,6 +74,7 @@ def lm_evaluate_engine(
     """Run lm-eval on the weights that a running engine (with LM_EVAL) holds -> lm-eval's results as plain JSON values.
 
     Of the config: evaluation.temperature, evaluation.lm_eval.repeats and .limit; the first so many problems of every task.
+    Responses that the verifier could not judge, and called wrong, are counted by reason under config.unjudged, if any.
     """
     from sdpg.rollout.vllm_environment import vllm_version_shim
 
@@ -92,7 +94,17 @@ def lm_evaluate_engine(
     with vllm_version_shim():
         from sdpg.evaluation.lm_eval_model import EngineLM
 
-        return _evaluate(EngineLM(engine, prompts, task.encoder.encode_text), configs, options.limit, SEED + seed)
+        lm = EngineLM(engine, prompts, task.encoder.encode_text)
+        return judged(task, lambda: _evaluate(lm, configs, options.limit, SEED + seed))
+
+
+def judged(task, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the results of `run`, with how many responses the task's verifier could not judge meanwhile, by reason."""
+    before = Counter(task.failures)
+    results = run()
+    if unjudged := dict(Counter(task.failures) - before):
+        results["config"]["unjudged"] = unjudged
+    return results
 
 
 def _evaluate(lm, configs: list[dict[str, Any]], limit: int | None, seed: int) -> dict[str, Any]:
