@@ -31,7 +31,7 @@ class Runtime(Settings):
     train: Annotated[int, Field(ge=30, le=525_600), WHOLE] = 1440
     """Minutes of a training job. Ahead of their end it saves, and is queued again: a run may take longer."""
     evaluate: Annotated[int, Field(ge=30, le=525_600), WHOLE] = 1440
-    """Minutes to evaluate a run, or a base model with lm-eval. Ahead of their end the first is queued again: it may take longer."""
+    """Minutes to evaluate a run, which is queued again ahead of their end, or a base model with lm-eval."""
 
 
 class Resources(Settings):
