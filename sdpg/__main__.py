@@ -92,24 +92,18 @@ def train(method: Method, seed: Seed, scale: Scale = "cpu", set_: Set = None, th
 
 
 @app.command()
-def evaluate(method: Method, seed: Seed, scale: Scale = "cpu", lm_eval: LmEval = False, set_: Set = None, threads: Threads = 1):
-    """Sample every checkpoint of one run on every evaluation set."""
+def evaluate(
+    method: Method, seed: Seed, scale: Scale = "cpu", lm_eval: LmEval = False, set_: Set = None, threads: Threads = 1
+) -> int:
+    """Sample every checkpoint of one run on every evaluation set. After a stop the same command goes on where it was.
+
+    It starts as many processes as the scale's `resources` say.
+    """
+    from sdpg.experiment import evaluate
+
     config = cli.config_of(scale, set_, threads)
     run_config(config, method, seed)  # an unknown method is refused before anything is loaded
-    root, name = Path("results") / config.name, Path(method) / f"seed{seed}"
-    with quick_imports():
-        from sdpg.evaluation.run import evaluate_run
-    with locks.hold(locks.of(config.name, f"evaluate-{method}-seed{seed}")), gpus.taken(min(1, config.resources.gpus)):
-        evaluate_run(
-            root / "runs" / name,
-            config,
-            seed=seed,
-            data_dir=root / "data",
-            out_dir=root / "eval" / name,
-            threads=threads,
-            lm_eval=lm_eval,
-            title=f"{method} seed {seed}",
-        )
+    return evaluate.evaluate(config, method, seed, threads, lm_eval=lm_eval, words=sys.argv[1:])
 
 
 @app.command("lm-eval")
@@ -131,6 +125,41 @@ def lm_eval(
     lock = locks.of(config.name, "-".join(["evaluate", *name.parts]))
     with locks.hold(lock), gpus.taken(min(1, config.resources.gpus)):
         lm_evaluate(model, config, seed=seed, data_dir=root / "data", out_dir=root / "eval" / name, threads=threads)
+
+
+@app.command()
+def show(
+    method: Method,
+    seed: Seed,
+    problem: Annotated[str, typer.Option("--problem", metavar="ID|N", help="Its id, or its number in the set, from 0.")],
+    scale: Scale = "cpu",
+    step: Annotated[int | None, typer.Option("--step", metavar="N", help="Checkpoint (default: the last).")] = None,
+    sample: Annotated[int | None, typer.Option("--sample", metavar="N", min=0, help="One response alone.")] = None,
+    right: Annotated[bool | None, typer.Option("--right/--wrong", help="Right responses alone, or wrong ones.")] = None,
+    train: Annotated[bool, typer.Option("--train", help="A training problem: its prompts.")] = False,
+    results: Folder = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME|KEY=VALUE", help="Evaluation set (default: the first); or a config key, as elsewhere."
+        ),
+    ] = None,
+):
+    """Print a problem of a run: prompt, the teacher's prompt, responses and verdicts.
+
+    sdpg show --scale cpu --method grpo --seed 0 --problem 7 --wrong
+    """
+    from sdpg.experiment import show
+
+    named = [text for text in set_ or [] if "=" not in text]
+    if len(named) > 1:
+        raise ValueError(f"--set: got {' and '.join(map(repr, named))}, expected one evaluation set")
+    config = cli.config_of(scale, [text for text in set_ or [] if "=" in text])
+    run_config(config, method, seed)
+    chosen = {"set_name": named[0] if named else None, "step": step, "sample": sample, "right": right, "train": train}
+    sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that lacks a character shows its number
+    for text in show.show(config, method, seed, problem, results=results, **chosen):
+        print(text, end="")
 
 
 @app.command()

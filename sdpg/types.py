@@ -32,6 +32,7 @@ Temperature = Annotated[float, Field(ge=0.01, le=100)]  # vLLM raises what is le
 TemperatureOrGreedy = Annotated[float, Field(ge=0, le=100)]
 ClipLow = Annotated[float, Field(ge=0, lt=1)]  # 1 - clip_low bounds a ratio, which is positive anyway
 ClipDual = Annotated[float, Field(gt=1, le=LARGEST)]  # most that a negative advantage counts; at 1 or less it would always bind
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
 Text = Annotated[str, Field(min_length=1)]
 PathText = Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)]  # a path: ~ is the user's home
 

@@ -132,7 +132,9 @@ def test_the_stages_read_every_field_of_their_blocks(tmp_path, monkeypatch):
     build_data(config, root / "data")
     make_base_model(config, root / "model")
     compose.train_run(config, "grpo", 0, threads=1, results=tmp_path)
-    evaluate_run(root / "runs/grpo/seed0", config, seed=0, data_dir=root / "data", out_dir=root / "eval")
+    evaluate_run(
+        root / "runs/grpo/seed0", config, seed=0, data_dir=root / "data", out_dir=root / "eval", work_dir=root / "parts"
+    )
     assert read_warm == set(WarmStart.model_fields)
     for name, (_, read) in kinds.items():
         # pass@k is computed by the analysis, from `Results`

@@ -1,6 +1,6 @@
 """From a scale file to one typed, complete, validated config.
 
-settings.py and task.py have every setting; files.py reads YAML, methods.py puts a method's settings together, layers.py
+settings.py, data.py, task.py, solutions.py, track.py and resources.py have every setting; files.py reads YAML, methods.py puts a method's settings together, layers.py
 resolves and explains, checks.py says what is wrong, parts.py cuts out what a stage depends on, diff.py compares. Nothing here
 imports torch.
 """

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import baselines
+from sdpg.config.data import Data
 from sdpg.config.files import ConfigError, nearest
 from sdpg.config.methods import method_block, method_config
-from sdpg.config.settings import Config, Data, Task, Train
+from sdpg.config.settings import Config, Task, Train
 from sdpg.types import Settings
 
 EXECUTION = ("micro_batch_tokens", "packed", "gradient_checkpointing")  # keys of train that change memory and speed alone

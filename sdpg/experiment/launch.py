@@ -118,7 +118,7 @@ def _over_nodes(resources: Resources, words: Sequence[str]) -> int:
             + shlex.join(words[:1])
         )
     command = over_nodes(resources, words)
-    with subprocess.Popen(command, env=os.environ | {ON_EACH_NODE: "1"}) as step, _forwarding(step.send_signal):
+    with subprocess.Popen(command, env=os.environ | {ON_EACH_NODE: "1"}) as step, forwarding(step.send_signal):
         code = step.wait()
     if code == STOPPED:  # the nodes have said so
         raise SystemExit(STOPPED)
@@ -148,14 +148,14 @@ def _start_processes(resources: Resources, words: Sequence[str]) -> int:
             child.send_signal(number)
 
     try:
-        with _forwarding(tell):
+        with forwarding(tell):
             elastic_launch(config, entrypoint=sys.executable)("-u", "-m", "sdpg", *words)
     except ChildFailedError as error:
-        return _exit_code({rank: failure.exitcode for rank, failure in error.failures.items()})
+        return exit_code({rank: failure.exitcode for rank, failure in error.failures.items()})
     return 0
 
 
-def _exit_code(codes: dict[int, int]) -> int:
+def exit_code(codes: dict[int, int]) -> int:
     """Return what the processes' exit codes come to, and say which process died of a signal. Some may have lost the others."""
     if STOPPED in codes.values():
         raise SystemExit(STOPPED)
@@ -177,7 +177,7 @@ def _endpoint(nodes: int) -> str:
 
 
 @contextmanager
-def _forwarding(tell: Callable[[int], Any]):
+def forwarding(tell: Callable[[int], Any]):
     """Pass signals on instead of dying of them. The first one, Ctrl-C or not, asks for a stop; a second Ctrl-C ends the run."""
     asked = []
 

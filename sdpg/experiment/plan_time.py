@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sdpg.config.settings import Config, Source, Train, kept_steps
+from sdpg.config.data import Source
+from sdpg.config.settings import Config, Train, kept_steps
 from sdpg.experiment.architecture import Architecture
 from sdpg.experiment.planner import PROMPT_SHARE, TEACHER_SHARE, Job, Plan, cache_bytes, resume_bytes, sequence_bytes
 
@@ -145,8 +146,8 @@ def evaluated(config: Config) -> int:
 
 
 def evaluation_seconds(job: Job, config: Config, rates: Rates) -> float:
-    """Return the time to evaluate all checkpoints of a run, the responses shared out over its GPUs."""
-    replica = evaluated(config) * job.place.engine.tensor_parallel / job.place.world
+    """Return the time to evaluate all checkpoints of a run, the responses shared out over the GPUs of one node."""
+    replica = evaluated(config) * job.place.engine.tensor_parallel / job.place.local
     b = 2 if config.evaluation.dtype == "bfloat16" else 4
     return checkpoints(job.train) * decode_seconds(job, replica, config.evaluation.samples, b, rates)
 
@@ -158,8 +159,11 @@ def run_seconds(job: Job, rates: Rates) -> float:
 
 def unit_hours(plan: Plan, rates: Rates) -> float:
     """Return GPU-hours (on a CPU hours of a job) of training and evaluating all methods with all seeds."""
-    of_one = (run_seconds(job, rates) + evaluation_seconds(job, plan.config, rates) for job in plan.jobs)
-    return sum(of_one) * plan.job.place.world * len(plan.config.seeds) / 3600
+    place = plan.job.place
+    of_one = (
+        run_seconds(job, rates) * place.world + evaluation_seconds(job, plan.config, rates) * place.local for job in plan.jobs
+    )
+    return sum(of_one) * len(plan.config.seeds) / 3600
 
 
 def disk_bytes(plan: Plan) -> dict[str, float]:

@@ -84,6 +84,15 @@ def _sources(config: Any) -> list[Any]:
     return [data.train, *data.validation.values(), *data.evaluation.values()]
 
 
+def evaluation_sources(config: Any) -> list[str]:
+    """Return the files that evaluations depend on: with these engines, this verifier, and a bundled task of lm-eval."""
+    engine, forgetting = config.evaluation.engine, data_config(config)["forgetting"]
+    names = dict.fromkeys([engine, lm_eval_engine(engine)] if config.evaluation.lm_eval else [engine])
+    bundled = [f"sdpg/evaluation/tasks/{forgetting}.{kind}" for kind in ("yaml", "jsonl")]
+    extra = [template_file(config.task.template), *verifier_files(config), *map(engine_file, names), *bundled]
+    return stage_sources(STAGES["evaluate"], extra=extra)
+
+
 class Step(NamedTuple):
     """The rule of one artefact: the directives that the workflow gives it. rule: its name; name: the artefact's."""
 
@@ -203,24 +212,15 @@ class Scale:
         if stage == "train":
             first = next(iter(self.config.methods))
             return stamp(stage, training_sources(self.config, self.algorithm(first))[0])
+        if stage == "evaluate":
+            return stamp(stage, evaluation_sources(self.config))
         extra = [self.template]
         if stage in ("data", "base_model", "solutions"):
-            extra += source_files(self.config)
+            extra += [*source_files(self.config), *verifier_files(self.config)]
         if stage == "solutions":
             local = self.config.data.solutions.local
             extra += [*solutions.prompt_file(self.config), *([engine_file(local.engine)] if local else [])]
-        if stage in ("data", "base_model", "evaluate", "solutions"):
-            extra += verifier_files(self.config)
-        if stage == "evaluate":
-            extra += self.evaluation_files()
         return stamp(stage, stage_sources(STAGES[stage], extra=extra))
-
-    def evaluation_files(self) -> list[str]:
-        """Return the files of the engines that evaluate, and of a bundled task of lm-eval."""
-        engine, forgetting = self.config.evaluation.engine, data_config(self.config)["forgetting"]
-        names = dict.fromkeys([engine, lm_eval_engine(engine)] if self.lm_eval else [engine])
-        bundled = [f"sdpg/evaluation/tasks/{forgetting}.{kind}" for kind in ("yaml", "jsonl")]
-        return [*map(engine_file, names), *bundled]
 
     def algorithm(self, method: str) -> str:
         """Return the registered algorithm of a method."""
@@ -271,12 +271,16 @@ class Scale:
             message=f"[{self.name}] {_title(item)}",
         )
 
-    def takes(self, stage: str) -> dict[str, Any]:
-        """Return what a base_model, train or evaluate job takes, in the words of Snakemake and its Slurm plugin."""
+    def takes(self, stage: str, *, one: bool = False) -> dict[str, Any]:
+        """Return what a base_model, train or evaluate job takes, in the words of Snakemake and its Slurm plugin.
+
+        one: it has one engine alone.
+        """
         resources = self.config.resources
+        gpus = {"train": self.gpus, "evaluate": resources.gpus}.get(stage, 1)
         takes = {
             "mem_mb": resources.mem_mb,
-            "gpu": self.gpus if stage == "train" else min(1, self.gpus),
+            "gpu": min(1 if one else gpus, self.gpus),
             "nodes": resources.nodes if stage == "train" else 1,
             "runtime": getattr(resources.runtime, stage),
         }

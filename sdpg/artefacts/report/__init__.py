@@ -96,6 +96,7 @@ def context(job: Job, *, command: str, reference: Path) -> dict[str, Any]:
         "cost": cost(results.metrics, jobs, infos.values()),
         "benchmarks": jobs,
         "files": files(results),
+        "samples": (results.root / "samples.html").is_file(),
         "command": command,
         "commits": sorted({str(info.get("git_commit") or "unknown") for info in infos.values()}),
     }
