@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, create_model, model_serializer
+from pydantic import Field, ValidationError, create_model, model_serializer, model_validator
+from pydantic_core import PydanticCustomError
 
 from sdpg.config.alternatives import Alternatives
 from sdpg.config.solutions import Solutions
 from sdpg.tasks.sources import KINDS, is_flat
-from sdpg.types import Name, Settings
+from sdpg.types import Name, PathText, Settings
 
 
 class _Source(Alternatives):
@@ -24,6 +25,17 @@ class _Source(Alternatives):
     def kinds_of(cls, option: str) -> list[str]:
         """Return the kinds that an option beside their key belongs to."""
         return [kind for kind in KINDS if is_flat(kind) and option in KINDS[kind].model_fields]
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> _Source:
+        """Check what options say together: each by itself has its type already."""
+        given = {name: value for name in self.model_fields_set if (value := getattr(self, name)) is not None}
+        try:
+            if is_flat(self.kind):
+                KINDS[self.kind].model_validate(given)
+        except ValidationError as error:
+            raise PydanticCustomError("expected", "{reason}", {"reason": error.errors()[0]["msg"]}) from None
+        return self
 
     @model_serializer(mode="wrap")
     def _of_its_kind(self, handler) -> dict[str, Any]:
@@ -73,7 +85,11 @@ class Data(Settings):
     """Who writes worked solutions for training problems that have none; null: nobody. The rule `solutions` has it done where a
     method's teacher reads them; problems that stay without one go by missing_solutions."""
 
+    mirror: PathText | None = None
+    """A folder with copies of public data sets (`dataset`), for a machine without the hub: a copy is taken where its content is
+    what config/datasets pins. null: the hub, or its cache."""
+
     @model_serializer(mode="wrap")
     def _without_null(self, handler) -> dict[str, Any]:
         given = handler(self)
-        return given if given.get("solutions") else {k: v for k, v in given.items() if k != "solutions"}
+        return {key: value for key, value in given.items() if value is not None or key not in ("solutions", "mirror")}

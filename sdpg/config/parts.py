@@ -104,8 +104,10 @@ def solutions_config(config: Config) -> dict[str, Any]:
 
 
 def _problems(config: Config) -> Data:
-    """Return the block `data` without who writes solutions: what was written is a file, whose content counts."""
-    return config.data.model_copy(update={"solutions": None})
+    """Return the block `data` without who writes solutions: what was written is a file, whose content counts; and without the
+    mirror, whose copies are what the hub has.
+    """
+    return config.data.model_copy(update={"solutions": None, "mirror": None})
 
 
 def prompt_limits(config: Config) -> dict[str, Any]:

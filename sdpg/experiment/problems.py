@@ -29,10 +29,14 @@ def room_of(config: Config) -> Room:
     )
 
 
+def _left(row: dict[str, Any]) -> str:
+    return f"{row['problems']}" + (f" of {row['rows']} rows" if row["rows"] != row["problems"] else "")
+
+
 def summary(report: dict[str, Any]) -> str:
     """Return what the data rule prints: the sizes, and what was left out and why."""
     sets = {"train": report["train"], **{f"validation {k}": v for k, v in report["validation"].items()}, **report["evaluation"]}
-    lines = ["problems: " + ", ".join(f"{name} {row['problems']}" for name, row in sets.items())]
+    lines = ["problems: " + ", ".join(f"{name} {_left(row)}" for name, row in sets.items())]
     lines.append(f"training problems removed because a held-out set has them: {report['train']['overlap_removed']}")
     for name, row in sets.items():
         counts = {

@@ -35,7 +35,7 @@ from sdpg.io import ROOT, check_folder, kind_of
 from sdpg.provenance.records import code_params, config_param
 from sdpg.provenance.sources import stage_sources
 from sdpg.rollout.engines import engine_file, lm_eval_engine
-from sdpg.tasks.sources import KINDS, own_files, source_file
+from sdpg.tasks.sources import KINDS, check_source, own_code, own_files, source_file
 from sdpg.tasks.task import OWN_VERIFIER
 from sdpg.tasks.verifiers import verifier_file
 
@@ -75,13 +75,17 @@ def verifier_files(config: Any) -> list[str]:
 
 def source_files(config: Any) -> list[str]:
     """Return the files of the sources that the problems come from."""
-    kinds = {source.kind for source in _sources(config)} | {data_config(config)["forgetting"]} & set(KINDS)
-    return [source_file(kind) for kind in sorted(kinds)]
+    sources = _sources(config).values()
+    kinds = {source.kind for source in sources} | {data_config(config)["forgetting"]} & set(KINDS)
+    pins = {file for source in sources for file in own_code(source.dump())}
+    return [*(source_file(kind) for kind in sorted(kinds)), *sorted(pins)]
 
 
-def _sources(config: Any) -> list[Any]:
-    data = config.data
-    return [data.train, *data.validation.values(), *data.evaluation.values()]
+def _sources(config: Any) -> dict[str, Any]:
+    """Return the entries of `data` by the names that errors give them."""
+    data, parts = config.data, ("validation", "evaluation")
+    held_out = {f"{part}.{name}": source for part in parts for name, source in getattr(data, part).items()}
+    return {"train": data.train, **held_out}
 
 
 def evaluation_sources(config: Any) -> list[str]:
@@ -156,7 +160,8 @@ class Scale:
 
     def own_files(self) -> list[str]:
         """Return the user's own files that the problems depend on: data, and the model's tokenizer. Their content decides."""
-        data = [file for source in _sources(self.config) for file in own_files(source.dump())]
+        mirror = self.config.data.mirror
+        data = [file for source in _sources(self.config).values() for file in own_files(source.dump(), mirror)]
         return [*data, *tokenizer_files(self.config.model)]
 
     def own_model(self) -> list[str]:
@@ -180,6 +185,8 @@ class Scale:
         check_trackers(self.config.track)
         if self.config.model.pretrained:
             check_model(self.config.model.pretrained)
+        for name, source in _sources(self.config).items():
+            check_source(source.dump(), name, self.config.data.mirror)
         self.own_files()
         solutions.check(self.config)
         names = [*self.files.records, *self.files.trained, *self.files.base_reports, *self.sets("evaluation")]

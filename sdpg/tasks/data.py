@@ -13,6 +13,7 @@ from sdpg.io import write_atomic, write_json
 from sdpg.tasks.cleaning import MOST_ROWS, Row, content_key, keys, leave_out, unique
 from sdpg.tasks.gold import Gold
 from sdpg.tasks.lengths import Lengths, Room
+from sdpg.tasks.pinned import content_hash
 from sdpg.tasks.solutions import with_solutions
 from sdpg.tasks.sources import build_source
 from sdpg.types import Problem
@@ -67,7 +68,7 @@ def _read(config: Config) -> dict[str, list[Problem]]:
     data = config.data
     read = {f"evaluation.{name}": source for name, source in data.evaluation.items()}
     read |= {f"validation.{name}": source for name, source in data.validation.items()}
-    return {name: build_source(source, name) for name, source in (read | {"train": data.train}).items()}
+    return {name: build_source(source, name, data.mirror) for name, source in (read | {"train": data.train}).items()}
 
 
 def build_data(
@@ -138,7 +139,7 @@ class _Checks:
         try:
             rows, counts = unique(problems, name, self.gold.accepts, conflicts=self.data.conflicting_answers)
             rows, shown = leave_out(rows, self.shots)
-            report = counts | {"shown_in_prompt": len(shown)}
+            report = {"rows": len(problems), "content": content_hash(problems)} | counts | {"shown_in_prompt": len(shown)}
             if unwanted is not None:
                 rows, taken = leave_out(rows, unwanted)
                 report["overlap_removed"] = len(taken)
