@@ -47,6 +47,10 @@ def train(config: Config, method: str, seed: int, threads: int, words: Sequence[
     with taken(resources.gpus) as devices:
         if devices:
             check_memory(config, method, devices[0])
+        if not config.model.warm_start:
+            from sdpg.experiment.disk import check_disk
+
+            check_disk(config, method, seed)
         if resources.local_processes == 1 and resources.nodes == 1:
             return _run(config, method, seed, threads)
         os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(max(1, threads // resources.local_processes))
