@@ -54,7 +54,7 @@ def test_arms_of_gsm8k_differ_in_their_loss_alone():
 def test_real_problems_go_from_data_to_report(tmp_path):
     """`quick=true` with a random model of two layers: the rules, methods and sets of the scale, and nothing of a user's own."""
     torch.manual_seed(0)
-    questions = [row for row in pd.read_json(STAND_INS / "gsm8k/train.jsonl", lines=True).question[:200]]
+    questions = list(pd.read_json(STAND_INS / "gsm8k/train.jsonl", lines=True).question[:200])
     tokenizer = bpe_tokenizer(questions, size=512)
     tokenizer.save_pretrained(tmp_path / "model")
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 1, "head_dim": 32}
