@@ -22,7 +22,7 @@ PEERS_STAMP := $(PEERS)/.installed-$(FLAVOUR)
 SMK_FILES := Snakefile workflows/rules
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce verify compare reference archive matrix tune smoke figures test bench gpu-check peers lint format lock clean
+.PHONY: help setup reproduce verify compare reference archive matrix tune smoke figures test test-all bench gpu-check peers lint format lock clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -55,6 +55,9 @@ tune: $(STAMP) ## Choose the settings of scale cpu again: its sweep, then config
 
 test: $(STAMP) ## Set up and run the tests; ARGS goes to pytest
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+test-all: ## As `test`, with those that take minutes, an hour in all
+	$(MAKE) test ARGS="--all $(ARGS)"
 
 smoke: $(STAMP) ## Everything at scale smoke: the whole chain in minutes
 	$(SNAKEMAKE) smoke $(ARGS)

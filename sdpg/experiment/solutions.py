@@ -187,7 +187,7 @@ def listening() -> Iterator[Stop]:
 def _save(folder: Path, rows: list[dict[str, Any]], report: dict[str, Any]) -> None:
     import pandas as pd
 
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    frame = pd.DataFrame(rows, columns=list(COLUMNS)).sort_values(["id", "key"])  # answers come in any order
     for column, kind in COLUMNS.items():
         frame[column] = frame[column].fillna("").astype("str") if kind == "str" else frame[column].astype(kind)
     with write_atomic(folder / TABLE, "wb") as file:

@@ -13,7 +13,7 @@ from sdpg.analysis.diverged import sentences
 from sdpg.analysis.evaluations import task_scores
 from sdpg.artefacts.claims.runs import NotRun, Runs
 from sdpg.artefacts.matrix import matrix
-from tests.analysis.fake_results import diverge, write_extras, write_results
+from tests.analysis.fake_results import diverge, write_extras, write_problems, write_results
 from tests.artefacts.conftest import PUBLISHED
 from tests.making import job_of, make
 
@@ -28,6 +28,10 @@ CASES = {  # name -> (method, seed, step, last checkpoint) of each run that dive
 }
 
 
+def _case(name):
+    return pytest.param(CASES[name], id=name, marks=[] if name in ("late", "every run") else pytest.mark.long)
+
+
 def tree(root, case):
     options = {"methods": METHODS, "tasks": ("chain",), "steps": 40, "every": 10, "problems": 4, "samples": 8}
     results = replace(write_results(root / "fake", **options), published=PUBLISHED)
@@ -36,11 +40,12 @@ def tree(root, case):
     return replace(results)  # what it reads, it keeps
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
+@pytest.mark.parametrize("case", [_case(name) for name in CASES])
 def test_everything_is_made_and_says_so(tmp_path, case):
     results = tree(tmp_path, case)
     job = job_of(results)
     write_extras(results)
+    write_problems(results)
     planned = artefacts.planned(job.config)
     order = ("scores", "power", "stability", "cost", "decomposition", "claims")
     names = [*order, *(name for name in planned if name not in (*order, *LATER)), "report"]

@@ -111,6 +111,7 @@ def test_control_tokens_in_a_problem_are_text(tmp_path, parrot):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_local_model_in_vllm_writes_the_same(tmp_path, parrot):
     report, table = make(tmp_path, local(parrot, engine="vllm"))
     check(report, table, "local")

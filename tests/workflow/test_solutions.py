@@ -11,6 +11,7 @@ from tests.workflow.conftest import copy_project
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_workflow_writes_solutions_first_and_keeps_what_a_failed_job_was_told(tmp_path, monkeypatch):
     monkeypatch.setenv("TEST_KEY", "sk-very-secret-0123456789")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
