@@ -45,6 +45,12 @@ CASES = {  # name -> what differs from two steps of SDPG (UFKL) with 4 prompts o
     "sdpo, wrong answers almost everywhere": ONE_RIGHT | {"method": "sdpo-ema", "micro_batch_tokens": 60},
     "opcd, fewer prompts than processes": {"method": "opcd", "prompts_per_step": 3},
     "sdft, fewer prompts than processes, untied": {"method": "sdft", "prompts_per_step": 3, "tied": False},
+    "rlcsd, many micro-batches": {"method": "rlcsd", "task": "easy", "micro_batch_tokens": 60},
+    "rlcsd, hints on some processes": ONE_RIGHT | {"method": "rlcsd", "micro_batch_tokens": 60},
+    "rlcsd, two updates, untied": {"method": "rlcsd", "task": "easy", "updates_per_batch": 2, "tied": False},
+    "opsa, one response per prompt": {"method": "opsa", "prompts_per_step": 6, "group_size": 1},
+    "opsa, two updates": {"method": "opsa", "updates_per_batch": 2, "micro_batch_tokens": 60},
+    "opsa, fewer prompts than processes": {"method": "opsa", "prompts_per_step": 3},
     "sdpg, padded rows": {"packed": False},
     "sdpg, gradient checkpointing": {"gradient_checkpointing": True},
 }
@@ -62,6 +68,8 @@ ON_FOUR = (  # on two nodes the first four
     "opcd, fewer prompts than processes",
     "sdft, fewer prompts than processes, untied",
     "sdpg, dynamic sampling",
+    "rlcsd, hints on some processes",
+    "opsa, fewer prompts than processes",
 )
 NOT_COMPARED = ("seconds", "tokens_per_second", "peak_memory", "flops")  # times; and work, which depends on the split
 
