@@ -24,6 +24,7 @@ Length = Annotated[int, Field(ge=1, le=1000), WHOLE]  # of a generated problem
 Seed = Annotated[int, Field(ge=0, lt=2**63), WHOLE]
 Positive = Annotated[float, Field(gt=0, ge=LEAST, le=LARGEST)]
 NonNegative = Annotated[float, Field(ge=0, le=LARGEST)]
+Negative = Annotated[float, Field(ge=-LARGEST, le=-LEAST)]
 Weight = Annotated[float, Field(ge=0, le=1000)]  # of a term of a loss
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, ge=LEAST, le=1)]

@@ -145,6 +145,8 @@ VARIANTS = {  # settings under which fields matter that the defaults leave alone
     "sdpg": [{"off_policy": True, "T_warm": 1, "T_decay": 1}],
     "grpo": [{"kl_in_reward": True}],
     "opsd": [{"teacher": "ema"}],
+    "opsa": [{"advantage": "constant"}],
+    "rlcsd": [{"teacher": "ema"}],
     "rlsd": [{"lam_decay": 9}],
 }
 
@@ -161,12 +163,15 @@ def test_a_method_reads_every_field(algorithm):
             return super().__getattribute__(name)
 
     one = torch.ones(2, 3)
-    s = Signals(-one, -one, -one, one, mask=one, stop=0 * one, logp_ref=-one, div=one, logq=-one)
+    s = Signals(
+        -one, -one, -one, one, one, 0 * one, logp_ref=-one, div=one, logq=-one, logq_wrong=-one, contrasted=one, A_t=-one
+    )
     for settings in [{}, *VARIANTS.get(algorithm, [])]:
         method = Recorded(**settings)
         A = method.advantages(torch.tensor([[1.0, 0.0]])).reshape(-1, 1)
         for k in (1, 2):
-            method.needs(k)
+            if method.needs(k).token_advantages:
+                method.token_advantages(-one[0], one[0])
             method.token_loss(s, A, k)
     assert read == fields
 
@@ -186,7 +191,8 @@ def test_every_number_of_a_method_has_a_range(algorithm):
         if rule.get("type") not in ("number", "integer"):
             continue
         assert {"minimum", "exclusiveMinimum"} & rule.keys(), name
-        for wrong in (-1, float("nan"), float("inf"), "1", True):
+        beyond = 1 if rule.get("maximum", 0) < 0 else -1
+        for wrong in (beyond, float("nan"), float("inf"), "1", True):
             with pytest.raises(ValueError, match=name):
                 baselines.make(algorithm, **{name: wrong})
         assert field.default is None or baselines.make(algorithm, **{name: field.default})

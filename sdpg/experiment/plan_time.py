@@ -61,7 +61,7 @@ def step_flops(job: Job) -> dict[str, float]:
     t, d, model = job.train, job.demand, job.model
     student = forward(model, t.prompts_per_step, t.group_size, PROMPT_SHARE * t.max_prompt_tokens, job.response)
     teacher = forward(model, t.prompts_per_step, t.group_size, TEACHER_SHARE * t.max_prompt_tokens, job.response)
-    before = t.updates_per_batch > 1 or d.kl_in_reward  # log-probs before the first update
+    before = t.updates_per_batch > 1 or d.kl_in_reward or d.by_token  # log-probs before the first update
     body = (3 + t.gradient_checkpointing) * student.body
     if job.rank:  # frozen weights have no gradient, adapters are computed like any weights
         adapters = student.linear * job.trainable / (model.layers * model.linear)
@@ -106,7 +106,7 @@ def step_seconds(job: Job, rates: Rates) -> dict[str, float]:
     t, p, n, d = job.train, job.model.parameters, job.shards, job.demand
     flops = step_flops(job)
     compute = {phase: value / (job.place.world * job.gpu.flops * rates.mfu) for phase, value in flops.items()}
-    gathered = {"reference": d.reference, "teacher": float(d.teacher > 0), "train": 4.0}  # there, back, and fp32 gradients
+    gathered = {"reference": d.reference, "teacher": -(-d.teacher // 1), "train": 4.0}  # there, back, and fp32 gradients
     seconds = {phase: max(compute[phase], gather_seconds(job, passes)) for phase, passes in gathered.items()}
     replica = job.responses * job.place.engine.tensor_parallel
     moved = OPTIMIZER_BYTES * job.trainable / n / job.gpu.bandwidth
