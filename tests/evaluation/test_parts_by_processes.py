@@ -112,7 +112,7 @@ def test_two_processes_leave_the_bytes_of_one(place, expected):
     assert place.bytes() == expected and set(expected) == {"chain.parquet", "chain-2.parquet"}
     assert said.count("problem 400/400") == 1 and "error" not in said
     frame = pd.read_parquet(place.out / "chain.parquet")
-    assert len(frame) == 2 * 100 * 128
+    assert len(frame) == 2 * 100 * 64
 
 
 @pytest.mark.slow
