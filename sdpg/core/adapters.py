@@ -55,8 +55,10 @@ class Lora(NamedTuple):
                 part.to(dtype)
 
 
-def weights(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, Adapter | None]]:
-    """Yield each weight under its name in the HF checkpoint, and the adapter that belongs to it, if any."""
+def weights(model: nn.Module) -> Iterator[tuple[str, Tensor, Adapter | None]]:
+    """Yield each weight and each buffer of a checkpoint under its name without adapters, and the adapter that belongs to it, if
+    any.
+    """
     adapted = {}
     for name, layer in _layers(model):
         pair = layer.lora_A[NAME].weight, layer.lora_B[NAME].weight
@@ -64,6 +66,10 @@ def weights(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, Adapter | Non
     for name, p in model.named_parameters():
         if ".lora_" not in name:
             yield name.replace(".base_layer.", "."), p, adapted.get(name)
+    for prefix, module in model.named_modules():
+        for name, buffer in module._buffers.items():
+            if buffer is not None and name not in module._non_persistent_buffers_set:
+                yield f"{prefix}.{name}", buffer, None
 
 
 def has_adapters(model: nn.Module) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from sdpg.core import distributed, sharding
 from sdpg.core.adapters import Lora
@@ -15,6 +15,7 @@ from sdpg.core.head.api import Head
 from sdpg.core.kinds import check_kind, without_dropout
 from sdpg.core.packing import CannotPack, enable_packing
 from sdpg.core.sharding import local
+from sdpg.rollout.context import attention_of
 
 
 def load_model(
@@ -37,7 +38,9 @@ def load_model(
         raise ValueError(f"no model at {model_dir}: expected an HF checkpoint with config.json; run the rule base_model")
     mesh = distributed.mesh()
     kept = torch.float32 if mesh is not None and masters else dtype
-    model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=kept)
+    config = AutoConfig.from_pretrained(model_dir)
+    how = {"dtype": kept, "attn_implementation": attention_of(config)}
+    model = AutoModelForCausalLM.from_pretrained(model_dir, config=config, **how)
     model.train()  # only dropout, which is switched off, and gradient checkpointing look at it
     check_kind(model, str(model_dir))
     without_dropout(model)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from sdpg.rollout.context import attention_of
 from sdpg.types import Rollout
 
 
@@ -75,12 +76,14 @@ def checkpoint_logprobs(
 
     sizes: gets the largest absolute logit of each response, divided by the temperature.
     """
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # one bar for each checkpoint would break up the evaluation's own
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=getattr(torch, dtype)).to(device).eval()
+    config = AutoConfig.from_pretrained(checkpoint)
+    how = {"dtype": getattr(torch, dtype), "attn_implementation": attention_of(config)}
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, config=config, **how).to(device).eval()
     result = []
     for prompt, response in zip(prompts, responses, strict=True):
         ids = torch.tensor([[*prompt, *response]], device=device)  # [1, L]
