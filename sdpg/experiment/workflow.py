@@ -18,7 +18,7 @@ from sdpg.config import base_config, base_index, data_config, evaluation_config,
 from sdpg.config.command import assignment
 from sdpg.config.files import scale_path
 from sdpg.config.methods import algorithm_files
-from sdpg.experiment.inputs import check_model, content_params, model_files, package_file
+from sdpg.experiment.inputs import check_model, content_params, engines_of, model_files, package_file
 from sdpg.experiment.own_tokenizer import tokenizer_files
 from sdpg.io import ROOT, check_folder, kind_of
 from sdpg.provenance.records import code_params, config_param
@@ -150,7 +150,7 @@ class Scale:
     def check(self) -> None:
         """Raise ValueError or OSError for what can be known to be wrong before any work: the own model, where results go."""
         if self.config.model.pretrained:
-            check_model(self.config.model.pretrained)
+            check_model(self.config.model.pretrained, engines_of(self.config))
         self.own_files()
         names = [*self.files.records, *self.files.trained, *self.files.base_reports, *self.sets("evaluation")]
         names += [*self.sets("validation"), *self.forgetting, self.files.data_report, f"{self.root}/{locks.FOLDER}/x"]
