@@ -46,10 +46,12 @@ class Lora(NamedTuple):
             )
         from peft import LoraConfig, inject_adapter_in_model  # seconds to import
 
-        config = LoraConfig(r=self.rank, lora_alpha=self.alpha or 2 * self.rank, target_modules=names)
+        inside = [f"model.{name}" for name in names]
+        config = LoraConfig(r=self.rank, lora_alpha=self.alpha or 2 * self.rank, target_modules=inside)
+        holder = nn.ModuleDict({"model": model})  # without a `config`, by which peft takes names of a dense layer for experts'
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.seed)
-            inject_adapter_in_model(config, model, adapter_name=NAME)
+            inject_adapter_in_model(config, holder, adapter_name=NAME)
         for _, layer in _layers(model):  # peft makes them in the dtype of the weights
             for part in (layer.lora_A, layer.lora_B):
                 part.to(dtype)

@@ -13,7 +13,7 @@ from sdpg.core import distributed, sharding
 from sdpg.core.adapters import Lora
 from sdpg.core.head.api import Head
 from sdpg.core.kinds import check_kind, without_dropout
-from sdpg.core.packing import CannotPack, enable_packing
+from sdpg.core.packing import CannotPack, check_kernel, enable_packing
 from sdpg.core.sharding import local
 from sdpg.rollout.context import attention_of
 
@@ -51,14 +51,15 @@ def load_model(
     if mesh is None:
         model.to(device)
     check_head(model, str(model_dir))
-    if mesh is not None:
-        sharding.shard(model, mesh, dtype)
     if packed:
         try:
-            enable_packing(model)
+            check_kernel(device, dtype)
+            enable_packing(model)  # before it is sharded: a pass that fails would leave some layers gathered
         except CannotPack as error:
             if distributed.start().first:
                 print(f"{model_dir}: padded rows instead of packed sequences: {error}", file=sys.stderr, flush=True)
+    if mesh is not None:
+        sharding.shard(model, mesh, dtype)
     return model
 
 

@@ -15,6 +15,7 @@ from sdpg.core.kinds import check_kind, checkpoint_names, positions, without_dro
 from sdpg.core.models import load_model
 from sdpg.core.packing import packs
 from sdpg.core.recorder import read_rows
+from sdpg.core.sharding import full_tensors
 from sdpg.core.trainer import Trainer
 from sdpg.evaluation.checkpoints import load_checkpoints, named_tensors
 from sdpg.rollout.engines.in_process import HFEngine
@@ -34,8 +35,8 @@ def tiny(kind: str):
     return random_model(kind, ARCHITECTURES[kind].config)
 
 
-def train(folder: Path, work: Path, packed: bool):
-    config = train_config(steps=2, checkpoint_every=1, validate_every=9, packed=packed)
+def train(folder: Path, work: Path, packed: bool, **changes):
+    config = train_config(steps=2, checkpoint_every=1, validate_every=9, packed=packed, **changes)
     trainer = make_trainer(folder, work, baselines.make("grpo", kl_coef=0.1), config)
     trainer.run()
     return trainer, read_rows(work / "metrics.jsonl")
@@ -81,6 +82,19 @@ def test_a_killed_run_goes_on_bit_for_bit(kind, tmp_path, monkeypatch):
     assert without_times(resumed) == without_times(whole) and len(whole) == 2
     ours, theirs = (dict(named_tensors(tmp_path / x / "checkpoints" / "step000002")) for x in ("whole", "killed"))
     assert set(ours) == set(theirs) and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize("kind", ["qwen3_moe", "glm4_moe", "gpt_neox"])
+def test_with_adapters_a_checkpoint_has_the_names_and_buffers_of_its_base(kind, tmp_path):
+    base = make(kind, tmp_path / "base")
+    trainer, rows = train(base, tmp_path / "a", True, lora_rank=2, lr=1e-1)
+    assert max(row["logprob_gap_max"] for row in rows) < 1e-4
+    first, last = dict(named_tensors(base)), dict(named_tensors(load_checkpoints(tmp_path / "a")[-1].path))
+    pushed = dict(checkpoint_names(trainer.models.policy, full_tensors(trainer.models.policy, torch.float32)))
+    assert first.keys() == last.keys() == pushed.keys()
+    assert all(torch.equal(last[name], pushed[name]) for name in last)
+    moved = {name for name in last if not torch.equal(first[name], last[name])}
+    assert moved and not [name for name in moved if "experts.0" in name or "bias" in name]
 
 
 def test_a_soft_cap_of_attention_scores_is_computed(tmp_path):
