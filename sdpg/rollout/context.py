@@ -16,8 +16,12 @@ def positions(config: Any) -> int | None:
 
 
 def check_context(config: Any, max_len: int, model_dir: str | Path) -> None:
-    """Raise ValueError if prompt and response together, `max_len` tokens, are more than the model's context."""
-    limit = positions(config)
+    """Raise ValueError if prompt and response together, `max_len` tokens, are more than the model's context.
+
+    Nothing is known of one whose positions are scaled: it reads more than its config says.
+    """
+    scaled = "factor" in (getattr(config.get_text_config(), "rope_parameters", None) or ())
+    limit = None if scaled else positions(config)
     if limit is not None and max_len > limit:
         raise ValueError(
             f"max_len is {max_len} tokens, but the model in {model_dir} has a context of {limit}; "

@@ -17,6 +17,8 @@ from sdpg.config import ConfigError
 from sdpg.experiment.base_model import make_base_model
 from sdpg.experiment.checkpoint_folder import STATEFUL, folder_fault
 from sdpg.experiment.inputs import check_model, engines_of
+from sdpg.rollout.context import check_context
+from sdpg.rollout.engines import make_engine
 from sdpg.rollout.engines.vllm import REFUSES, VLLMEngine
 from tests.scale import config_of
 from tests.workflow.test_own_model import make_model
@@ -201,3 +203,17 @@ def test_vllm_refuses_cohere2_where_its_window_matters(tmp_path):
     make("cohere2", tmp_path)
     with pytest.raises(ValueError, match="40 tokens are more than the sliding window .*, 8, and vLLM's window"):
         VLLMEngine(tmp_path, dtype="float32", max_len=40)
+
+
+@pytest.mark.parametrize("engine", ["vllm", "in-process"])
+def test_more_tokens_than_a_model_has_positions_are_refused_by_every_engine(engine, tmp_path):
+    make("llama", tmp_path)
+    with pytest.raises(ValueError, match="max_len is 129 tokens, but the model in .* has a context of 128; shorten"):
+        make_engine(engine, tmp_path, dtype="float32", max_len=129)
+
+
+def test_of_scaled_positions_no_limit_is_known():
+    scaled = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 10_000.0}
+    check_context(transformers.LlamaConfig(max_position_embeddings=128, rope_parameters=scaled), 500, "mine")
+    with pytest.raises(ValueError, match="mine has a context of 128"):
+        check_context(transformers.LlamaConfig(max_position_embeddings=128), 500, "mine")

@@ -47,4 +47,4 @@ def test_the_cpu_build_does_not_sleep(engine):
     engine.sleep()
     assert engine.llm.calls == []
     engine.load_weights([("w", torch.zeros(1))], 5)
-    assert engine.llm.calls == ["reload_weights", "_repack"]
+    assert engine.llm.calls == ["_forget_packed", "reload_weights", "_repack"]

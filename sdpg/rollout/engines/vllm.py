@@ -25,7 +25,7 @@ LM_EVAL = True
 DTYPES = ("float32", "bfloat16")
 TEMPERATURES = (0.01, 2.0)  # vLLM takes a lower one for 0.01, and refuses a higher one
 REFUSES = {  # by `model_type`, as vLLM 0.32 was seen to do with `python -m benchmarks.architectures`
-    "gpt_oss": "it does not take new weights of the experts",
+    "gpt_oss": "it keeps its first experts when it is given new weights",
     "mpt": "it no longer has this architecture",
 }
 CPU_BLOCK = 128  # tokens in one KV cache block of vLLM's CPU backend
@@ -171,11 +171,13 @@ class VLLMEngine:
                 given.add(name)
                 yield name, tensor
 
+        if self._cpu:
+            self.llm.collective_rpc(_forget_packed)
         self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": noted()})
-        if missing := sorted(self._names - given):
-            raise ValueError(f"load_weights got {len(given)} tensors, but {len(missing)} are missing: {missing[:3]}")
         if self._cpu:
             self.llm.collective_rpc(_repack)
+        if missing := sorted(self._names - given):
+            raise ValueError(f"load_weights got {len(given)} tensors, but {len(missing)} are missing: {missing[:3]}")
         if self._asleep:  # the KV cache last, so that it never lies beside two sets of weights
             self.llm.wake_up(tags=["kv_cache"])
             self._asleep = False
@@ -224,10 +226,17 @@ def _prepare_cpu(config) -> None:
     current_platform.simple_compile_backend = "eager"
 
 
-def _repack(worker) -> None:
-    """Pack again what vLLM on the CPU multiplies from packed copies (runs in its worker) and does not pack when it is reloaded.
+def _forget_packed(worker) -> None:
+    """Let the next load pack experts for the CPU's kernel (runs in vLLM's worker): by itself vLLM does so at the first."""
+    for module in worker.model_runner.get_model().modules():
+        method = getattr(module, "quant_method", None)
+        if getattr(method, "moe_kernel", None) is not None:
+            method.kernel_before, method.moe_kernel = method.moe_kernel, None
 
-    A lm-head that is tied to the embedding, since no weight for it arrives; experts, which are packed at the first load alone.
+
+def _repack(worker) -> None:
+    """Pack the lm-head again (runs in vLLM's worker). On the CPU it is multiplied from a packed copy, and where it is tied to
+    the embedding no weight for it arrives. Experts for which none arrived keep the kernel that they had.
     """
     from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 
@@ -235,8 +244,8 @@ def _repack(worker) -> None:
         method = getattr(module, "quant_method", None)
         if isinstance(module, ParallelLMHead):
             method.process_weights_after_loading(module)
-        elif (kernel := getattr(method, "moe_kernel", None)) is not None:
-            kernel.fused_experts.process_weights_after_loading(module)
+        elif getattr(method, "kernel_before", None) is not None:
+            method.moe_kernel, method.kernel_before = method.moe_kernel or method.kernel_before, None
 
 
 def _why(error: Exception, model_dir: str | Path, config) -> str:
