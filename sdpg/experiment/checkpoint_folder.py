@@ -65,7 +65,7 @@ def config_fault(config: Mapping[str, Any]) -> str | None:
     others = sorted({str(x) for x in text.get("layer_types") or ()} - ATTENTION)
     if others or kind in STATEFUL or text.get("model_type") in STATEFUL:
         what = f"layers of kind {', '.join(others)}" if others else "layers with a state"
-        return f"is a {kind} model, which has {what} beside or for attention: these cannot be trained here (docs/models.md)"
+        return f"is a {kind} model, which has {what} and not attention alone: it cannot be trained here (docs/models.md)"
     if not _is_known(kind):
         own = ", and code that comes with a model is never run" if config.get("auto_map") else ""
         return f"is a {kind} model, which this version of transformers does not have{own}; take another model"
