@@ -21,6 +21,7 @@ ALLOWED = {
         "sdpg.core",
         "sdpg.algorithms",
         "sdpg.rollout.engine",
+        "sdpg.rollout.context",
         "sdpg.provenance.git",
         SETTINGS,
         "sdpg.config.diff",  # of what a saved state was made with

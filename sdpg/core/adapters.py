@@ -46,17 +46,21 @@ class Lora(NamedTuple):
             )
         from peft import LoraConfig, inject_adapter_in_model  # seconds to import
 
-        config = LoraConfig(r=self.rank, lora_alpha=self.alpha or 2 * self.rank, target_modules=names)
+        inside = [f"model.{name}" for name in names]
+        config = LoraConfig(r=self.rank, lora_alpha=self.alpha or 2 * self.rank, target_modules=inside)
+        holder = nn.ModuleDict({"model": model})  # without a `config`, by which peft takes names of a dense layer for experts'
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.seed)
-            inject_adapter_in_model(config, model, adapter_name=NAME)
+            inject_adapter_in_model(config, holder, adapter_name=NAME)
         for _, layer in _layers(model):  # peft makes them in the dtype of the weights
             for part in (layer.lora_A, layer.lora_B):
                 part.to(dtype)
 
 
-def weights(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, Adapter | None]]:
-    """Yield each weight under its name in the HF checkpoint, and the adapter that belongs to it, if any."""
+def weights(model: nn.Module) -> Iterator[tuple[str, Tensor, Adapter | None]]:
+    """Yield each weight and each buffer of a checkpoint under its name without adapters, and the adapter that belongs to it, if
+    any.
+    """
     adapted = {}
     for name, layer in _layers(model):
         pair = layer.lora_A[NAME].weight, layer.lora_B[NAME].weight
@@ -64,6 +68,10 @@ def weights(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, Adapter | Non
     for name, p in model.named_parameters():
         if ".lora_" not in name:
             yield name.replace(".base_layer.", "."), p, adapted.get(name)
+    for prefix, module in model.named_modules():
+        for name, buffer in module._buffers.items():
+            if buffer is not None and name not in module._non_persistent_buffers_set:
+                yield f"{prefix}.{name}", buffer, None
 
 
 def has_adapters(model: nn.Module) -> bool:

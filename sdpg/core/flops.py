@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 
 class Work(NamedTuple):
@@ -43,7 +44,8 @@ def forward_flops(model: PreTrainedModel, work: Work) -> float:
     """Return the FLOPs of one forward pass.
 
     2 per token and weight of a linear layer, 4 per pair, layer, head and its size (QK^T and AV), 2 per prediction and weight of
-    the lm-head. Norms, softmax and embeddings are left out; experts all count, and so do adapters that are on.
+    the lm-head. Norms, softmax and embeddings are left out; of the experts those count that a token is sent to, and adapters
+    that are on.
     """
     size = _sizes(model)
     return 2.0 * size.body * work.tokens + 4.0 * size.attention * work.pairs + 2.0 * size.head * work.predictions
@@ -62,14 +64,21 @@ def _sizes(model: PreTrainedModel) -> _Sizes:
     """Return what FLOPs are counted by; a layer with an adapter has three linear layers: itself, A and B."""
     if model in _KNOWN:
         return _KNOWN[model]
-    config, head = model.config, model.get_output_embeddings()
-    body = [m.weight for m in model.modules() if isinstance(m, nn.Linear) and m is not head]
+    config, head = model.config.get_text_config(), model.get_output_embeddings()
+    body = [(m.weight, m.weight.numel()) for m in model.modules() if isinstance(m, nn.Linear | Conv1D) and m is not head]
+    body += _experts(model, getattr(config, "num_experts_per_tok", None) or 1)
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     _KNOWN[model] = _Sizes(
-        body=sum(w.numel() for w in body),
-        trained_body=sum(w.numel() for w in body if w.requires_grad),
+        body=sum(n for _, n in body),
+        trained_body=sum(n for w, n in body if w.requires_grad),
         attention=config.num_hidden_layers * config.num_attention_heads * size,
         head=head.weight.numel(),
         trained_head=head.weight.numel() * head.weight.requires_grad,
     )
     return _KNOWN[model]
+
+
+def _experts(model: PreTrainedModel, chosen: int) -> list[tuple[nn.Parameter, int]]:
+    """Return the tensors of experts, (experts, inputs, outputs), and how many of their weights a token meets."""
+    tensors = [p for name, p in model.named_parameters() if p.ndim == 3 and ".experts." in name]
+    return [(p, p.numel() // len(p) * min(chosen, len(p))) for p in tensors]

@@ -6,12 +6,14 @@ docs/models.md says what is tested with which architecture.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 
-ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}  # layers without a state beside the KV cache
+from sdpg.rollout import context
 
 
 def check_kind(model: PreTrainedModel, name: str) -> None:
@@ -22,7 +24,7 @@ def check_kind(model: PreTrainedModel, name: str) -> None:
     kind, config = type(model).__name__, model.config.get_text_config()
     if model.config.is_encoder_decoder:
         raise ValueError(f"{name}: {kind} has an encoder and a decoder; take a decoder-only causal language model")
-    others = sorted(set(getattr(config, "layer_types", None) or ()) - ATTENTION)
+    others = sorted(set(getattr(config, "layer_types", None) or ()) - context.ATTENTION)
     if model._is_stateful or others:
         what = f"layers of kind {', '.join(others)}" if others else "a recurrent state"
         raise ValueError(
@@ -32,8 +34,38 @@ def check_kind(model: PreTrainedModel, name: str) -> None:
         raise ValueError(f"{name}: {kind} has no linear lm-head; take a causal language model")
 
 
+@torch.no_grad()
+def check_causal(model: PreTrainedModel, name: str) -> None:
+    """Raise ValueError for a model whose tokens see later ones."""
+    ids = torch.arange(8)[None] % model.config.get_text_config().vocab_size
+    training = model.training
+    model.eval()
+    whole, before = (model.base_model(input_ids=x, use_cache=False).last_hidden_state.float() for x in (ids, ids[:, :-1]))
+    model.train(training)
+    limit = 1e-3 if model.dtype == torch.float32 else 5e-2
+    if not (whole[:, :-1] - before).abs().max() <= limit * whole.abs().max():
+        raise ValueError(f"{name}: tokens of {type(model).__name__} see later ones; take a causal language model")
+
+
+def lacking(model: PreTrainedModel, report: dict[str, Any]) -> str | None:
+    """Return which weights a checkpoint lacks, or has in another shape; None if none: transformers would draw them at random.
+
+    report: of `from_pretrained(..., output_loading_info=True, ignore_mismatched_sizes=True)`.
+    """
+    kind = type(model).__name__
+    if missing := sorted(report["missing_keys"]):
+        return f"it lacks {len(missing)} weights of {kind}, first {missing[0]}; copy or download it again"
+    if others := sorted(report["mismatched_keys"], key=str):
+        name, has, expected = others[0]
+        return (
+            f"{len(others)} of its weights have another shape than its config.json says, first {name}: {tuple(has)}, expected "
+            f"{tuple(expected)}"
+        )
+    return None
+
+
 def without_dropout(model: PreTrainedModel) -> list[str]:
-    """Switch all dropout off, so that log-probs are the policy's -> names of the settings that were above 0."""
+    """Switch off dropout and noise of routers, so that log-probs are the policy's -> names of settings that were above 0."""
     found = set()
     for module in model.modules():
         for key in ("p",) if isinstance(module, nn.Dropout) else [key for key in vars(module) if _is_dropout(key)]:
@@ -42,7 +74,7 @@ def without_dropout(model: PreTrainedModel) -> list[str]:
                 setattr(module, key, 0.0)
                 found.add(type(module).__name__)
     config = model.config.get_text_config()
-    for key in [key for key in vars(config) if _is_dropout(key) and "classifier" not in key]:
+    for key in [key for key in vars(config) if _is_dropout(key) and not key.startswith(("classifier", "summary"))]:
         if isinstance(value := getattr(config, key), float) and value > 0:
             setattr(config, key, 0.0)
             found.add(key)
@@ -50,7 +82,7 @@ def without_dropout(model: PreTrainedModel) -> list[str]:
 
 
 def _is_dropout(key: str) -> bool:
-    return "dropout" in key or key.endswith("_pdrop")
+    return "drop" in key or "jitter" in key
 
 
 def checkpoint_names(model: PreTrainedModel, tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
@@ -65,6 +97,4 @@ def checkpoint_names(model: PreTrainedModel, tensors: Iterable[tuple[str, Tensor
 
 def positions(model: PreTrainedModel) -> int | None:
     """Return the longest sequence that the model takes, None where its config names none (ALiBi)."""
-    config = model.config.get_text_config()
-    found = (getattr(config, key, None) for key in ("max_position_embeddings", "n_positions", "max_seq_len"))
-    return next((value for value in found if isinstance(value, int) and value > 0), None)
+    return context.positions(model.config)

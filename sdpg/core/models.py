@@ -7,14 +7,15 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from sdpg.core import distributed, sharding
 from sdpg.core.adapters import Lora
 from sdpg.core.head.api import Head
 from sdpg.core.kinds import check_kind, without_dropout
-from sdpg.core.packing import CannotPack, enable_packing
+from sdpg.core.packing import CannotPack, check_kernel, enable_packing
 from sdpg.core.sharding import local
+from sdpg.rollout.context import attention_of
 
 
 def load_model(
@@ -37,7 +38,9 @@ def load_model(
         raise ValueError(f"no model at {model_dir}: expected an HF checkpoint with config.json; run the rule base_model")
     mesh = distributed.mesh()
     kept = torch.float32 if mesh is not None and masters else dtype
-    model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=kept)
+    config = AutoConfig.from_pretrained(model_dir)
+    how = {"dtype": kept, "attn_implementation": attention_of(config)}
+    model = AutoModelForCausalLM.from_pretrained(model_dir, config=config, **how)
     model.train()  # only dropout, which is switched off, and gradient checkpointing look at it
     check_kind(model, str(model_dir))
     without_dropout(model)
@@ -48,14 +51,15 @@ def load_model(
     if mesh is None:
         model.to(device)
     check_head(model, str(model_dir))
-    if mesh is not None:
-        sharding.shard(model, mesh, dtype)
     if packed:
         try:
-            enable_packing(model)
+            check_kernel(device, dtype)
+            enable_packing(model)  # before it is sharded: a pass that fails would leave some layers gathered
         except CannotPack as error:
             if distributed.start().first:
                 print(f"{model_dir}: padded rows instead of packed sequences: {error}", file=sys.stderr, flush=True)
+    if mesh is not None:
+        sharding.shard(model, mesh, dtype)
     return model
 
 

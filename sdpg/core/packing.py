@@ -211,12 +211,23 @@ def _has_varlen(q: Tensor) -> bool:
     return q.is_cuda and q.dtype in (torch.bfloat16, torch.float16)
 
 
-def _varlen(q: Tensor, k: Tensor, v: Tensor, packed: Packed, scale: float | None) -> Tensor:
-    """Return the same with one call of a variable-length kernel: its causal mask is aligned at the last query and key."""
+def check_kernel(device: torch.device, dtype: torch.dtype) -> None:
+    """Raise CannotPack if passes in `dtype` on `device` want a variable-length kernel that this torch does not have."""
+    if device.type == "cuda" and dtype in (torch.bfloat16, torch.float16):
+        _shares_heads(_kernel())
+
+
+def _kernel() -> Callable:
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
         raise CannotPack(f"torch {torch.__version__} has no torch.nn.attention.varlen; {VARLEN_NEEDS}") from None
+    return varlen_attn
+
+
+def _varlen(q: Tensor, k: Tensor, v: Tensor, packed: Packed, scale: float | None) -> Tensor:
+    """Return the same with one call of a variable-length kernel: its causal mask is aligned at the last query and key."""
+    varlen_attn = _kernel()
     shares_heads = _shares_heads(varlen_attn)
     index, cu_q, cu_k, max_q, max_k = packed.varlen
     k, v = k.index_select(0, index), v.index_select(0, index)

@@ -68,10 +68,11 @@ def full_tensors(model: nn.Module, dtype: torch.dtype) -> Iterator[tuple[str, Te
     """Yield (name, whole tensor in `dtype`) of each weight, one after the other. Collective: all must take all, in order.
 
     They are those of the HF checkpoint: an adapter is merged into its weight, in its own precision, before rounding to `dtype`.
-    No reference to a tensor is kept after it was yielded.
+    Buffers that a checkpoint has come last, as they are. No reference to a tensor is kept after it was yielded.
     """
     for name, weight, adapter in weights(model):
-        yield name, (_whole(weight, dtype) if adapter is None else _merged(weight, adapter, dtype))
+        kept = dtype if isinstance(weight, nn.Parameter) else weight.dtype
+        yield name, (_whole(weight, kept) if adapter is None else _merged(weight, adapter, dtype))
 
 
 def _merged(weight: Tensor, adapter: Adapter, dtype: torch.dtype) -> Tensor:

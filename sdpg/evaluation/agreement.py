@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from sdpg.evaluation.checkpoints import named_tensors
+from sdpg.rollout.context import attention_of
 from sdpg.types import Rollout
 
 QUANTILE = 0.99
@@ -108,11 +109,13 @@ class Reference:
         self.model = self._built(self.folder)
 
     def _built(self, folder: Path):
-        from transformers import AutoModelForCausalLM
+        from transformers import AutoConfig, AutoModelForCausalLM
         from transformers.utils import logging
 
         logging.disable_progress_bar()  # it would break up the evaluation's own
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, self.dtype))
+        config = AutoConfig.from_pretrained(folder)
+        how = {"dtype": getattr(torch, self.dtype), "attn_implementation": attention_of(config)}
+        model = AutoModelForCausalLM.from_pretrained(folder, config=config, **how)
         return model.to(self.device).eval().requires_grad_(False)
 
     def load(self, folder: str | Path) -> None:

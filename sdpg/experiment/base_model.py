@@ -11,24 +11,34 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GgufConfig,
+    PreTrainedModel,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 from transformers.utils.logging import disable_progress_bar
 
 from sdpg.config import Config, base_config, base_seeds
 from sdpg.config.limits import WARM_START as POSITIONS
 from sdpg.config.settings import WarmStart
 from sdpg.core.checkpoint import save_model
-from sdpg.core.kinds import check_kind, without_dropout
-from sdpg.experiment.inputs import model_files
+from sdpg.core.kinds import check_causal, check_kind, lacking, without_dropout
+from sdpg.experiment.checkpoint_folder import config_fault, engine_fault, folder_fault
+from sdpg.experiment.inputs import engines_of, model_files
 from sdpg.experiment.warm_start import Demonstrator, train
 from sdpg.io import make_folder, naming, sha256, write_json
+from sdpg.rollout.context import attention_of
 from sdpg.rollout.engines.in_process import HFEngine
 from sdpg.tasks.chain import chain_problems, reverse_problems
 from sdpg.tasks.sources import build_source
@@ -55,7 +65,7 @@ def make_base_model(config: Config, folder: str | Path, *, index: int = 0, threa
         if model.warm_start:
             report = _warm_start(config, base_seeds(config)[index], target)
         elif model.pretrained:
-            report = _pretrained(model.pretrained, target)
+            report = _pretrained(model.pretrained, target, engines_of(config))
         else:
             report = _package(model.package.module, model.package.gguf, target)
         if not model.warm_start:
@@ -103,13 +113,16 @@ def _check_task(config: Config, name: str, target: Path) -> None:
     make_task(config.task, AutoTokenizer.from_pretrained(own if own.is_dir() else target), name=name).close()
 
 
-def _pretrained(name: str, target: Path) -> dict[str, Any]:
-    """Copy a local checkpoint, or a hub id (`owner/name` or `owner/name@revision`), by loading and saving it."""
+def _pretrained(name: str, target: Path, engines: Mapping[str, str]) -> dict[str, Any]:
+    """Copy a local checkpoint, or a hub id (`owner/name` or `owner/name@revision`), by loading and saving it.
+
+    engines: key in the config -> engine, for those that are to sample from it.
+    """
     path = Path(name).expanduser()
     options: dict[str, Any] = {}
     if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ValueError(f"model directory {name} has no config.json; expected a Hugging Face checkpoint with tokenizer")
+        if fault := folder_fault(path, engines):
+            raise ValueError(f"model directory {name} {fault}")
         name = str(path)
     else:
         if name.startswith((".", "/", "~")) or name.count("/") > 1:
@@ -120,8 +133,22 @@ def _pretrained(name: str, target: Path) -> dict[str, Any]:
         name, _, revision = name.partition("@")
         options = {"revision": revision} if revision else {}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, **options)
-        model = AutoModelForCausalLM.from_pretrained(name, dtype="auto", **options)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **options)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False, **options)
+        if fault := config_fault(config.to_dict()) or engine_fault(config.to_dict(), engines):
+            raise ValueError(f"it {fault}")
+        model, report = AutoModelForCausalLM.from_pretrained(
+            name,
+            config=config,
+            dtype="auto",
+            attn_implementation=attention_of(config),
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **options,
+        )
+        if fault := lacking(model, report):
+            raise ValueError(fault)
         if model.config.get_text_config() is not model.config:
             model = _text_part(model)
     except Exception as error:  # missing files, no network, unknown architecture ...: all kinds, and all the user's to mend
@@ -131,6 +158,7 @@ def _pretrained(name: str, target: Path) -> dict[str, Any]:
             f"(looked for {path.absolute()}) nor from the hub: {type(error).__name__}: {reason}"
         ) from error
     check_kind(model, f"model.pretrained: {name}")
+    check_causal(model, f"model.pretrained: {name}")
     if dropout := without_dropout(model):
         print(f"{name}: dropout is switched off ({', '.join(dropout)}), so that log-probs are the policy's", file=sys.stderr)
     return _save(model, tokenizer, target)
@@ -138,7 +166,8 @@ def _pretrained(name: str, target: Path) -> dict[str, Any]:
 
 def _text_part(model: PreTrainedModel) -> PreTrainedModel:
     """Return the language model of a multimodal one. Raises RuntimeError or ValueError where it is no model of its own."""
-    text = AutoModelForCausalLM.from_config(model.config.get_text_config(), dtype=model.dtype)
+    config = model.config.get_text_config()
+    text = AutoModelForCausalLM.from_config(config, dtype=model.dtype, attn_implementation=attention_of(config))
     text.base_model.load_state_dict(model.get_decoder().state_dict())
     text.get_output_embeddings().load_state_dict(model.get_output_embeddings().state_dict())
     text.tie_weights()

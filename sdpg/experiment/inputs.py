@@ -11,13 +11,15 @@ import importlib.util
 import json
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from sdpg.config.files import ConfigError, shorter
-from sdpg.config.settings import Model
+from sdpg.config.settings import Config, Model
+from sdpg.experiment.checkpoint_folder import NO_ENGINES, folder_fault
 from sdpg.io import kind_of, sha256, write_json
+from sdpg.rollout.engines import lm_eval_engine
 
 KEPT = Path(".snakemake") / "sdpg-hashes.json"
 LARGE = 2**30  # bytes that take long enough to say so
@@ -26,9 +28,6 @@ RECENT = 2.0  # seconds after a change in which another one may leave the same d
 READ = {".safetensors", ".bin", ".json", ".model", ".txt", ".tiktoken", ".jinja", ".py", ".gguf", ".msgpack", ".h5"}
 # What trainers leave beside it.
 NOT_READ = {"trainer_state.json", "training_args.bin", "all_results.json", "train_results.json", "eval_results.json"}
-CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
-TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer_config.json")
-WEIGHTS = {".safetensors", ".bin", ".gguf", ".msgpack", ".h5"}
 
 
 def is_folder_name(model: str) -> bool:
@@ -43,8 +42,11 @@ def model_files(folder: Path) -> list[Path]:
     return sorted(path for path in kept if path.is_file())
 
 
-def check_model(model: str) -> None:
-    """Raise ConfigError for a folder that is no checkpoint: which file is missing, and where it was looked for."""
+def check_model(model: str, engines: Mapping[str, str] = NO_ENGINES) -> None:
+    """Raise ConfigError for a folder that is no checkpoint that can be trained: why, and where it was looked for.
+
+    engines: see `folder_fault`.
+    """
     if not is_folder_name(model):
         return
     folder = Path(model)
@@ -54,57 +56,15 @@ def check_model(model: str) -> None:
             f"model.pretrained: {shorter(model)} {what} (looked in {folder.absolute().parent}); expected a Hugging Face "
             "checkpoint with tokenizer, or a hub id such as 'owner/name'"
         )
-    names = [path.name for path in model_files(folder)]
-    if "config.json" not in names and "adapter_config.json" in names:
-        raise ConfigError(f"model.pretrained: {model} is an adapter (LoRA), no model; merge it into its base model")
-    if "config.json" not in names:
-        raise ConfigError(f"model.pretrained: {model} has no config.json; expected a Hugging Face checkpoint with tokenizer")
-    if not any(Path(name).suffix in WEIGHTS for name in names):
-        raise ConfigError(
-            f"model.pretrained: {model} has no weights, only {', '.join(names)}; expected *.safetensors beside them"
-        )
-    if reason := _unfit(folder, names):
-        raise ConfigError(f"model.pretrained: {model} {reason}")
+    if fault := folder_fault(folder, engines):
+        raise ConfigError(f"model.pretrained: {model} {fault}")
 
 
-def _unfit(folder: Path, names: list[str]) -> str | None:
-    """Return what is wrong with a checkpoint as its files tell without loading it, None if nothing is."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        return f"has a config.json that cannot be read: {error}"
-    if not isinstance(config, dict):
-        return f"has a config.json that is no JSON object but {type(config).__name__}"
-    if quantised := config.get("quantization_config"):
-        method = quantised.get("quant_method", "unnamed") if isinstance(quantised, dict) else quantised
-        return f"is quantised ({method}), and such weights cannot be trained; take the checkpoint in bf16 or fp32"
-    kinds = config.get("architectures") or []
-    if config.get("is_encoder_decoder") or (kinds and not any(str(kind).endswith(CAUSAL) for kind in kinds)):
-        return f"is no causal language model but {', '.join(map(str, kinds)) or 'an encoder with a decoder'}"
-    if not any(name.endswith((".safetensors", ".gguf")) for name in names):
-        return "has pickled weights only, which are never loaded; save it again as *.safetensors"
-    if not any(name in TOKENIZERS or name.endswith((".model", ".tiktoken", ".gguf")) for name in names):
-        return f"has no tokenizer; expected {TOKENIZERS[0]} beside its weights"
-    return next(filter(None, (_torn(folder / name) for name in names if name.endswith(".safetensors"))), None)
-
-
-def _torn(path: Path) -> str | None:
-    """Return what is wrong with the length or the head of a safetensors file; its tensors are not read."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        try:
-            head = json.loads(file.read(length)) if 0 < length <= min(size, 10**8) else None
-            ends = (
-                [entry["data_offsets"][1] for name, entry in head.items() if name != "__metadata__"]
-                if head is not None
-                else None
-            )
-        except (ValueError, KeyError, TypeError, AttributeError):
-            head = None
-    if head is not None and size == 8 + length + max(ends, default=0):
-        return None
-    return f"has a file {path.name} of {size} bytes that is not a whole safetensors file; copy or download it again"
+def engines_of(config: Config) -> dict[str, str]:
+    """Return which engines sample from the model, by their key in the config."""
+    evaluation = config.evaluation
+    found = {"train.engine": config.train.engine, "evaluation.engine": evaluation.engine}
+    return found | ({"evaluation.lm_eval": lm_eval_engine(evaluation.engine)} if evaluation.lm_eval else {})
 
 
 def package_file(model: Model) -> list[Path]:

