@@ -1,11 +1,8 @@
-"""Does a run agree with the committed reference within sampling error? Per score (method and task) and per claim.
+"""Does a run agree with the committed reference as two honest runs would? Scores, collapses, claims, and all together.
 
-A difference of two runs of the same experiment has three sources: their seeds, each its own, and the problems, which are the
-same in both and so count only where the runs answer them differently. Shapes: S and T seeds, P problems;
-a_SP[s, p] is the accuracy of problem p at the last checkpoint of seed s.
-
-Each question is a two-sided t-test, and all of them are one family under Holm's correction: two runs that differ by chance
-alone are told apart in at most 5 of 100 comparisons, however many scores and claims there are.
+A score is a method's accuracy on one evaluation set (mean of the second half's checkpoints, healthy runs), read from scores.csv
+of both. Every question has a two-sided p-value, and all are one family under Holm's correction: two runs that differ by chance
+alone are told apart in at most 5 of 100 comparisons, however many there are. The numbers: sdpg/analysis/agreement.py.
 """
 
 from __future__ import annotations
@@ -13,33 +10,37 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from sdpg.analysis.comparisons import holm
-from sdpg.analysis.evaluations import task_scores
-from sdpg.analysis.results import Results, read_csv, require
-from sdpg.io import project_file, read_json, write_atomic, write_json
+from sdpg.analysis.agreement import counts_p, difference, pooled_spread, together, welch
+from sdpg.analysis.collapse import collapse
+from sdpg.analysis.comparisons import scored
+from sdpg.analysis.intervals import ALPHA, Contrast
+from sdpg.analysis.multiplicity import holm
+from sdpg.analysis.results import SCORE_COLUMNS, Results, pivot_seeds, read_csv, require
+from sdpg.io import project_file, read_json, write_json
 
 FOLDER = Path(project_file("results/reference"))
 MANIFEST = "manifest.json"
 LARGEST = 3_000_000  # bytes of one reference
 COPIED = ("*.csv", "claims.json", "claims.md", MANIFEST, "tables/*", "figures/*.png")  # the small outcome
-PROBLEMS, IDENTITY = "problems.csv", "reference.json"
-ALPHA = 0.05
+IDENTITY = "reference.json"
 OPPOSITE = {"supported", "refuted"}
 COLUMNS = ["kind", "item", "task", "here", "reference", "difference", "low", "high", "p", "p_holm", "agrees"]
+OLD = "claims are not compared: those of the reference were judged by other rules; `make reference` makes it again"
 
 
 class Agreement(NamedTuple):
-    """rows: COLUMNS, one for each score and claim that both have; notes: what could not be compared, and why."""
+    """rows: COLUMNS, one for each score, collapse count and claim that both have, and one for all scores together; changed:
+    verdicts that are not the reference's; notes: what could not be compared, and why.
+    """
 
     rows: pd.DataFrame
+    changed: list[str]
     notes: list[str]
 
     @property
@@ -48,68 +49,31 @@ class Agreement(NamedTuple):
 
     @property
     def headline(self) -> str:
-        """One line: reproduced or not, how many agree, and which differ."""
-        counts = [f"{rows['agrees'].sum()} of {len(rows)} {kind}s" for kind, rows in self.rows.groupby("kind", sort=False)]
-        line = f"{'reproduced' if self.holds else 'not reproduced'}: {' and '.join(counts)} agree with the reference"
-        differing = self.rows[~self.rows["agrees"].astype(bool)]
+        """One line: reproduced or not, how likely such differences are, what agrees, what differs, and changed verdicts."""
+        single = self.rows[self.rows["kind"] != "all"]
+        counts = [f"{rows['agrees'].sum()} of {len(rows)} {kind}s" for kind, rows in single.groupby("kind", sort=False)]
+        chance = self.rows.loc[self.rows["kind"] == "all", "p"].iloc[0]
+        line = (
+            f"{'reproduced' if self.holds else 'not reproduced'}: two honest runs differ by as much in {chance:.0%} of cases; "
+            f"{', '.join(counts)} agree with the reference"
+        )
+        differing = single[~single["agrees"].astype(bool)]
         names = [row.item + (f" on {row.task}" if row.task else "") for row in differing.itertuples()]
-        return line + (f"; these differ: {', '.join(names)}" if names else "")
+        line += f"; these differ: {', '.join(names)}" if names else ""
+        return line + (f"; verdicts that changed: {', '.join(self.changed)}" if self.changed else "")
 
 
-@dataclass(frozen=True)
-class Difference:
-    """An estimated difference with its standard error and degrees of freedom."""
+class Scores(NamedTuple):
+    """One method on one set, a value for each seed: seeds, late accuracy, and whether the run collapsed."""
 
-    value: float
-    error: float
-    df: float
-
-    def interval(self, level: float = 1 - ALPHA) -> tuple[float, float]:
-        half = float(stats.t.ppf((1 + level) / 2, self.df)) * self.error if self.error else 0.0
-        return self.value - half, self.value + half
+    seeds: list[int]
+    late: np.ndarray
+    fell: np.ndarray
 
     @property
-    def p(self) -> float:
-        """Two-sided p-value of "the difference is 0"."""
-        if not self.error:
-            return float(abs(self.value) < 1e-12)
-        return float(2 * stats.t.sf(abs(self.value) / self.error, self.df))
-
-
-def unpaired_difference(a_SP: np.ndarray, b_TP: np.ndarray) -> Difference:
-    """Return the effect mean(a) - mean(b) for two runs with different seeds on the same problems.
-
-    Two runs of one experiment spread alike over their seeds, so the spread is pooled (Student's test, S + T - 2 degrees of
-    freedom); a part for the problems is added to the variance, but no degrees of freedom, so that the p-value is never below
-    Student's own. With one seed in each run only the problems are left. Raises ValueError if P differs.
-    """
-    a_SP, b_TP = np.asarray(a_SP, dtype=float), np.asarray(b_TP, dtype=float)
-    (S, P), (T, P_b) = a_SP.shape, b_TP.shape
-    if P != P_b:
-        raise ValueError(f"both runs must have answered the same problems: got {P} and {P_b}")
-    runs, problems = S + T - 2, P - 1
-    squares = sum(((x.mean(axis=1) - x.mean()) ** 2).sum() for x in (a_SP, b_TP))
-    variance = squares / runs * (1 / S + 1 / T) if runs else 0.0
-    if problems:
-        variance += (a_SP.mean(axis=0) - b_TP.mean(axis=0)).var(ddof=1) / P
-    return Difference(float(a_SP.mean() - b_TP.mean()), float(np.sqrt(variance)), float(runs or problems or 1))
-
-
-def last_problems(results: Results) -> pd.DataFrame:
-    """Return accuracy of every problem at the last checkpoint: method, task, step, problem, and a column seed<n> for each
-    seed.
-    """
-    frames = []
-    for method in results.methods:
-        for task in results.tasks:
-            scores = task_scores(results, method, task)
-            last_SP = scores.values[results.accuracy][:, -1]
-            frame = pd.DataFrame(last_SP.T, columns=[f"seed{seed}" for seed in results.seeds])
-            step = int(scores.steps[-1])
-            frames.append(frame.assign(method=method, task=task, step=step, problem=scores.problems))
-    names = ["method", "task", "step", "problem"]
-    whole = pd.concat(frames, ignore_index=True)
-    return whole[[*names, *(column for column in whole if column not in names)]]
+    def healthy(self) -> np.ndarray:
+        """Late accuracy, NaN where a run collapsed."""
+        return np.where(self.fell, np.nan, self.late)
 
 
 def identity(results: Results) -> dict[str, Any]:
@@ -140,8 +104,6 @@ def make_reference(results: Results, folder: Path, listed: Collection[str]) -> l
             target = fresh / path.relative_to(results.root)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
-    with write_atomic(fresh / PROBLEMS) as file:
-        last_problems(results).to_csv(file, index=False, lineterminator="\n", float_format="%.6g")
     write_json(fresh / IDENTITY, identity(results))
     size = sum(path.stat().st_size for path in fresh.rglob("*") if path.is_file())
     if size > LARGEST:
@@ -158,16 +120,17 @@ def compare(results: Results, folder: Path) -> Agreement:
         raise ValueError(f"{folder} holds no reference for this scale; `make reference` makes one from finished results")
     _check_identity(identity(results), read_json(folder / IDENTITY), folder)
     notes: list[str] = []
-    differences = _scores(last_problems(results), read_csv(folder / PROBLEMS, ["method", "task", "problem"]), notes)
-    differences += _claims(results, folder, notes)
-    if not differences:
+    here = _scores(results.scores, results, results.root)
+    there = _scores(read_csv(folder / "scores.csv", SCORE_COLUMNS), results, folder)
+    asked = _score_rows(here, there, notes)
+    if not asked:
         raise ValueError(f"{results.root} and {folder} have no score in common; are they of the same scale?")
-    adjusted = holm([difference.p for *_, difference, _ in differences])
-    rows = [
-        (*names, difference.value, *difference.interval(), difference.p, p, p > ALPHA and not opposite)
-        for (*names, difference, opposite), p in zip(differences, adjusted, strict=True)
-    ]
-    return Agreement(pd.DataFrame(rows, columns=COLUMNS), notes)
+    claims, changed = _claims(results, folder, notes)
+    asked += claims
+    adjusted = holm([1.0 if row["p"] is None else row["p"] for row in asked])
+    both = zip(asked, adjusted, strict=True)
+    rows = [row | {"p_holm": p, "agrees": p > ALPHA and not row.get("opposite")} for row, p in both]
+    return Agreement(pd.DataFrame(rows, columns=COLUMNS), changed, notes)
 
 
 def _check_identity(here: dict, there: dict, folder: Path) -> None:
@@ -180,44 +143,88 @@ def _check_identity(here: dict, there: dict, folder: Path) -> None:
         raise ValueError(f"{', '.join(other)}: other problems than in {folder}, so the scores cannot be compared")
 
 
-def _scores(here: pd.DataFrame, there: pd.DataFrame, notes: list[str]) -> list[tuple]:
-    """Return (kind, method, task, value here, value there, Difference, False) of what both have."""
-    keys = ["method", "task"]
-    ours, theirs = (dict(list(frame.groupby(keys, sort=False))) for frame in (here, there))
-    found = []
-    for key, frame in ours.items():
-        if key not in theirs:
-            notes.append(f"{key[0]} on {key[1]} is not in the reference")
-            continue
-        a, b = (x.set_index("problem").filter(like="seed").dropna(axis=1) for x in (frame, theirs[key]))
-        difference = unpaired_difference(a.to_numpy().T, b.loc[a.index].to_numpy().T)
-        found.append(("score", *key, float(a.mean(axis=None)), float(b.mean(axis=None)), difference, False))
-    notes += [f"{method} on {task} is in the reference alone" for method, task in theirs if (method, task) not in ours]
-    if found and min(here.filter(like="seed").shape[1], there.filter(like="seed").shape[1]) == 1:
-        notes.append("with one seed in a run its spread over seeds is not known; it is taken from the other, or left out")
+def _scores(frame: pd.DataFrame, results: Results, root: Path) -> dict[tuple[str, str], Scores]:
+    """Return the runs of every (method, task) of a scores.csv."""
+    chosen = frame[(frame["metric"] == results.accuracy) & frame["task"].isin(results.tasks)]
+    found = {}
+    for (method, task), own in chosen.groupby(["method", "task"], sort=False):
+        table = pivot_seeds(own, "value", f"{root / 'scores.csv'}, {results.accuracy} of {method} on {task}")
+        curves, steps = table.to_numpy().T, table.index.to_numpy()
+        early = results.ended(method) if root == results.root else None
+        fell = collapse(curves, steps, early).ever
+        found[method, task] = Scores(table.columns.tolist(), scored(steps, curves[:, :, None], "late")[:, 0], fell)
     return found
 
 
-def _claims(results: Results, folder: Path, notes: list[str]) -> list[tuple]:
-    """Return (kind, id, "", effect here, effect there, Difference, opposite verdicts) of the claims that have intervals in
-    both.
-    """
+def _row(kind: str, item: str, task: str, here: float, there: float, of: Contrast | float, **more: Any) -> dict[str, Any]:
+    """Return a row of COLUMNS before the correction; of: the difference, or a p-value alone."""
+    row = {"kind": kind, "item": item, "task": task, "here": here, "reference": there, **more}
+    if not isinstance(of, Contrast):
+        return row | {"difference": here - there, "low": np.nan, "high": np.nan, "p": of}
+    low, high = of.interval()
+    return row | {"difference": of.effect, "low": low, "high": high, "p": of.p if np.isfinite(of.error) else None}
+
+
+def _score_rows(here: dict, there: dict, notes: list[str]) -> list[dict[str, Any]]:
+    """Return the rows of what both have: all scores together, each score, and each count of collapses that is not 0 in both."""
+    keys = [key for key in here if key in there]
+    notes += [f"{method} on {task} is not in the reference" for method, task in here if (method, task) not in there]
+    notes += [f"{method} on {task} is in the reference alone" for method, task in there if (method, task) not in here]
+    if not keys:
+        return []
+    sides = [{key: side[key] for key in keys} for side in (here, there)]
+    shared = all(sides[0][key].seeds == sides[1][key].seeds for key in keys)
+    rows, matrices = [], ([], [])
+    for task in dict.fromkeys(task for _, task in keys):
+        of_task = [key for key in keys if key[1] == task]
+        healthy = [np.stack([side[key].healthy for key in of_task]) for side in sides]
+        for matrix, side in zip(matrices, sides, strict=True):
+            matrix.append(np.stack([side[key].late for key in of_task]))
+        spread = pooled_spread(*healthy, shared=shared)
+        for i, (method, _) in enumerate(of_task):
+            found = difference(healthy[0][i], healthy[1][i], spread, shared=shared)
+            means = [_mean(side[i]) for side in healthy]
+            rows.append(_row("score", method, task, *means, found))
+    if any(row["p"] is None for row in rows):
+        notes.append("a score without a p-value has no healthy run on one side, or too few runs to know their spread")
+    for method, task in keys:
+        (a, n), (b, m) = ((int(side[method, task].fell.sum()), len(side[method, task].fell)) for side in sides)
+        if a or b:
+            rows.append(_row("collapse count", method, task, a / n, b / m, counts_p(a, n, b, m)))
+    everything = _row("all", "all scores together", "", np.nan, np.nan, _together(matrices, shared=shared))
+    return [everything, *rows]
+
+
+def _together(matrices: tuple[list[np.ndarray], list[np.ndarray]], *, shared: bool) -> float:
+    """Return the p-value of all sets together; sets that lack a method of the first one are left out."""
+    rows = len(matrices[0][0])
+    kept = [(a, b) for a, b in zip(*matrices, strict=True) if len(a) == rows]
+    return together([a for a, _ in kept], [b for _, b in kept], shared=shared)
+
+
+def _mean(values: np.ndarray) -> float:
+    kept = values[np.isfinite(values)]
+    return float(kept.mean()) if len(kept) else np.nan
+
+
+def _claims(results: Results, folder: Path, notes: list[str]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the rows of the claims that have a standard error in both, and the verdicts that changed."""
     paths = [results.root / "claims.json", folder / "claims.json"]
     if not all(path.is_file() for path in paths):
         notes.append(f"claims are not compared: {' and '.join(str(p) for p in paths if not p.is_file())} missing")
-        return []
+        return [], []
     ours, theirs = ({claim["id"]: claim for claim in read_json(path)} for path in paths)
-    columns = [column for column in pd.read_csv(folder / PROBLEMS, nrows=1) if column.startswith("seed")]
-    df = max(1, len(results.seeds) + len(columns) - 2)
-    found = []
+    if not all("error" in claim for claim in theirs.values()):
+        notes.append(OLD)
+        return [], []
+    rows, changed = [], []
     for name in [name for name in ours if name in theirs]:
         a, b = ours[name], theirs[name]
-        if any(claim.get(key) is None for claim in (a, b) for key in ("effect", "low", "high")):
-            if a["verdict"] != b["verdict"]:
-                notes.append(f"claim {name}: {a['verdict']} here, {b['verdict']} there; no interval to compare")
+        if a["verdict"] != b["verdict"]:
+            changed.append(f"{name} {b['verdict']} -> {a['verdict']}")
+        if a["error"] is None or b["error"] is None:
             continue
-        half = [(claim["high"] - claim["low"]) / 2 / stats.norm.ppf(1 - ALPHA / 2) for claim in (a, b)]
-        difference = Difference(a["effect"] - b["effect"], float(np.hypot(*half)), df)
+        estimates = [Contrast(of["estimate"], of["error"], of["df"] or np.inf) for of in (a, b)]
         opposite = {a["verdict"], b["verdict"]} == OPPOSITE
-        found.append(("claim", name, "", a["effect"], b["effect"], difference, opposite))
-    return found
+        rows.append(_row("claim", name, "", a["estimate"], b["estimate"], welch(*estimates), opposite=opposite))
+    return rows, changed

@@ -140,11 +140,11 @@ def agreement(results: Results, folder: Path) -> dict[str, Any] | None:
     try:
         found = compare(results, folder)
     except ValueError as error:  # other problems, another accuracy: the page says so
-        return {"headline": f"not comparable: {error}", "holds": False, "rows": [], "notes": []}
+        return {"headline": f"not comparable: {error}", "holds": False, "rows": [], "changed": [], "notes": []}
     notes = list(found.notes)
     if sha256(results.root / "scores.csv") == sha256(folder / "scores.csv"):
         notes.insert(0, "scores.csv is the reference's own, byte for byte")
-    return {"headline": found.headline, "holds": found.holds, "rows": _rows(found), "notes": notes}
+    return {"headline": found.headline, "holds": found.holds, "rows": _rows(found), "changed": found.changed, "notes": notes}
 
 
 def _rows(found: Agreement) -> list[dict[str, Any]]:
