@@ -122,7 +122,7 @@ def agreement(world: World, trials: int, *, shared: bool, shift: float = 0.0, se
 
 def main() -> None:
     """Print the tables of docs/metrics.md: error rates at the thresholds, and what is decided, by the number of units."""
-    trials = 20_000
+    trials = 5_000
     print("| units | collapse | effect | supported | refuted |\n|---|---|---|---|---|")
     for units in (5, 10):
         for collapse in ((0.0, 0.0), (0.1, 0.1), (0.33, 0.1)):

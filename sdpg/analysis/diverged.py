@@ -1,8 +1,9 @@
-"""Runs that diverged: where they ended, and how the steps that they did not reach are counted.
+"""Runs that ended early, since they diverged or the program stopped them: where, and how the steps that they did not reach
+count.
 
-A diverged run counts with its last checkpoint's scores at all later ones, and with its last values of metrics.jsonl at all
-later steps; the same holds of a single step whose metric was not finite (null). No run is left out of a mean, and captions say
-so.
+Such a run has collapsed. It counts with its last checkpoint's scores at all later ones, and with its last values of
+metrics.jsonl at all later steps; the same holds of a single step whose metric was not finite (null). No run is left out of a
+mean, and captions say so.
 """
 
 from __future__ import annotations
@@ -16,24 +17,26 @@ import numpy as np
 import pandas as pd
 
 Run = tuple[str, int]  # method, seed
+KINDS = ("diverged", "stopped")  # keys of a run's last row
 
 
 class Divergence(NamedTuple):
-    """The step at which a run diverged, and what was not finite."""
+    """The step at which a run ended, what was not finite or why it was stopped, and which of the two."""
 
     step: int
     reason: str
+    kind: str = "diverged"
 
 
 def read_divergence(path: Path) -> Divergence | None:
-    """Return what the last row of a metrics.jsonl says; None for a run that did not diverge, or without that file."""
+    """Return what the last row of a metrics.jsonl says, by its key `diverged` or `stopped`; None for a run that went on to its
+    end, or without that file.
+    """
     if not path.is_file():
         return None
     lines = path.read_text(encoding="utf-8").splitlines()
-    if not lines or '"diverged"' not in lines[-1]:
-        return None
-    row = json.loads(lines[-1])
-    return Divergence(row["step"], row["diverged"])
+    row = json.loads(lines[-1]) if lines and any(f'"{kind}"' in lines[-1] for kind in KINDS) else {}
+    return next((Divergence(row["step"], row[kind], kind) for kind in KINDS if row.get(kind)), None)
 
 
 def unexplained(frame: pd.DataFrame, column: str) -> pd.Series:
@@ -57,12 +60,18 @@ def held_at(own: np.ndarray, steps: np.ndarray) -> np.ndarray:
 
 
 def sentences(diverged: Mapping[Run, Divergence], methods: Collection[str] | None = None) -> str:
-    """Return what a caption says of the diverged runs of these methods (None: all), beginning with a space; "" for none."""
-    named = [
-        f"{method} seed {seed} at step {found.step}"
-        for (method, seed), found in diverged.items()
-        if methods is None or method in methods
-    ]
-    if not named:
-        return ""
-    return f" Diverged: {', '.join(named)}; from there on a run counts with its last checkpoint and its last metrics."
+    """Return what a caption says of the runs of these methods (None: all) that diverged or were stopped, beginning with a
+    space; "" for none.
+    """
+    text = ""
+    for kind in KINDS:
+        named = [
+            f"{method} seed {seed} at step {found.step}"
+            for (method, seed), found in diverged.items()
+            if found.kind == kind and (methods is None or method in methods)
+        ]
+        if named:
+            text += (
+                f" {kind.capitalize()}: {', '.join(named)}; from there on a run counts with its last checkpoint and metrics."
+            )
+    return text

@@ -69,7 +69,7 @@ def power_rows(results: Results, task: str, outcomes: dict[str, Outcome], measur
     problems, methods = problems_part(outcomes, lent.methods), len(lent.methods)
     rows = []
     for units in sorted({len(results.seeds), *PLANNED}):
-        df = of.df if units == len(results.seeds) else (methods - 1) * (units - 1)
+        df = max(1, methods - 2) * (units - 1)  # the pair's own, and those of the others
         error = np.sqrt(2 * of.variance / units + problems)
         for comparisons in COMPARISONS:
             found = detectable(float(error), df, ALPHA / comparisons)

@@ -102,12 +102,15 @@ def context(job: Job, *, command: str, reference: Path) -> dict[str, Any]:
 
 
 def diverged(results: Results, infos: Mapping[tuple[str, int], Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return a row for each run that diverged: its name, step, reason, last checkpoint and the folder of its batch."""
+    """Return a row for each run that diverged or was stopped: its name, which, step, reason, last checkpoint, and the folder of
+    the batch that diverged.
+    """
     rows = []
     for (method, seed), found in results.diverged.items():
         outcome = infos[method, seed].get("outcome", {})
-        last, batch = outcome.get("last_checkpoint"), f"runs/{method}/seed{seed}/{outcome.get('batch', 'diverged')}/"
-        rows.append({"run": f"{method}, seed {seed}", "step": found.step, "reason": found.reason, "last": last, "batch": batch})
+        batch = f"runs/{method}/seed{seed}/{outcome.get('batch', 'diverged')}/" if found.kind == "diverged" else None
+        row = {"run": f"{method}, seed {seed}", "kind": found.kind, "step": found.step, "reason": found.reason}
+        rows.append(row | {"last": outcome.get("last_checkpoint"), "batch": batch})
     return rows
 
 
