@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -93,3 +96,12 @@ def test_nan_names_its_place():
     x[1, 2] = np.nan
     with pytest.raises(ValueError, match="seed index 1, problem index 2"):
         hierarchical_interval(x)
+
+
+def test_nothing_else_computes_an_interval():
+    """Quantiles of a distribution are taken here, and for the power of tests; the one of layout.py is a test's critical value."""
+    root = Path(__file__).resolve().parents[2]
+    found = {
+        path.relative_to(root).as_posix() for path in root.glob("sdpg/**/*.py") if re.search(r"\b(ppf|isf)\(", path.read_text())
+    }
+    assert found == {"sdpg/analysis/intervals.py", "sdpg/analysis/layout.py", "sdpg/artefacts/power.py"}
