@@ -99,7 +99,7 @@ def test_nan_names_its_place():
 
 
 def test_nothing_else_computes_an_interval():
-    """Quantiles of a distribution are taken here, and for the power of tests; the one of layout.py is a test's critical value."""
+    """Quantiles of a distribution are taken here, and for the power of tests; that of layout.py is a critical value."""
     root = Path(__file__).resolve().parents[2]
     found = {
         path.relative_to(root).as_posix() for path in root.glob("sdpg/**/*.py") if re.search(r"\b(ppf|isf)\(", path.read_text())
