@@ -340,6 +340,11 @@ def test_verdicts_of_one_claim(effect, verdict, reason):
         assert (decided.verdict, decided.reason) == (verdict, reason)
 
 
+def test_a_share_of_runs_is_refuted_in_its_own_words():
+    (decided,) = decide([combine([Part(None, PairedShares(0, 0, 10), 0.0, 0.5)], "all")], 0.05, "primary")
+    assert (decided.verdict, decided.reason) == ("refuted", "fewer than 50% of runs")
+
+
 def test_what_the_data_allow_both_of_is_open_and_without_the_papers_effect_nothing_is_refuted():
     for half, words in ((0.05, "beyond half of the paper's"), (None, "no effect to be short of")):
         (decided,) = decide([combine([part(0.03, error=0.03, half=half)], "all")], 0.05, "primary")

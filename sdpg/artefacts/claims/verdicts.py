@@ -121,6 +121,8 @@ def _decision(claim: Combined, support: float, refute: float, alpha: float, role
 def _short(part: Part) -> str:
     if 2 * part.up.p_below(-part.margin) <= ALPHA:
         return "the opposite holds"
+    if isinstance(part.up, Share | PairedShares):
+        return f"fewer than {part.half:.0%} of runs"
     return "no effect as large as half of the paper's"
 
 
