@@ -1,5 +1,5 @@
 # `make` lists the targets. Variables: SCALE (cpu, smoke, lm or a YAML file), FLAVOUR (cpu or cuda), PROFILE (slurm, or a folder),
-# PYTHON, JOBS (of the tests), ARGS.
+# PYTHON, JOBS (of the tests), WITH (of compare: someone's archive), ARGS.
 PYTHON ?= python3
 SCALE ?= cpu
 ARGS ?=
@@ -22,7 +22,7 @@ PEERS_STAMP := $(PEERS)/.installed-$(FLAVOUR)
 SMK_FILES := Snakefile workflows/rules
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce verify compare reference matrix tune smoke figures test bench gpu-check peers lint format lock clean
+.PHONY: help setup reproduce verify compare reference archive matrix tune smoke figures test test-all bench gpu-check peers lint format lock clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -36,8 +36,11 @@ reproduce: $(STAMP) ## Set up and run everything at SCALE (default cpu)
 verify: $(STAMP) ## Which results of SCALE do not match their manifest, or the present code and config
 	@$(BIN)/sdpg verify --scale $(SCALE) $(ARGS)
 
-compare: $(STAMP) ## Does this run of SCALE agree with the committed reference, within sampling error?
-	@$(BIN)/sdpg compare --scale $(SCALE) $(ARGS)
+compare: $(STAMP) ## Does this run of SCALE agree with the committed reference (or WITH=FILE, an archive), within sampling error?
+	@$(BIN)/sdpg compare --scale $(SCALE) $(if $(WITH),--with "$(WITH)") $(ARGS)
+
+archive: $(STAMP) ## Pack the results of SCALE with generations and manifest into one file, to be published
+	@$(BIN)/sdpg archive --scale $(SCALE) $(ARGS)
 
 reference: $(STAMP) ## Make the results of SCALE the reference (to be committed), if they match their manifest
 	@$(BIN)/sdpg reference --scale $(SCALE) $(ARGS)
@@ -52,6 +55,9 @@ tune: $(STAMP) ## Choose the settings of scale cpu again: its sweep, then config
 
 test: $(STAMP) ## Set up and run the tests; ARGS goes to pytest
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+test-all: ## As `test`, with those that take minutes, an hour in all
+	$(MAKE) test ARGS="--all $(ARGS)"
 
 smoke: $(STAMP) ## Everything at scale smoke: the whole chain in minutes
 	$(SNAKEMAKE) smoke $(ARGS)

@@ -7,6 +7,7 @@
 
 
 include: "workflows/rules/common.smk"
+include: "workflows/rules/solutions.smk"
 include: "workflows/rules/data.smk"
 include: "workflows/rules/model.smk"
 include: "workflows/rules/train.smk"

@@ -11,7 +11,9 @@ from pydantic import ValidationError, create_model
 
 from baselines.grpo import GRPO
 from baselines.opcd import OPCD
+from baselines.opsa import OPSA
 from baselines.opsd import OPSD
+from baselines.rlcsd import RLCSD
 from baselines.rlsd import RLSD
 from baselines.sdft import SDFT
 from baselines.sdpo import SDPO
@@ -19,7 +21,17 @@ from sdpg.algorithms.base import Algorithm
 from sdpg.algorithms.sdpg import SDPG
 from sdpg.types import Settings
 
-REGISTRY = {"grpo": GRPO, "opcd": OPCD, "opsd": OPSD, "rlsd": RLSD, "sdft": SDFT, "sdpo": SDPO, "sdpg": SDPG}
+REGISTRY = {
+    "grpo": GRPO,
+    "opcd": OPCD,
+    "opsa": OPSA,
+    "opsd": OPSD,
+    "rlcsd": RLCSD,
+    "rlsd": RLSD,
+    "sdft": SDFT,
+    "sdpo": SDPO,
+    "sdpg": SDPG,
+}
 
 
 @cache

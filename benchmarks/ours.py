@@ -51,6 +51,8 @@ class FixedTask:
         """The same: which sibling it shows does not matter here, and the peer's teacher reads this one too."""
         return self.teacher_prompt(problem)
 
+    wrong_prompt = sibling_prompt  # a hint of the same length
+
     def score(self, problem, ids, finish_reason):
         """As the batch says."""
         from sdpg.types import Score

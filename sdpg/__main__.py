@@ -26,6 +26,10 @@ LmEval = Annotated[bool, typer.Option("--lm-eval", help="Also run lm-eval on the
 Reference = Annotated[
     Path | None, typer.Option("--reference", metavar="DIR", parser=cli.path_of, help="Default: results/reference/NAME.")
 ]
+With = Annotated[
+    Path | None,
+    typer.Option("--with", metavar="FILE", parser=cli.path_of, help="An archive of `sdpg archive` in the reference's place."),
+]
 
 
 @app.command()
@@ -37,6 +41,26 @@ def data(scale: Scale = "cpu", set_: Set = None, threads: Threads = 1):
 
     with locks.hold(locks.of(config.name, "data")):
         print(summary(make_problems(config, Path("results") / config.name / "data")))
+
+
+@app.command()
+def solutions(
+    scale: Scale = "cpu",
+    estimate: Annotated[bool, typer.Option("--estimate", help="Ask nothing; print what would be asked, and its cost.")] = False,
+    set_: Set = None,
+    threads: Threads = 1,
+):
+    """Write worked solutions for the training problems that have none, as data.solutions says.
+
+    After a stop the same command goes on where it was, and asks nothing twice.
+    """
+    config = cli.config_of(scale, set_, threads)
+    with quick_imports():
+        from sdpg.experiment.solutions import make_solutions
+
+    local = config.data.solutions is not None and config.data.solutions.local is not None and not estimate
+    with locks.hold(locks.of(config.name, "solutions")), gpus.taken(min(1, config.resources.gpus) if local else 0):
+        print(make_solutions(config, Path("results") / config.name, threads=threads, estimate=estimate))
 
 
 @app.command("base-model")
@@ -68,24 +92,18 @@ def train(method: Method, seed: Seed, scale: Scale = "cpu", set_: Set = None, th
 
 
 @app.command()
-def evaluate(method: Method, seed: Seed, scale: Scale = "cpu", lm_eval: LmEval = False, set_: Set = None, threads: Threads = 1):
-    """Sample every checkpoint of one run on every evaluation set."""
+def evaluate(
+    method: Method, seed: Seed, scale: Scale = "cpu", lm_eval: LmEval = False, set_: Set = None, threads: Threads = 1
+) -> int:
+    """Sample every checkpoint of one run on every evaluation set. After a stop the same command goes on where it was.
+
+    It starts as many processes as the scale's `resources` say.
+    """
+    from sdpg.experiment import evaluate
+
     config = cli.config_of(scale, set_, threads)
     run_config(config, method, seed)  # an unknown method is refused before anything is loaded
-    root, name = Path("results") / config.name, Path(method) / f"seed{seed}"
-    with quick_imports():
-        from sdpg.evaluation.run import evaluate_run
-    with locks.hold(locks.of(config.name, f"evaluate-{method}-seed{seed}")), gpus.taken(min(1, config.resources.gpus)):
-        evaluate_run(
-            root / "runs" / name,
-            config,
-            seed=seed,
-            data_dir=root / "data",
-            out_dir=root / "eval" / name,
-            threads=threads,
-            lm_eval=lm_eval,
-            title=f"{method} seed {seed}",
-        )
+    return evaluate.evaluate(config, method, seed, threads, lm_eval=lm_eval, words=sys.argv[1:])
 
 
 @app.command("lm-eval")
@@ -107,6 +125,41 @@ def lm_eval(
     lock = locks.of(config.name, "-".join(["evaluate", *name.parts]))
     with locks.hold(lock), gpus.taken(min(1, config.resources.gpus)):
         lm_evaluate(model, config, seed=seed, data_dir=root / "data", out_dir=root / "eval" / name, threads=threads)
+
+
+@app.command()
+def show(
+    method: Method,
+    seed: Seed,
+    problem: Annotated[str, typer.Option("--problem", metavar="ID|N", help="Its id, or its number in the set, from 0.")],
+    scale: Scale = "cpu",
+    step: Annotated[int | None, typer.Option("--step", metavar="N", help="Checkpoint (default: the last).")] = None,
+    sample: Annotated[int | None, typer.Option("--sample", metavar="N", min=0, help="One response alone.")] = None,
+    right: Annotated[bool | None, typer.Option("--right/--wrong", help="Right responses alone, or wrong ones.")] = None,
+    train: Annotated[bool, typer.Option("--train", help="A training problem: its prompts.")] = False,
+    results: Folder = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME|KEY=VALUE", help="Evaluation set (default: the first); or a config key, as elsewhere."
+        ),
+    ] = None,
+):
+    """Print a problem of a run: prompt, the teacher's prompt, responses and verdicts.
+
+    sdpg show --scale cpu --method grpo --seed 0 --problem 7 --wrong
+    """
+    from sdpg.experiment import show
+
+    named = [text for text in set_ or [] if "=" not in text]
+    if len(named) > 1:
+        raise ValueError(f"--set: got {' and '.join(map(repr, named))}, expected one evaluation set")
+    config = cli.config_of(scale, [text for text in set_ or [] if "=" in text])
+    run_config(config, method, seed)
+    chosen = {"set_name": named[0] if named else None, "step": step, "sample": sample, "right": right, "train": train}
+    sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that lacks a character shows its number
+    for text in show.show(config, method, seed, problem, results=results, **chosen):
+        print(text, end="")
 
 
 @app.command()
@@ -224,18 +277,74 @@ def verify(scale: Scale = "cpu", results: Folder = None, set_: Set = None) -> in
 
 
 @app.command()
-def compare(scale: Scale = "cpu", results: Folder = None, reference: Reference = None, set_: Set = None) -> int:
+def compare(
+    scale: Scale = "cpu", results: Folder = None, reference: Reference = None, with_: With = None, set_: Set = None
+) -> int:
     """Compare a run with the committed reference. The exit code is 1 if a score or claim differs beyond sampling error."""
     from sdpg.analysis.reference import FOLDER, compare
+    from sdpg.sharing.compare import compare_with
 
     there, _ = cli.finished(scale, set_, results)
-    agreement = compare(there, reference or FOLDER / there.name)
+    agreement = compare_with(there, with_, reference) if with_ else compare(there, reference or FOLDER / there.name)
     print(agreement.headline)
     print("p_holm: corrected for all of these comparisons; a difference counts where it is 0.05 or less.")
     print("Claims stand on the scale of their test: logarithms where the effect is relative.\n")
     print(agreement.rows.drop(columns="p").to_string(index=False, float_format="{:.3f}".format))
     print("".join(f"\nnote: {note}" for note in agreement.notes))
     return 0 if agreement.holds else 1
+
+
+@app.command()
+def archive(
+    scale: Scale = "cpu",
+    results: Folder = None,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="FILE", parser=cli.path_of, help="Default: results/NAME.zip.")
+    ] = None,
+    checkpoints: Annotated[str, typer.Option(metavar="none|last|all", help="Checkpoints of each run to pack.")] = "none",
+    force: Annotated[bool, typer.Option("--force", help="Also results that do not match their manifest.")] = False,
+    set_: Set = None,
+):
+    """Pack results, generations and manifest into one file, to be published. The same results give the same bytes."""
+    from sdpg.sharing.archive import pack
+
+    if checkpoints not in ("none", "last", "all"):
+        raise ValueError(f"--checkpoints: got {checkpoints!r}, expected none, last or all")
+    there, config = cli.finished(scale, set_, results)
+    path = to or there.root.parent / f"{there.name}.zip"
+    print(pack(there, config, path, checkpoints=checkpoints, force=force))
+
+
+@app.command()
+def push(
+    method: Method,
+    seed: Seed,
+    to: Annotated[str, typer.Option("--to", metavar="OWNER/NAME", help="A model repository of the hub.")],
+    scale: Scale = "cpu",
+    step: Annotated[int | None, typer.Option("--step", metavar="N", min=0, help="Checkpoint (default: the last).")] = None,
+    public: Annotated[bool, typer.Option("--public", help="For all to see; otherwise private.")] = False,
+    licence: Annotated[str | None, typer.Option("--licence", metavar="ID", help="For the card: apache-2.0, mit, ...")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write the folder and print the card; no network.")] = False,
+    results: Folder = None,
+    set_: Set = None,
+):
+    """Put a run's checkpoint on the Hugging Face hub. Its model card is made of what the run left.
+
+    sdpg push --scale cpu --method grpo --seed 0 --to me/grpo --dry-run
+    """
+    from sdpg.sharing import push
+
+    push.check_name(to)
+    if not dry_run:
+        push.check_token()
+    there, config = cli.finished(scale, set_, results)
+    run_config(config, method, seed)
+    folder, step = push.prepare(there, method, seed, to=to, step=step, licence=licence)
+    if dry_run:
+        print((folder / "README.md").read_text(encoding="utf-8"))
+        print(f"not pushed; this is {folder}/README.md, and what would go to {to} lies in that folder", file=sys.stderr)
+    else:
+        print(f"step {step} of {method} seed {seed} is at {push.push(folder, to, step=step, private=not public)}")
 
 
 @app.command()

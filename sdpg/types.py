@@ -24,6 +24,7 @@ Length = Annotated[int, Field(ge=1, le=1000), WHOLE]  # of a generated problem
 Seed = Annotated[int, Field(ge=0, lt=2**63), WHOLE]
 Positive = Annotated[float, Field(gt=0, ge=LEAST, le=LARGEST)]
 NonNegative = Annotated[float, Field(ge=0, le=LARGEST)]
+Negative = Annotated[float, Field(ge=-LARGEST, le=-LEAST)]
 Weight = Annotated[float, Field(ge=0, le=1000)]  # of a term of a loss
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, ge=LEAST, le=1)]
@@ -32,6 +33,7 @@ Temperature = Annotated[float, Field(ge=0.01, le=100)]  # vLLM raises what is le
 TemperatureOrGreedy = Annotated[float, Field(ge=0, le=100)]
 ClipLow = Annotated[float, Field(ge=0, lt=1)]  # 1 - clip_low bounds a ratio, which is positive anyway
 ClipDual = Annotated[float, Field(gt=1, le=LARGEST)]  # most that a negative advantage counts; at 1 or less it would always bind
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
 Text = Annotated[str, Field(min_length=1)]
 PathText = Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)]  # a path: ~ is the user's home
 

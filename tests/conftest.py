@@ -4,6 +4,20 @@ from __future__ import annotations
 
 import pytest
 
+LONG = "minutes: only with --all (make test-all)"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--all", action="store_true", help="run the tests marked `long`, too")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--all"):
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason=LONG))
+
+
 MINIMAL = """
 name: mine
 model: some/dir

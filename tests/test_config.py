@@ -168,7 +168,7 @@ def test_a_misspelt_required_key_is_reported_as_misspelt_not_as_missing(scale_fi
             "model: got warm_start, pretrained, expected exactly one of warm_start, pretrained, package",
         ),
         ({"data.train.path": "x"}, f"data.train: got chain, path, expected exactly one of {', '.join(KINDS)}"),
-        ({"data.train.limit": 3}, "data.train.limit goes with data.train.path, which is missing"),
+        ({"data.train.limit": 3}, "data.train.limit goes with data.train.dataset or path, which is missing"),
         ({"methods": {}}, None),
         ({"methods": []}, "methods: got {}, expected mapping of keys to values, not empty"),
         ({"name": "a/b"}, "name: got 'a/b', expected letters, digits"),

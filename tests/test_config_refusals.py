@@ -172,6 +172,10 @@ def test_a_scale_under_another_name_is_no_cell():
         ({"methods": {"grpo": {"train": {"group_size": 1}}}}, "methods.grpo: train.group_size is 1, but grpo compares"),
         ({"methods": ["sdpo"], "train.group_size": 1}, "methods.sdpo: train.group_size is 1, but sdpo compares"),
         ({"methods": ["opsd"], "train": {"group_size": 1, "dynamic_sampling": 2}}, "dynamic_sampling is 2, expected 0"),
+        ({"methods": ["rlcsd"], "train.group_size": 1}, "methods.rlcsd: train.group_size is 1, but rlcsd compares"),
+        ({"methods": {"rlcsd": {"wrong_hints": 0}}}, "methods.rlcsd.wrong_hints: got 0, expected integer >= 1"),
+        ({"methods": {"opsa": {"strongest": -0.2}}}, "methods.opsa: strongest=-0.2 must not be above weakest=-0.5"),
+        ({"methods": {"opsa": {"constant": 0.5}}}, "methods.opsa.constant: got 0.5, expected number >= -1000000000 and <="),
         ({"methods.opsd.b": 0}, "methods.opsd: gjsd needs 0 < b < 1, got 0"),
         ({"methods.sdpo.b": 1.0}, "methods.sdpo: gjsd needs 0 < b < 1, got 1"),
         ({"methods.grpo.algorithm": ["grpo"]}, "methods.grpo.algorithm: got ['grpo']"),
@@ -207,7 +211,7 @@ def test_what_does_not_go_together(overrides, expected):
 
 
 def test_a_method_without_groups_may_take_one_response():
-    for method in ("opsd", "opcd", "sdft"):
+    for method in ("opsd", "opcd", "sdft", "opsa"):
         assert resolve("cpu", {"methods": [method], "train.group_size": 1}).train.group_size == 1
     both = {"methods": {"opsd": {"train": {"group_size": 1}}}}
     assert run_config(resolve("cpu", both), "opsd", 0).train.group_size == 1

@@ -31,7 +31,7 @@ BLOCKS = {
     "evaluation": {"engine": "in-process", "samples": 2, "pass_k": [1], "lm_eval": None},
 }
 # What decides only what is planned or where it lies, and the choice between alternatives.
-PLANNED = {"name", "methods", "tuned", "sweep", "matrix", "resources", "model", "data"}
+PLANNED = {"name", "methods", "tuned", "sweep", "matrix", "resources", "model", "data", "track"}
 
 
 def parts(config: Config) -> list:
@@ -132,7 +132,9 @@ def test_the_stages_read_every_field_of_their_blocks(tmp_path, monkeypatch):
     build_data(config, root / "data")
     make_base_model(config, root / "model")
     compose.train_run(config, "grpo", 0, threads=1, results=tmp_path)
-    evaluate_run(root / "runs/grpo/seed0", config, seed=0, data_dir=root / "data", out_dir=root / "eval")
+    evaluate_run(
+        root / "runs/grpo/seed0", config, seed=0, data_dir=root / "data", out_dir=root / "eval", work_dir=root / "parts"
+    )
     assert read_warm == set(WarmStart.model_fields)
     for name, (_, read) in kinds.items():
         # pass@k is computed by the analysis, from `Results`
@@ -143,6 +145,8 @@ VARIANTS = {  # settings under which fields matter that the defaults leave alone
     "sdpg": [{"off_policy": True, "T_warm": 1, "T_decay": 1}],
     "grpo": [{"kl_in_reward": True}],
     "opsd": [{"teacher": "ema"}],
+    "opsa": [{"advantage": "constant"}],
+    "rlcsd": [{"teacher": "ema"}],
     "rlsd": [{"lam_decay": 9}],
 }
 
@@ -159,12 +163,15 @@ def test_a_method_reads_every_field(algorithm):
             return super().__getattribute__(name)
 
     one = torch.ones(2, 3)
-    s = Signals(-one, -one, -one, one, mask=one, stop=0 * one, logp_ref=-one, div=one, logq=-one)
+    s = Signals(
+        -one, -one, -one, one, one, 0 * one, logp_ref=-one, div=one, logq=-one, logq_wrong=-one, contrasted=one, A_t=-one
+    )
     for settings in [{}, *VARIANTS.get(algorithm, [])]:
         method = Recorded(**settings)
         A = method.advantages(torch.tensor([[1.0, 0.0]])).reshape(-1, 1)
         for k in (1, 2):
-            method.needs(k)
+            if method.needs(k).token_advantages:
+                method.token_advantages(-one[0], one[0])
             method.token_loss(s, A, k)
     assert read == fields
 
@@ -184,7 +191,8 @@ def test_every_number_of_a_method_has_a_range(algorithm):
         if rule.get("type") not in ("number", "integer"):
             continue
         assert {"minimum", "exclusiveMinimum"} & rule.keys(), name
-        for wrong in (-1, float("nan"), float("inf"), "1", True):
+        beyond = 1 if rule.get("maximum", 0) < 0 else -1
+        for wrong in (beyond, float("nan"), float("inf"), "1", True):
             with pytest.raises(ValueError, match=name):
                 baselines.make(algorithm, **{name: wrong})
         assert field.default is None or baselines.make(algorithm, **{name: field.default})

@@ -37,6 +37,8 @@ SOURCES = {
     "reasoning-gym": {"mix": {"add": {"dataset": "basic_arithmetic", "weight": 1}}, "count": 3, "seed": 0},
     "path": "train.jsonl",
 }
+ASKED = {"base_url": "http://127.0.0.1:1/v1", "model": "m", "input_price": 0, "output_price": 0, "max_cost": 0}
+WRITERS = {"local": {"model": "some/dir"}, "endpoint": ASKED, "file": {"path": "solutions.jsonl"}}
 MODELS = {"warm_start": {}, "pretrained": "some/dir", "package": {"module": "weights", "gguf": "a.gguf"}}
 KEYS = [key for key in dotted_keys(Config) if not key.startswith(("data.train", "model."))]
 KEYS += [f"data.train.{key}" for key in dotted_keys(type(resolve("smoke").data.train))]
@@ -59,6 +61,8 @@ def base_of(key: str) -> dict:
     if key.startswith("data.train."):
         kind = parts[2] if parts[2] in KINDS else "path"
         scale["data"]["train"] = {kind: copy.deepcopy(SOURCES[kind])}
+    if parts[:2] == ["data", "solutions"] and len(parts) > 3:
+        scale["data"]["solutions"] = {parts[2]: copy.deepcopy(WRITERS[parts[2]])}
     if parts[0] == "methods" and parts[1:2] and parts[1] in METHODS:
         scale["methods"] = {parts[1]: {}}
     if parts[0] == "sweep":

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LEAVES = {"sdpg.types", "sdpg.io", "sdpg.locks", "sdpg.progress", "sdpg.startup"}
+LEAVES = {"sdpg.types", "sdpg.io", "sdpg.locks", "sdpg.progress", "sdpg.redact", "sdpg.startup"}
 SETTINGS = "sdpg.config.settings"  # typed values; the rest of sdpg.config also knows the methods
 # package -> the project's modules that it may import (a prefix allows what is below it)
 ALLOWED = {
@@ -27,6 +27,7 @@ ALLOWED = {
         "sdpg.config.parts",
         *LEAVES,
     },
+    "sdpg/solutions": {"sdpg.solutions", "sdpg.tasks", "sdpg.rollout", SETTINGS, "sdpg.config.solutions", *LEAVES},
     "sdpg/evaluation": {"sdpg.evaluation", "sdpg.tasks", "sdpg.rollout", SETTINGS, *LEAVES},
     "sdpg/analysis": {"sdpg.analysis", "sdpg.evaluation.estimators", "sdpg.config", *LEAVES},
     "sdpg/artefacts": {
@@ -35,6 +36,15 @@ ALLOWED = {
         "sdpg.config",
         "sdpg.algorithms.schedules",
         "sdpg.evaluation.estimators",
+        "sdpg.provenance",
+        *LEAVES,
+    },
+    "sdpg/sharing": {
+        "sdpg.sharing",
+        "sdpg.analysis",
+        "sdpg.artefacts.manifest",
+        "sdpg.config",
+        "sdpg.evaluation.checkpoints",
         "sdpg.provenance",
         *LEAVES,
     },
@@ -93,7 +103,15 @@ def test_what_every_command_imports_is_quick_to_import(module):
 
 @pytest.mark.parametrize(
     "module",
-    ["sdpg.analysis", "sdpg.artefacts.figures", "sdpg.config", "sdpg.config.diff", "sdpg.cli", "sdpg.evaluation.estimators"],
+    [
+        "sdpg.analysis",
+        "sdpg.artefacts.figures",
+        "sdpg.config",
+        "sdpg.config.diff",
+        "sdpg.cli",
+        "sdpg.evaluation.estimators",
+        "sdpg.sharing",
+    ],
 )
 def test_no_torch_where_only_files_are_read(module):
     code = (

@@ -125,9 +125,10 @@ def test_the_paper_preset_is_section_4_1_value_by_value(size):
     config = resolve(f"paper-qwen3-{size}")
     found = flatten(complete(config))
     assert {key: found[key] for key in SECTION_4_1} == SECTION_4_1
-    assert config.model.dump() == {"pretrained": f"Qwen/Qwen3-{size.upper()}"}
+    commit = {"4b": "1cfa9a7208912126459214e8b04321603b3df60c", "1.7b": "70d244cc86ccca08cf5af4e1e306ecf908b1ad5e"}[size]
+    assert config.model.dump() == {"pretrained": f"Qwen/Qwen3-{size.upper()}@{commit}"}
     assert list(config.data.evaluation) == ["aime24", "aime25", "amc23"]
-    assert "dapo-math-17k" in config.data.train.path
+    assert config.data.train.dump() == {"dataset": "dapo-math-17k"}
     assert not any("train" in block for block in config.methods.values())
     assert {"sdpg-ufkl", "sdpg-urkl", "grpo", "rlsd"} <= set(config.methods)
 
@@ -267,10 +268,10 @@ def test_the_teachers_context():
 
 @pytest.mark.skipif(not STAND_INS.is_dir(), reason="needs copies of the evaluation sets in ../shared/data/math")
 @pytest.mark.parametrize("name", available_presets())
-def test_the_evaluation_sets_load_with_the_presets_columns(name):
+def test_the_presets_evaluation_sets_are_the_papers(name):
     sizes = {}
     for task, source in resolve(name).data.evaluation.items():
-        problems = build_source({**source.dump(), "path": str(STAND_INS / f"{task}.jsonl")}, f"evaluation.{task}")
+        problems = build_source(source, f"evaluation.{task}", str(STAND_INS))
         sizes[task] = len(problems)
         assert all(re.fullmatch(r"-?\d+", problem.answer) for problem in problems)  # what `exact` counts on
     assert sizes == {"aime24": 30, "aime25": 30, "amc23": 40}

@@ -127,11 +127,13 @@ def test_only_the_command_is_told_and_all_above_it_wait(commands):
 def test_what_the_jobs_of_a_scale_take():
     paper = Scale("paper-qwen3-4b", {})
     assert paper.takes("train") == {"mem_mb": 256000, "gpu": 8, "nodes": 1, "runtime": 1440}
-    assert paper.takes("evaluate") == {"mem_mb": 256000, "gpu": 1, "nodes": 1, "runtime": 1440}
+    assert paper.takes("evaluate") == {"mem_mb": 256000, "gpu": 8, "nodes": 1, "runtime": 1440}
+    assert paper.takes("evaluate", one=True)["gpu"] == 1 and paper.takes("base_model")["gpu"] == 1
     nodes = Scale("paper-qwen3-4b", {"resources.nodes": 4, "resources.runtime.train": 600})
     several = {"nodes": 4, "tasks": 4, "mpi": "srun", "tasks_per_gpu": 0, "gpu": 32, "gres": "gpu:8", "runtime": 600}
     assert nodes.takes("train") == {"mem_mb": 256000} | several
-    assert "mpi" not in nodes.takes("evaluate")
+    assert "mpi" not in nodes.takes("evaluate") and nodes.takes("evaluate")["gpu"] == 8  # those of one node
+    assert {Scale("smoke", {}).takes(stage)["gpu"] for stage in ("base_model", "train", "evaluate")} == {0}
     assert "gres" not in Scale("smoke", {"resources.nodes": 2}).takes("train")
 
 

@@ -45,6 +45,10 @@ class TokenTask:
         """Return the question with a right response behind it."""
         return [*self.student_prompt(problem), 2, *ids]
 
+    def wrong_prompt(self, problem, ids) -> list[int]:
+        """Return the question with a wrong response behind it."""
+        return [*self.student_prompt(problem), 2, *ids]
+
     def score(self, problem, ids, finish_reason) -> Score:
         """Judge one response."""
         return Score(int(problem.answer) in ids)

@@ -29,9 +29,13 @@ class Needs:
     sampled token. ema_rate: theta' <- (1 - rate) theta' + rate theta after each step, for an "ema" teacher. gate: the
     responses that get a teacher pass, by their advantage: "all", "positive" (Eq. 3.5) or "nonzero"; elsewhere div and logq
     read 0. context: the teacher reads the problem's worked solution, or a successful response of the same group (then a
-    response without such a sibling has no teacher). kl_in_reward: this times the response's summed log w is taken from its
+    response without such a sibling has no teacher). wrong_hints: the same weights also read each response after as many as
+    this of the group's other responses, each in the place of the solution, that the verifier called wrong (a pass for each; a
+    response without one has no teacher at all). kl_in_reward: this times the response's summed log w is taken from its
     reward before advantages are formed. whole_responses: a token's loss depends on other tokens of its response (a
     sequence-level ratio), so `token_loss` must see responses whole; costs a second product with the lm-head.
+    token_advantages: `Algorithm.token_advantages` gives every token an advantage of its own, once for the whole rollout
+    batch; costs a forward pass of the policy where there is one update per batch (with several there is one anyway).
     """
 
     reference: bool = False
@@ -43,6 +47,8 @@ class Needs:
     context: Context = "solution"
     kl_in_reward: float = 0.0
     whole_responses: bool = False
+    wrong_hints: int = 0
+    token_advantages: bool = False
 
     def __post_init__(self):
         if (self.teacher is None) != (self.divergence is None and not self.teacher_logp):
@@ -52,6 +58,8 @@ class Needs:
             )
         if (self.teacher == "ema") != (self.ema_rate is not None):
             raise ValueError(f"teacher={self.teacher!r} and ema_rate={self.ema_rate!r} do not go together")
+        if self.wrong_hints and not self.teacher_logp:
+            raise ValueError(f"wrong_hints={self.wrong_hints} are read beside the right one: they need teacher_logp=True")
 
 
 @dataclass(frozen=True)
@@ -61,8 +69,10 @@ class Signals:
     logp: log pi_theta(y_t | s_t), differentiable. logp_old: the same at the start of the rollout batch, detached (equal to
     `logp` while there is one update per batch). logp_rollout: what the rollout engine reported. entropy: of pi_theta,
     differentiable. mask: 1 on response tokens. stop: 1 on the token that ended the response. logp_ref: reference log-prob,
-    detached. div: divergence to the teacher, differentiable. logq: the teacher's log-prob, detached. The last three are
-    None unless needed.
+    detached. div: divergence to the teacher, differentiable. logq: the teacher's log-prob, detached. logq_wrong: log of the
+    mean over the wrong hints of the probabilities that the teacher gives the token after each, detached; contrasted: 1 on the
+    tokens that it and logq are there for. A_t: the token's own advantage. The last six are None unless needed, and read 0
+    where there is nothing.
     """
 
     logp: Tensor
@@ -74,6 +84,9 @@ class Signals:
     logp_ref: Tensor | None = None
     div: Tensor | None = None
     logq: Tensor | None = None
+    logq_wrong: Tensor | None = None
+    contrasted: Tensor | None = None
+    A_t: Tensor | None = None
 
     @property
     def logw(self) -> Tensor:
@@ -102,7 +115,9 @@ class Algorithm(Protocol):
     """A training method. `off_policy`: may take several updates per rollout batch. `beta(k)` where it has a schedule.
 
     needs_group: it compares the responses to a prompt, so that there must be two or more; a method that does not say is taken
-    to do so.
+    to do so. `token_advantages(logp, entropy)`, of a method that needs it: turns log-probs and entropies (M,) of all tokens of
+    the rollout batch, under the policy before the first update, into their advantages (M,); a token whose advantage is 0 is
+    left out of the means of the reduction.
     """
 
     off_policy: bool

@@ -14,6 +14,7 @@ from scipy import stats
 from sdpg.analysis.intervals import Contrast
 from sdpg.analysis.layout import Residual, pooled, residual
 
+DIGITS = 7  # of an accuracy; fewer than any file has
 DRAWS = 2000  # permutations of the check of everything together
 
 
@@ -70,7 +71,7 @@ def together(here: Sequence[np.ndarray], there: Sequence[np.ndarray], *, shared:
     else:
         picks = np.argsort(rng.random((draws, S + T)), axis=1) < S  # which units count as here
     observed, drawn = 0.0, np.zeros(draws)
-    for a, b in zip(here, there, strict=True):
+    for a, b in zip([np.round(x, DIGITS) for x in here], [np.round(x, DIGITS) for x in there], strict=True):
         both = np.hstack([a, b])
         scale = both.var(axis=1) + 1e-12
         observed += float(((a.mean(axis=1) - b.mean(axis=1)) ** 2 / scale).sum())

@@ -1,9 +1,8 @@
-"""Runs that ended early, since they diverged or the program stopped them: where, and how the steps that they did not reach
-count.
+"""Runs that diverged: where they ended, and how the steps that they did not reach are counted.
 
-Such a run has collapsed. It counts with its last checkpoint's scores at all later ones, and with its last values of
-metrics.jsonl at all later steps; the same holds of a single step whose metric was not finite (null). No run is left out of a
-mean, and captions say so.
+A diverged run counts with its last checkpoint's scores at all later ones, and with its last values of metrics.jsonl at all
+later steps; the same holds of a single step whose metric was not finite (null). No run is left out of a mean, and captions say
+so.
 """
 
 from __future__ import annotations
@@ -17,26 +16,24 @@ import numpy as np
 import pandas as pd
 
 Run = tuple[str, int]  # method, seed
-KINDS = ("diverged", "stopped")  # keys of a run's last row
 
 
 class Divergence(NamedTuple):
-    """The step at which a run ended, what was not finite or why it was stopped, and which of the two."""
+    """The step at which a run diverged, and what was not finite."""
 
     step: int
     reason: str
-    kind: str = "diverged"
 
 
 def read_divergence(path: Path) -> Divergence | None:
-    """Return what the last row of a metrics.jsonl says, by its key `diverged` or `stopped`; None for a run that went on to its
-    end, or without that file.
-    """
+    """Return what the last row of a metrics.jsonl says; None for a run that did not diverge, or without that file."""
     if not path.is_file():
         return None
     lines = path.read_text(encoding="utf-8").splitlines()
-    row = json.loads(lines[-1]) if lines and any(f'"{kind}"' in lines[-1] for kind in KINDS) else {}
-    return next((Divergence(row["step"], row[kind], kind) for kind in KINDS if row.get(kind)), None)
+    if not lines or '"diverged"' not in lines[-1]:
+        return None
+    row = json.loads(lines[-1])
+    return Divergence(row["step"], row["diverged"])
 
 
 def unexplained(frame: pd.DataFrame, column: str) -> pd.Series:
@@ -60,18 +57,11 @@ def held_at(own: np.ndarray, steps: np.ndarray) -> np.ndarray:
 
 
 def sentences(diverged: Mapping[Run, Divergence], methods: Collection[str] | None = None) -> str:
-    """Return what a caption says of the runs of these methods (None: all) that diverged or were stopped, beginning with a
-    space; "" for none.
-    """
-    text = ""
-    for kind in KINDS:
-        named = [
-            f"{method} seed {seed} at step {found.step}"
-            for (method, seed), found in diverged.items()
-            if found.kind == kind and (methods is None or method in methods)
-        ]
-        if named:
-            text += (
-                f" {kind.capitalize()}: {', '.join(named)}; from there on a run counts with its last checkpoint and metrics."
-            )
-    return text
+    """Return what a caption says of the diverged runs of these methods (None: all), beginning with a space; "" for none."""
+    named: dict[str, list[str]] = {"Diverged": [], "Stopped as collapsed": []}
+    for (method, seed), found in diverged.items():
+        if methods is None or method in methods:
+            how = "Stopped as collapsed" if found.reason.startswith("collapsed: ") else "Diverged"
+            named[how].append(f"{method} seed {seed} at step {found.step}")
+    said = "; ".join(f"{how}: {', '.join(runs)}" for how, runs in named.items() if runs)
+    return f" {said}; from there on a run counts with its last checkpoint and its last metrics." if said else ""

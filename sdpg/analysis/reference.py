@@ -1,13 +1,12 @@
 """Does a run agree with the committed reference as two honest runs would? Scores, collapses, claims, and all together.
 
-A score is a method's accuracy on one evaluation set (mean of the second half's checkpoints, healthy runs), read from scores.csv
-of both. Every question has a two-sided p-value, and all are one family under Holm's correction: two runs that differ by chance
+A score is a method's accuracy on one evaluation set (mean of the second half's checkpoints, healthy runs).
+Every question has a two-sided p-value, and all are one family under Holm's correction: two runs that differ by chance
 alone are told apart in at most 5 of 100 comparisons, however many there are. The numbers: sdpg/analysis/agreement.py.
 """
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Collection
 from pathlib import Path
@@ -21,17 +20,16 @@ from sdpg.analysis.collapse import collapse
 from sdpg.analysis.comparisons import scored
 from sdpg.analysis.intervals import ALPHA, Contrast
 from sdpg.analysis.multiplicity import holm
-from sdpg.analysis.results import SCORE_COLUMNS, Results, pivot_seeds, read_csv, require
-from sdpg.io import project_file, read_json, write_json
+from sdpg.analysis.outcome import CLAIMS, CURVES, IDENTITY, Outcome, accuracy_curves, identity, outcome_of, read_outcome
+from sdpg.analysis.results import Results
+from sdpg.io import project_file, write_atomic, write_json
 
 FOLDER = Path(project_file("results/reference"))
 MANIFEST = "manifest.json"
 LARGEST = 3_000_000  # bytes of one reference
-COPIED = ("*.csv", "claims.json", "claims.md", MANIFEST, "tables/*", "figures/*.png")  # the small outcome
-IDENTITY = "reference.json"
+COPIED = ("*.csv", CLAIMS, "claims.md", MANIFEST, "tables/*", "figures/*.png")  # the small outcome
 OPPOSITE = {"supported", "refuted"}
 COLUMNS = ["kind", "item", "task", "here", "reference", "difference", "low", "high", "p", "p_holm", "agrees"]
-OLD = "claims are not compared: those of the reference were judged by other rules; `make reference` makes it again"
 
 
 class Agreement(NamedTuple):
@@ -42,6 +40,7 @@ class Agreement(NamedTuple):
     rows: pd.DataFrame
     changed: list[str]
     notes: list[str]
+    other: str = "the reference"
 
     @property
     def holds(self) -> bool:
@@ -55,7 +54,7 @@ class Agreement(NamedTuple):
         chance = self.rows.loc[self.rows["kind"] == "all", "p"].iloc[0]
         line = (
             f"{'reproduced' if self.holds else 'not reproduced'}: two honest runs differ by as much in {chance:.0%} of cases; "
-            f"{', '.join(counts)} agree with the reference"
+            f"{', '.join(counts)} agree with {self.other}"
         )
         differing = single[~single["agrees"].astype(bool)]
         names = [row.item + (f" on {row.task}" if row.task else "") for row in differing.itertuples()]
@@ -76,19 +75,6 @@ class Scores(NamedTuple):
         return np.where(self.fell, np.nan, self.late)
 
 
-def identity(results: Results) -> dict[str, Any]:
-    """Return what two runs must share to be compared: the accuracy's name, and the content of every evaluation set
-    (SHA-256).
-    """
-    digests = {}
-    for task in results.tasks:
-        path = results.root / "data" / "eval" / f"{task}.parquet"
-        require(path)
-        text = pd.read_parquet(path, columns=["id", "question", "answer"]).sort_values("id").to_json(orient="values")
-        digests[task] = hashlib.sha256(text.encode()).hexdigest()
-    return {"accuracy": results.accuracy, "problems": digests}
-
-
 def make_reference(results: Results, folder: Path, listed: Collection[str]) -> list[Path]:
     """Copy the small outcome of `results` to `folder`, in place of what was there -> its files.
 
@@ -104,6 +90,8 @@ def make_reference(results: Results, folder: Path, listed: Collection[str]) -> l
             target = fresh / path.relative_to(results.root)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
+    with write_atomic(fresh / CURVES) as file:
+        accuracy_curves(results).to_csv(file, index=False, lineterminator="\n")
     write_json(fresh / IDENTITY, identity(results))
     size = sum(path.stat().st_size for path in fresh.rglob("*") if path.is_file())
     if size > LARGEST:
@@ -118,41 +106,48 @@ def compare(results: Results, folder: Path) -> Agreement:
     """Compare a run with the reference in `folder`. Raises ValueError if there is none, or if nothing can be compared."""
     if not (folder / IDENTITY).is_file():
         raise ValueError(f"{folder} holds no reference for this scale; `make reference` makes one from finished results")
-    _check_identity(identity(results), read_json(folder / IDENTITY), folder)
+    return agreement(outcome_of(results), read_outcome(folder))
+
+
+def agreement(here: Outcome, there: Outcome, other: str = "the reference") -> Agreement:
+    """Compare two runs of one experiment. other: what the second is, in words. Raises ValueError if nothing can be compared."""
+    _check_identity(here.identity, there.identity, there.name)
     notes: list[str] = []
-    here = _scores(results.scores, results, results.root)
-    there = _scores(read_csv(folder / "scores.csv", SCORE_COLUMNS), results, folder)
-    asked = _score_rows(here, there, notes)
+    asked = _score_rows(_scores(here), _scores(there), other, notes)
     if not asked:
-        raise ValueError(f"{results.root} and {folder} have no score in common; are they of the same scale?")
-    claims, changed = _claims(results, folder, notes)
+        raise ValueError(f"{here.name} and {there.name} have no score in common; are they of the same scale?")
+    claims, changed = _claims(here, there, other, notes)
     asked += claims
     adjusted = holm([1.0 if row["p"] is None else row["p"] for row in asked])
     both = zip(asked, adjusted, strict=True)
     rows = [row | {"p_holm": p, "agrees": p > ALPHA and not row.get("opposite")} for row, p in both]
-    return Agreement(pd.DataFrame(rows, columns=COLUMNS), changed, notes)
+    return Agreement(pd.DataFrame(rows, columns=COLUMNS), changed, notes, other)
 
 
-def _check_identity(here: dict, there: dict, folder: Path) -> None:
+def _check_identity(here: dict, there: dict, name: str) -> None:
     if here["accuracy"] != there["accuracy"]:
         raise ValueError(
-            f"accuracy is {here['accuracy']} here and {there['accuracy']} in {folder}: set evaluation.samples to match"
+            f"accuracy is {here['accuracy']} here and {there['accuracy']} in {name}: set evaluation.samples to match"
         )
     other = [task for task, digest in here["problems"].items() if there["problems"].get(task, digest) != digest]
     if other:
-        raise ValueError(f"{', '.join(other)}: other problems than in {folder}, so the scores cannot be compared")
+        raise ValueError(f"{', '.join(other)}: other problems than in {name}, so the scores cannot be compared")
 
 
-def _scores(frame: pd.DataFrame, results: Results, root: Path) -> dict[tuple[str, str], Scores]:
-    """Return the runs of every (method, task) of a scores.csv."""
-    chosen = frame[(frame["metric"] == results.accuracy) & frame["task"].isin(results.tasks)]
+def _scores(of: Outcome) -> dict[tuple[str, str], Scores]:
+    """Return the runs of every (method, task). A run that ended early has no accuracy from there on; it keeps its last one."""
     found = {}
-    for (method, task), own in chosen.groupby(["method", "task"], sort=False):
-        table = pivot_seeds(own, "value", f"{root / 'scores.csv'}, {results.accuracy} of {method} on {task}")
-        curves, steps = table.to_numpy().T, table.index.to_numpy()
-        early = results.ended(method) if root == results.root else None
-        fell = collapse(curves, steps, early).ever
-        found[method, task] = Scores(table.columns.tolist(), scored(steps, curves[:, :, None], "late")[:, 0], fell)
+    for (method, task), own in of.curves.groupby(["method", "task"], sort=False):
+        table = own.set_index("step").filter(like="seed").dropna(axis=1, how="all")
+        if table.empty or table.iloc[0].isna().any():
+            raise ValueError(f"{of.name}: {method} on {task} has no accuracy at its first step")
+        steps = table.index.to_numpy()
+        early = np.where(table.isna().any(), steps[table.isna().to_numpy().argmax(axis=0)], np.nan)
+        curves = table.ffill().to_numpy().T
+        seeds = [int(name.removeprefix("seed")) for name in table]
+        found[method, task] = Scores(
+            seeds, scored(steps, curves[:, :, None], "late")[:, 0], collapse(curves, steps, early).ever
+        )
     return found
 
 
@@ -165,11 +160,11 @@ def _row(kind: str, item: str, task: str, here: float, there: float, of: Contras
     return row | {"difference": of.effect, "low": low, "high": high, "p": of.p if np.isfinite(of.error) else None}
 
 
-def _score_rows(here: dict, there: dict, notes: list[str]) -> list[dict[str, Any]]:
+def _score_rows(here: dict, there: dict, other: str, notes: list[str]) -> list[dict[str, Any]]:
     """Return the rows of what both have: all scores together, each score, and each count of collapses that is not 0 in both."""
     keys = [key for key in here if key in there]
-    notes += [f"{method} on {task} is not in the reference" for method, task in here if (method, task) not in there]
-    notes += [f"{method} on {task} is in the reference alone" for method, task in there if (method, task) not in here]
+    notes += [f"{method} on {task} is not in {other}" for method, task in here if (method, task) not in there]
+    notes += [f"{method} on {task} is in {other} alone" for method, task in there if (method, task) not in here]
     if not keys:
         return []
     sides = [{key: side[key] for key in keys} for side in (here, there)]
@@ -207,22 +202,23 @@ def _mean(values: np.ndarray) -> float:
     return float(kept.mean()) if len(kept) else np.nan
 
 
-def _claims(results: Results, folder: Path, notes: list[str]) -> tuple[list[dict[str, Any]], list[str]]:
+def _claims(here: Outcome, there: Outcome, other: str, notes: list[str]) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the rows of the claims that have a standard error in both, and the verdicts that changed."""
-    paths = [results.root / "claims.json", folder / "claims.json"]
-    if not all(path.is_file() for path in paths):
-        notes.append(f"claims are not compared: {' and '.join(str(p) for p in paths if not p.is_file())} missing")
+    if missing := [f"{outcome.name}/{CLAIMS}" for outcome in (here, there) if outcome.claims is None]:
+        notes.append(f"claims are not compared: {' and '.join(missing)} missing")
         return [], []
-    ours, theirs = ({claim["id"]: claim for claim in read_json(path)} for path in paths)
-    if not all("error" in claim for claim in theirs.values()):
-        notes.append(OLD)
+    ours, theirs = ({claim["id"]: claim for claim in outcome.claims} for outcome in (here, there))
+    if any(claim["effect"] is not None for claim in theirs.values()) and not any(
+        claim["error"] is not None or claim["estimate"] is not None for claim in theirs.values()
+    ):
+        notes.append(f"claims are not compared: those of {other} were judged by other rules; make it again")
         return [], []
     rows, changed = [], []
     for name in [name for name in ours if name in theirs]:
         a, b = ours[name], theirs[name]
         if a["verdict"] != b["verdict"]:
             changed.append(f"{name} {b['verdict']} -> {a['verdict']}")
-        if a["error"] is None or b["error"] is None:
+        if any(claim[key] is None for claim in (a, b) for key in ("estimate", "error")):
             continue
         estimates = [Contrast(of["estimate"], of["error"], of["df"] or np.inf) for of in (a, b)]
         opposite = {a["verdict"], b["verdict"]} == OPPOSITE

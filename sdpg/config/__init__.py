@@ -1,8 +1,8 @@
 """From a scale file to one typed, complete, validated config.
 
-settings.py and task.py have every setting; files.py reads YAML, methods.py puts a method's settings together, layers.py
-resolves and explains, checks.py says what is wrong, parts.py cuts out what a stage depends on, diff.py compares. Nothing here
-imports torch.
+settings.py has every setting, of its larger blocks in data.py, task.py, solutions.py, track.py and resources.py; files.py reads
+YAML, methods.py puts a method's settings together, layers.py resolves and explains, checks.py says what is wrong, parts.py cuts
+out what a stage depends on, diff.py compares. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from sdpg.config.parts import (
     outcome_part,
     prompt_limits,
     run_config,
+    solutions_config,
 )
 from sdpg.config.settings import SCHEMA, Config
 from sdpg.rollout.engines import label as engine_label
@@ -50,4 +51,5 @@ __all__ = [
     "prompt_limits",
     "resolve",
     "run_config",
+    "solutions_config",
 ]

@@ -14,6 +14,7 @@ from baselines import hyperparameters
 from sdpg.config.checks import check_across, dotted_keys, expected, rule_at, validated
 from sdpg.config.files import ConfigError, closest, expand_shorthands, merged, nearest, override, scale_layers, scale_path, show
 from sdpg.config.methods import algorithm_files, expand_sweep, method_block, method_layers, tuned
+from sdpg.config.quick import make_quick, wants_quick
 from sdpg.config.settings import Config
 
 OVERRIDE = "override"
@@ -25,7 +26,7 @@ def resolve(scale: str | Path, overrides: Mapping[str, Any] | None = None) -> Co
 
     scale: a name in config/scales or config/presets, or the path of a YAML file; a file may say `extends: NAME` and give only
     what differs. overrides: dotted key -> value; a mapping is merged, any other value replaces what was there; a list of
-    names under `methods` selects methods. Raises ConfigError.
+    names under `methods` selects methods; `quick: true` shrinks what the files say. Raises ConfigError.
     """
     layers, overrides = scale_layers(scale_path(scale)), dict(overrides or {})
     files = [file for file, _ in reversed(layers)]
@@ -37,11 +38,14 @@ def resolve(scale: str | Path, overrides: Mapping[str, Any] | None = None) -> Co
 
 
 def _resolved(layers: list[tuple[str, dict[str, Any]]], overrides: dict[str, Any], where: str) -> Config:
-    config = merged(layers)
+    config, quick = merged(layers), wants_quick(overrides)
     for key, value in overrides.items():
         if key.partition(".")[0] == "sweep":
             override(config, key, value)
     expand_sweep(config, where)
+    if quick:
+        expand_shorthands(config)
+        make_quick(config)
     for key, value in overrides.items():
         if key.partition(".")[0] != "sweep":
             override(config, key, value)

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import baselines
+from sdpg.config.data import Data
 from sdpg.config.files import ConfigError, nearest
 from sdpg.config.methods import method_block, method_config
-from sdpg.config.settings import Config, Data, Task, Train
+from sdpg.config.settings import Config, Task, Train
 from sdpg.types import Settings
 
 EXECUTION = ("micro_batch_tokens", "packed", "gradient_checkpointing")  # keys of train that change memory and speed alone
@@ -36,7 +37,7 @@ def run_config(config: Config, method: str, seed: int) -> Run:
     train = Train.model_validate(config.train.dump() | block.pop("train", {}))
     model = base_config(config, base_index(config, seed))["model"]
     run = {"scale": config.name, "seed": seed, "method": method, "algorithm": block, "model": model}
-    return Run.model_validate(run | {"task": config.task, "data": config.data, "train": train})
+    return Run.model_validate(run | {"task": config.task, "data": _problems(config), "train": train})
 
 
 def outcome_part(run: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,7 +68,7 @@ def base_config(config: Config, index: int) -> dict[str, Any]:
     if "warm_start" in model:
         del model["warm_start"]["seeds"]
         model["warm_start"]["seed"] = base_seeds(config)[index]
-    return {"model": model, "task": config.task.dump(), "data": config.data.dump()}
+    return {"model": model, "task": config.task.dump(), "data": _problems(config).dump()}
 
 
 def evaluation_config(config: Config) -> dict[str, Any]:
@@ -93,8 +94,20 @@ def data_config(config: Config) -> dict[str, Any]:
     """Return all that the problems depend on; `forgetting`: the task that training leaves alone, or None."""
     forgetting = config.evaluation.lm_eval.forgetting if config.evaluation.lm_eval else None
     model = {"warm_start": {}} if config.model.warm_start else config.model.dump()  # its tokenizer, which decides what fits
-    parts = {"data": config.data.dump(), "task": config.task.dump(), "model": model, "prompts": prompt_limits(config)}
+    parts = {"data": _problems(config).dump(), "task": config.task.dump(), "model": model, "prompts": prompt_limits(config)}
     return {**parts, "forgetting": forgetting}
+
+
+def solutions_config(config: Config) -> dict[str, Any]:
+    """Return all that the written solutions depend on."""
+    return {**data_config(config), "solutions": config.data.solutions and config.data.solutions.outcome()}
+
+
+def _problems(config: Config) -> Data:
+    """Return the block `data` without who writes solutions: what was written is a file, whose content counts; and without the
+    mirror, whose copies are what the hub has.
+    """
+    return config.data.model_copy(update={"solutions": None, "mirror": None})
 
 
 def prompt_limits(config: Config) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class Runtime(Settings):
     train: Annotated[int, Field(ge=30, le=525_600), WHOLE] = 1440
     """Minutes of a training job. Ahead of their end it saves, and is queued again: a run may take longer."""
     evaluate: Annotated[int, Field(ge=30, le=525_600), WHOLE] = 1440
-    """Minutes to evaluate a run, or a base model with lm-eval."""
+    """Minutes to evaluate a run, which is queued again ahead of their end, or a base model with lm-eval."""
 
 
 class Resources(Settings):
@@ -42,11 +42,12 @@ class Resources(Settings):
     mem_mb: Count = 4000
     """Memory per job, in MB."""
     gpus: Annotated[int, Field(ge=0, le=64), WHOLE] = 0
-    """GPUs of a training job on each node, one process each; 0: none, even where there are some."""
+    """GPUs of a training job on each node, one process each, and of an evaluation on its one; 0: none, even where there are
+    some."""
     nodes: Annotated[int, Field(ge=1, le=1000), WHOLE] = 1
     """Nodes of a training job; more than one: on Slurm."""
     processes: Annotated[int, Field(ge=1, le=64), WHOLE] | None = None
-    """Processes of a training job on each node; null: one for each GPU, or one."""
+    """Processes of a training job on each node, and of an evaluation; null: one for each GPU, or one."""
     vllm: Vllm = Vllm()
     """What vLLM takes of each GPU."""
     runtime: Runtime = Runtime()
@@ -54,7 +55,7 @@ class Resources(Settings):
 
     @property
     def local_processes(self) -> int:
-        """Processes of a training job on each node."""
+        """Processes of a training job on each node, and of an evaluation."""
         return self.processes or max(1, self.gpus)
 
     @model_validator(mode="after")

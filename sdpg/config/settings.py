@@ -10,16 +10,17 @@ import json
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, create_model, field_validator, model_serializer, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from sdpg.config.alternatives import Alternatives
+from sdpg.config.data import Data
 from sdpg.config.fits import check_temperature, check_training
 from sdpg.config.resources import Resources
 from sdpg.config.task import Task
+from sdpg.config.track import Track
 from sdpg.io import ROOT
 from sdpg.rollout import engines
-from sdpg.tasks.sources import KINDS, is_flat
 from sdpg.types import (
     LARGEST,
     LEAST,
@@ -29,6 +30,7 @@ from sdpg.types import (
     Fraction,
     LearningRate,
     Length,
+    Name,
     PathText,
     Positive,
     Seed,
@@ -41,7 +43,6 @@ from sdpg.types import (
 )
 
 SCHEMA = ROOT / "config" / "schema.json"
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
 Engine = Annotated[str, Field(json_schema_extra={"enum": list(engines.names())})]
 UNIQUE = {"uniqueItems": True}
 PASS_K = [1, 4, 8]
@@ -128,65 +129,6 @@ class Model(Alternatives):
     """A directory with a Hugging Face checkpoint, or a hub id."""
     package: Package | None = None
     """Weights from an installed Python package."""
-
-
-class _Source(Alternatives):
-    """One source of problems: exactly one kind, with its options (sdpg/tasks/sources)."""
-
-    @classmethod
-    def alternatives(cls) -> list[str]:
-        """Return the kinds of sources."""
-        return list(KINDS)
-
-    @classmethod
-    def kinds_of(cls, option: str) -> list[str]:
-        """Return the kinds that an option beside their key belongs to."""
-        return [kind for kind in KINDS if is_flat(kind) and option in KINDS[kind].model_fields]
-
-    @model_serializer(mode="wrap")
-    def _of_its_kind(self, handler) -> dict[str, Any]:
-        given = {key: value for key, value in handler(self).items() if value is not None}
-        if not is_flat(self.kind):
-            return given
-        return KINDS[self.kind].model_validate(given).model_dump(by_alias=True, exclude_none=True)
-
-
-def _source_fields() -> dict[str, Any]:
-    fields: dict[str, Any] = {}
-    for kind, options in KINDS.items():
-        if is_flat(kind):
-            for name, field in options.model_fields.items():
-                kept = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
-                others = fields[name][0] if name in fields else None
-                fields[name] = (kept | others, Field(None, description=field.description))
-        else:
-            fields[kind.replace("-", "_")] = (options | None, Field(None, alias=kind, description=options.__doc__))
-    return fields
-
-
-Source = create_model("Source", __base__=_Source, **_source_fields())
-
-
-class Data(Settings):
-    """Problems to train and to evaluate on."""
-
-    train: Source
-    """Problems to train on."""
-    evaluation: Annotated[dict[Name, Source], Field(min_length=1)]
-    """Evaluation set name (as in every artefact) -> its source."""
-    validation: dict[Name, Source] = {}
-    """Validation set name -> its source: watched during training, and what a sweep chooses by. Shares no problem with training
-    or evaluation."""
-    rejected_answers: Literal["error", "drop", "keep"] = "error"
-    """What becomes of a problem whose reference answer the verifier does not accept, in the form that the template asks for, or
-    spelt as most would write it. What is dropped or kept is counted in data/report.json, here and below."""
-    conflicting_answers: Literal["drop", "error"] = "drop"
-    """What becomes of a question that a set has more than once with different answers: all of its rows are dropped."""
-    missing_solutions: Literal["error", "drop", "keep"] = "error"
-    """What becomes of a training problem without a worked solution where a method's teacher reads one. Kept, it gets the
-    template's `teacher_without_solution`."""
-    overlong: Literal["error", "drop"] = "error"
-    """What becomes of a problem whose prompt is longer than train.max_prompt_tokens, or leaves no room for a response."""
 
 
 def _keeps(value: Any) -> Any:
@@ -386,6 +328,9 @@ class Config(Settings):
     """Takes the place of `methods`: one run for each method, trial and seed, scored on the validation sets."""
     matrix: list[Text] = []
     """Scales that `snakemake matrix` sets side by side, this one among them. Not inherited by `extends`."""
+    track: Track = ["tensorboard"]
+    """Where metrics go beside metrics.jsonl: tensorboard, trackio, wandb, a list of them, or null. trackio and wandb are your
+    own packages, used offline unless your environment says otherwise (docs/sharing.md). It changes no result."""
 
     _unique = field_validator("seeds")(_none_twice)
 

@@ -13,11 +13,15 @@ from sdpg.types import Rollout
 
 @dataclass(frozen=True)
 class Sample:
-    """One response with the prompt it was sampled from and the prompt that its teacher reads (None: it has no teacher)."""
+    """One response with the prompt it was sampled from and the prompt that its teacher reads (None: it has no teacher).
+
+    wrong_prompts: what the teacher reads in contrast to it, each with a wrong hint.
+    """
 
     prompt: Sequence[int]
     teacher_prompt: Sequence[int] | None
     rollout: Rollout
+    wrong_prompts: tuple[Sequence[int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,9 +68,11 @@ def micro_batches(samples: Sequence[Sample], budget: int, *, packed: bool, teach
     """Split into index lists of at most `budget` tokens; responses to one prompt stay together, and rows are alike in length.
 
     packed: tokens of the packed sequence, a prompt counted once, in batches of equal size. Otherwise of the padded rows.
-    teacher: count the teacher's prompt where it is longer. A single response longer than the budget is a batch alone.
+    teacher: count the longest of the teacher's prompts where it is longer. A single response longer than the budget is a batch
+    alone.
     """
-    prompts = [max(s.prompt, (s.teacher_prompt if teacher else None) or (), key=len) for s in samples]
+    others = lambda s: ((s.teacher_prompt or ()), *s.wrong_prompts) if teacher else ()  # noqa: E731
+    prompts = [max(s.prompt, *others(s), (), key=len) for s in samples]
     if not packed:
         lengths = [len(p) + len(s.rollout.ids) for p, s in zip(prompts, samples, strict=True)]
         return _padded_batches(lengths, budget)

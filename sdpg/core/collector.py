@@ -7,6 +7,7 @@ is decided by every process from the same facts, so that no result depends on ho
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -19,6 +20,7 @@ from sdpg.config.settings import Train
 from sdpg.core import distributed
 from sdpg.core.batch import Sample
 from sdpg.core.flops import Work, rollout_work
+from sdpg.core.hints import Hints
 from sdpg.core.plan import deal
 from sdpg.core.stopping import Stopper
 from sdpg.rollout.engine import Engine, derive_seed
@@ -73,10 +75,15 @@ class Batch:
     shares: list[slice]
     tokens: list[int]
     unjudged: int  # responses that the verifier could not judge in time or size and called wrong
-    no_room: int  # responses of this process whose teacher was left out: a sibling's response does not fit its prompt
     sampled: int  # responses, with those of groups that dynamic sampling left out; unjudged counts among these
     sampled_tokens: int  # their tokens
     work: Work  # of sampling them
+    left_out: Counter  # of hints, see hints.py; this process's
+
+    @property
+    def no_room(self) -> int:
+        """Responses of this process whose teacher was left out: a sibling's response does not fit its prompt."""
+        return self.left_out["no_room"]
 
 
 class Collector:
@@ -132,10 +139,10 @@ class Collector:
         generator = torch.Generator().manual_seed(derive_seed(*stream))
         return torch.randperm(len(self.problems), generator=generator).tolist()
 
-    def collect(self, step: int, clock, context: str = "solution") -> Batch:
+    def collect(self, step: int, clock, context: str = "solution", wrong_hints: int = 0) -> Batch:
         """Sample and judge G responses to each of the step's prompts, and choose what this process trains on. Collective.
 
-        context: what the teacher reads, see `Needs`. Raises Stopped if a process was asked to stop.
+        context, wrong_hints: what the teacher reads, see `Needs`. Raises Stopped if a process was asked to stop.
         """
         before = self._failures()
         groups = self._groups(step, 0, clock)
@@ -151,19 +158,19 @@ class Collector:
             facts = facts[: self.P]
         own, shares, tokens = self._deal(facts)
         here = self._exchange(groups, [facts[i].place for i in own], {fact.place for fact in facts})
-        no_room: list[int] = []
+        left_out: Counter = Counter()
         return Batch(
-            [sample for group in here for sample in self._samples(group, context, step, no_room)],
+            [sample for group in here for sample in self._samples(group, context, wrong_hints, step, left_out)],
             [score for group in here for score in group.scores],
             torch.tensor([fact.rewards for fact in facts]),
             own,
             shares,
             tokens,
             self._failures() - before,
-            len(no_room),
             sum(len(group.rollouts) for group in groups),
             sum(group.tokens for group in groups),
             work,
+            left_out,
         )
 
     def _facts(self, groups: list[Group]) -> list[Fact]:
@@ -270,23 +277,18 @@ class Collector:
             reward -= min(max(over / buffer, 0.0), 1.0)
         return reward
 
-    def _samples(self, group: Group, context: str, step: int, no_room: list[int]) -> list[Sample]:
-        """Return a group's responses with their teacher's prompts. no_room: takes the lengths of those that do not fit."""
-        problem, prompt = self.problems[group.problem], self.student[group.problem]
-        if context == "solution":
-            return [Sample(prompt, self.teacher[group.problem], rollout) for rollout in group.rollouts]
-        right = [j for j, score in enumerate(group.scores) if score.correct]
+    def _samples(self, group: Group, context: str, wrong_hints: int, step: int, left_out: Counter) -> list[Sample]:
+        """Return a group's responses with their teacher's prompts. left_out: counts what cannot be a hint."""
+        problem, prompt, own = self.problems[group.problem], self.student[group.problem], self.teacher[group.problem]
+        limits = {"limit": self.teacher_limit, "seed": (self.seed, step), "counts": left_out}
+        hints = Hints(self.task, problem, group.rollouts, group.scores, **limits)
         samples = []
         for j, rollout in enumerate(group.rollouts):
-            others = [i for i in right if i != j]
-            teacher = None
-            if others:
-                chosen = others[derive_seed("sibling", self.seed, step, problem.id, j) % len(others)]
-                teacher = self.task.sibling_prompt(problem, group.rollouts[chosen].ids)
-                if len(teacher) > self.teacher_limit:
-                    no_room.append(len(teacher))
-                    teacher = None
-            samples.append(Sample(prompt, teacher, rollout))
+            teacher = own if context == "solution" else hints.sibling(j)
+            wrong = hints.wrong(j, wrong_hints) if wrong_hints else ()
+            if wrong_hints and (teacher is None or not wrong):  # nothing to contrast
+                teacher, wrong = None, ()
+            samples.append(Sample(prompt, teacher, rollout, wrong))
         return samples
 
     def _failures(self) -> int:

@@ -14,6 +14,8 @@ from torch import Tensor
 from sdpg.algorithms.anchors import k3
 from sdpg.algorithms.base import Signals
 from sdpg.core.collector import Batch
+from sdpg.core.hints import OF_WRONG
+from sdpg.core.token_advantages import TokenAdvantages
 
 MAXIMA = ("gap_max", "peak_memory_mb")  # everything else is a sum
 PHASES = ("rollout", "verify", "reference", "teacher", "train", "optimizer", "sync", "validation", "checkpoint")
@@ -40,6 +42,17 @@ def rollout_sums(batch: Batch, A_NG: Tensor) -> dict[str, float]:
         "informative": (R_NG != R_NG[:, :1]).any(1).sum().item(),
         "positive": (A_NG > 0).sum().item(),
     }
+
+
+def contrast_sums(batch: Batch) -> dict[str, float]:
+    """Return the sums over wrong hints, of a method that asks for them."""
+    hints = sum(len(s.wrong_prompts) for s in batch.samples)
+    return {"wrong_hints": hints, **{name: batch.left_out[name] for name in OF_WRONG}}
+
+
+def token_advantage_sums(advantages: TokenAdvantages) -> dict[str, float]:
+    """Return the sums over tokens with an advantage of their own other than 0."""
+    return {"selected": sum(advantages.counted(slice(None))), "selected_advantage": sum(A.sum().item() for A in advantages.own)}
 
 
 @torch.no_grad()
@@ -101,7 +114,26 @@ def means(t: dict[str, float]) -> dict[str, float | None]:
         "kl_ref": t["kl_ref"] / tokens if "kl_ref" in t else None,
         "logprob_gap_mean": t["gap"] / t["gap_tokens"],
         "logprob_gap_max": t["gap_max"],
+        **_of_some_methods(t),
     }
+
+
+def _of_some_methods(t: dict[str, float]) -> dict[str, float | None]:
+    """Return the columns that only rows of methods with wrong hints, or with advantages by token, have."""
+    columns = {}
+    if "wrong_hints" in t:
+        columns |= {
+            "wrong_hints": t["wrong_hints"] / t["teachers"] if t["teachers"] else None,
+            "groups_without_wrong": t["groups_without_wrong"] / t["groups"],
+            "wrong_no_answer": t["wrong_no_answer"] / t["responses"],
+            "wrong_no_room": t["wrong_no_room"] / t["responses"],
+        }
+    if "selected" in t:
+        columns |= {
+            "selected_fraction": t["selected"] / t["tokens"],
+            "selected_advantage": t["selected_advantage"] / t["selected"],
+        }
+    return columns
 
 
 def peak_memory_mb(device: torch.device) -> float:

@@ -71,6 +71,10 @@ def gradient_without_advantage(algorithm: Algorithm, k: int) -> bool:
     leaves = {name: x.requires_grad_() for name, x in leaves.items()}
     fixed = {"logp_old": -draw(20.0), "logp_rollout": -draw(20.0), "mask": torch.ones(64, 4), "stop": draw(1.0).round()}
     fixed |= {"logp_ref": -draw(20.0) if needs.reference else None, "logq": -draw(20.0) if needs.teacher_logp else None}
+    if needs.wrong_hints:
+        fixed |= {"logq_wrong": -draw(20.0), "contrasted": draw(1.0).round()}
+    if needs.token_advantages:
+        fixed["A_t"] = draw(2.0) - 1
     loss = sum(term.sum() for term in algorithm.token_loss(Signals(**leaves, **fixed), torch.zeros(64, 1), k).values())
     if not loss.requires_grad:
         return False

@@ -64,16 +64,29 @@ class Models:
         return {"live": self.policy, "frozen": self.reference, "ema": self.average}[kind]
 
 
-def inputs(model: PreTrainedModel, samples: Sequence[Sample], *, teacher: bool = False) -> Packed | Padded:
-    """Return what the model reads: each response after its prompt, or after its teacher's."""
-    prompts = [s.teacher_prompt if teacher else s.prompt for s in samples]
+def inputs(
+    model: PreTrainedModel, samples: Sequence[Sample], *, teacher: bool = False, wrong: int | None = None
+) -> Packed | Padded:
+    """Return what the model reads: each response after its prompt, after its teacher's, or after a wrong one (its number)."""
+    if wrong is not None:
+        prompts = [s.wrong_prompts[wrong] for s in samples]
+    else:
+        prompts = [s.teacher_prompt if teacher else s.prompt for s in samples]
     return prepare(model, prompts, [s.rollout.ids for s in samples])
 
 
 @torch.no_grad()
+def policy_signals(
+    model: PreTrainedModel, head: Head, read: Packed | Padded, tokens: Tokens, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Return log-probs of the sampled tokens and entropies, (B, T) each, under `model` and its head, without gradient."""
+    x = token_signals(read.hidden(model), head, tokens.targets, temperature=temperature)
+    return tokens.scatter(x.logp), tokens.scatter(x.entropy)
+
+
 def policy_logprobs(model: PreTrainedModel, head: Head, read: Packed | Padded, tokens: Tokens, temperature: float) -> Tensor:
-    """Return the log-probs (B, T) of the sampled tokens under `model` and its head, without gradient."""
-    return tokens.scatter(token_signals(read.hidden(model), head, tokens.targets, temperature=temperature).logp)
+    """Return the log-probs alone."""
+    return policy_signals(model, head, read, tokens, temperature)[0]
 
 
 @dataclass(frozen=True)
@@ -87,7 +100,7 @@ class Passes:
     hidden: Tensor  # (M, d) of the policy, with its graph
     gated: Tensor  # (M,) bool: tokens that the teacher reads
     teacher_hidden: Tensor | None  # (gated M, d)
-    known: dict[str, Tensor | None]  # (B, T): logp_old (None: the policy's own), logp_rollout, logp_ref, stop
+    known: dict[str, Tensor | None]  # (B, T) signals, see `Signals`; logp_old None: the policy's own
     flops: float  # of all passes, and of the backward pass where there is one
 
 
@@ -99,13 +112,15 @@ def run_passes(
     temperature: float,
     logp_old: Tensor | None = None,
     clock: Clock = lambda name: nullcontext(),
-    others_read_teacher: bool = False,
+    others_read_teacher: int = 0,
+    A_t: Tensor | None = None,
 ) -> Passes:
     """Run the passes that `needs` names on one micro-batch.
 
     A_B1 (B, 1): advantages, which decide the gate. logp_old (B, T): None takes the current policy's own log-probs, which is
     exact while there is one update per rollout batch. Time is told to `clock` as "reference", "teacher" and "train".
-    Under `torch.no_grad()` there is no graph for a backward pass. others_read_teacher: run a teacher's pass in any case.
+    Under `torch.no_grad()` there is no graph for a backward pass. others_read_teacher: run so many teacher's passes in any
+    case. A_t (B, T): advantages of the tokens, where the method has them.
     """
     policy = models.policy
     tokens = locate(samples, policy.device)
@@ -128,12 +143,54 @@ def run_passes(
             teacher_read = inputs(teacher, chosen, teacher=True)
             teacher_hidden = teacher_read.hidden(teacher)  # in the order of the gated tokens
         flops += forward_flops(teacher, teacher_read.work)
+    contrast = {}
+    if needs.wrong_hints:
+        with clock("teacher"):
+            contrast, more = wrong_signals(models, samples, needs, reads_teacher, tokens, temperature, others_read_teacher - 1)
+        flops += more
     with clock("train"):
         hidden = read.hidden(policy)
     logp_rollout, stop = per_token(samples, tokens)
-    known = {"logp_old": logp_old, "logp_rollout": logp_rollout, "logp_ref": logp_ref, "stop": stop}
+    known = {"logp_old": logp_old, "logp_rollout": logp_rollout, "logp_ref": logp_ref, "stop": stop, "A_t": A_t} | contrast
     gated = reads_teacher[tokens.row]
     return Passes(models, needs, temperature, tokens, hidden, gated, teacher_hidden, known, flops)
+
+
+@torch.no_grad()
+def wrong_signals(
+    models: Models,
+    samples: Sequence[Sample],
+    needs: Needs,
+    reads_teacher: Tensor,
+    tokens: Tokens,
+    temperature: float,
+    passes: int,
+) -> tuple[dict[str, Tensor], float]:
+    """Return `logq_wrong` and `contrasted` of `Signals`, (B, T) each, and the FLOPs of the teacher's passes over wrong hints.
+
+    reads_teacher (B,): the responses that have them. One pass for the first hint of every response, one for the second, and so
+    on, of which only the sum of probabilities is kept; passes: so many in any case, with a dummy where there is no such hint.
+    """
+    teacher = models.teacher(needs.teacher)
+    hints = [len(s.wrong_prompts) if reads else 0 for s, reads in zip(samples, reads_teacher.tolist(), strict=True)]
+    total = torch.full(tokens.row.shape, -torch.inf, device=tokens.row.device)  # log of the sum of probabilities
+    flops = 0.0
+    for number in range(max(passes, *hints)):
+        rows = [i for i, count in enumerate(hints) if count > number]
+        if not rows:
+            inputs(teacher, [DUMMY]).hidden(teacher)
+            continue
+        where = torch.isin(tokens.row, torch.tensor(rows, device=tokens.row.device))
+        read = inputs(teacher, [samples[i] for i in rows], wrong=number)
+        head = models.head(teacher)
+        logq = token_signals(read.hidden(teacher), head, tokens.targets[where], temperature=temperature).logp
+        total[where] = total[where].logaddexp(logq.float())
+        flops += forward_flops(teacher, read.work)
+    count = torch.tensor(hints, device=tokens.row.device)[tokens.row]
+    there = count > 0
+    logq_wrong = total[there] - count[there].log()
+    ones = torch.ones_like(logq_wrong)
+    return {"logq_wrong": tokens.scatter(logq_wrong, there), "contrasted": tokens.scatter(ones, there)}, flops
 
 
 def signals(p: Passes) -> Signals:
@@ -244,3 +301,9 @@ def gate(needs: Needs, A_B1: Tensor, samples: Sequence[Sample]) -> Tensor:
     has_teacher = torch.tensor([s.teacher_prompt is not None for s in samples], device=A_B1.device)
     A = A_B1[:, 0]
     return has_teacher & {"all": torch.ones_like(A, dtype=torch.bool), "positive": A > 0, "nonzero": A != 0}[needs.gate]
+
+
+def teacher_passes(needs: Needs, A_B1: Tensor, samples: Sequence[Sample]) -> int:
+    """Return how many passes a teacher makes over a micro-batch: none, one, or one more for each wrong hint."""
+    reads = gate(needs, A_B1, samples).tolist()
+    return max((1 + len(s.wrong_prompts) for s, r in zip(samples, reads, strict=True) if r), default=0)

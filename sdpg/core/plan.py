@@ -12,25 +12,28 @@ from typing import NamedTuple
 
 
 class Piece(NamedTuple):
-    """One micro-batch of a process. learns: it has a backward pass. teacher: a teacher reads some of its responses."""
+    """One micro-batch of a process. learns: it has a backward pass. teacher: how many passes a teacher makes over some of its
+    responses (more than one with wrong hints).
+    """
 
     learns: bool
-    teacher: bool
+    teacher: int
 
 
 class Slot(NamedTuple):
     """What all processes run at the same time, and which micro-batch this one reads (its number; None: a dummy)."""
 
     learns: bool
-    teacher: bool
+    teacher: int
     piece: int | None
 
 
 def slots(pieces: Sequence[Sequence[Piece]], rank: int) -> list[Slot]:
     """Return what process `rank` does, given every process's micro-batches, those that learn first.
 
-    A slot learns, or has a teacher's pass, if any process needs it. As long as others learn, a process without a micro-batch
-    that learns reads one that does not; so no process runs more slots than the one with most work asks for.
+    A slot learns if any process needs it, and has as many teacher's passes as any one needs. As long as others learn, a process
+    without a micro-batch that learns reads one that does not; so no process runs more slots than the one with most work asks
+    for.
     """
     for own in pieces:
         assert list(own) == sorted(own, key=lambda piece: not piece.learns), "micro-batches that learn come first"
@@ -39,7 +42,7 @@ def slots(pieces: Sequence[Sequence[Piece]], rank: int) -> list[Slot]:
     plan = []
     for i in range(count):
         there = [own[i] for own in pieces if i < len(own)]
-        plan.append(Slot(i < learning, any(p.teacher for p in there), i if i < len(pieces[rank]) else None))
+        plan.append(Slot(i < learning, max((p.teacher for p in there), default=0), i if i < len(pieces[rank]) else None))
     return plan
 
 

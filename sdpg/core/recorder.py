@@ -1,4 +1,4 @@
-"""What a run leaves to read: metrics.jsonl, TensorBoard events, and its progress on stderr."""
+"""What a run leaves to read: metrics.jsonl, what its trackers keep, and its progress on stderr."""
 
 from __future__ import annotations
 
@@ -10,25 +10,28 @@ from pathlib import Path
 
 import torch
 
-from sdpg.io import naming, write_atomic
+from sdpg.core.trackers import Trackers, Tracking
+from sdpg.io import write_atomic
 from sdpg.progress import Progress
 
 
 class Recorder:
     """Appends one JSON row per step; a row is flushed before the next step starts."""
 
-    def __init__(self, folder: Path, *, steps: int, done: int, title: str):
-        """Open the files in `folder`; rows after step `done` (left by a killed run) are dropped. title: shown in the bar."""
-        from torch.utils.tensorboard import SummaryWriter  # here: steps that nobody records do without TensorBoard
+    def __init__(self, folder: Path, *, steps: int, done: int, title: str, tracking: Tracking):
+        """Open the files in `folder`; rows after step `done` (left by a killed run) are dropped. title: shown in the bar.
 
+        tracking: where the rows go beside metrics.jsonl.
+        """
         self.path = folder / "metrics.jsonl"
-        rows = [row for row in read_rows(self.path) if row["step"] <= done] if self.path.exists() else []
+        before = read_rows(self.path) if self.path.exists() else []
+        rows = [row for row in before if row["step"] <= done]
         if [row["step"] for row in rows] != list(range(1, done + 1)):
             raise ValueError(f"{self.path}: expected rows for steps 1..{done}, got {len(rows)}; delete {folder} to restart")
         with write_atomic(self.path) as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
         self.file = self.path.open("a", encoding="utf-8")
-        self.tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
+        self.trackers = Trackers(tracking, folder, before, done=done, title=title) if done < steps else None
         self.progress = Progress(steps, title, "step", done=done)
 
     def write(self, row: dict) -> None:
@@ -39,10 +42,8 @@ class Recorder:
             os.fsync(self.file.fileno())
         except OSError as error:
             raise OSError(f"could not write {self.path}: {error}") from error
-        with naming(self.path.with_name("tensorboard")):
-            for key, value in row.items():
-                if key != "step" and isinstance(value, (int, float)):
-                    self.tensorboard.add_scalar(key, value, row["step"])
+        if self.trackers:
+            self.trackers.log(row)
         shown = (("reward {:.3f}", "reward"), ("accuracy {:.3f}", "accuracy"), ("{:.0f} tokens/s", "tokens_per_second"))
         self.progress.update(1, ", ".join(text.format(row[key]) for text, key in shown if row[key] is not None))
 
@@ -50,8 +51,8 @@ class Recorder:
         """Flush and close everything."""
         self.progress.close()
         self.file.close()
-        with naming(self.path.with_name("tensorboard")):
-            self.tensorboard.close()
+        if self.trackers:
+            self.trackers.close()
 
 
 def read_rows(path: Path) -> list[dict]:

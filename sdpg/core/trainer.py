@@ -16,13 +16,15 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from sdpg.algorithms.base import Algorithm, Needs
 from sdpg.algorithms.reduce import micro_batch_weight, token_weights
 from sdpg.config.settings import Train
 from sdpg.core import checkpoint, distributed, health, kinds, metrics, sharding
 from sdpg.core.adapters import Lora, OtherAdapters, WithoutAdapters
-from sdpg.core.batch import Sample, locate, micro_batches, per_token
+from sdpg.core.batch import Sample, micro_batches
+from sdpg.core.before import Before, before_updates
 from sdpg.core.collector import Batch, Collector
 from sdpg.core.flops import forward_flops
 from sdpg.core.identity import listed
@@ -30,11 +32,12 @@ from sdpg.core.models import MovingAverage, device, frozen, load_model
 from sdpg.core.objective import Objective, gradient_without_advantage
 from sdpg.core.optimizer import MasterAdamW
 from sdpg.core.packing import packs
-from sdpg.core.passes import DUMMY, Models, gate, inputs, policy_logprobs, run_passes
+from sdpg.core.passes import DUMMY, Models, run_passes, teacher_passes
 from sdpg.core.plan import Piece, Slot, slots
 from sdpg.core.recorder import Clock, Recorder
 from sdpg.core.state import StateFolder
 from sdpg.core.stopping import Stopped, Stopper
+from sdpg.core.trackers import Tracking
 from sdpg.progress import Interrupted
 from sdpg.rollout.engine import Engine
 from sdpg.types import Problem
@@ -59,6 +62,7 @@ class Trainer:
         identity: dict,
         title: str,
         processes_per_engine: int = 1,
+        tracking: Tracking = Tracking(),  # noqa: B008  it is frozen
     ):
         """Load the models and encode the prompts. Raises ValueError for settings that the method does not fit.
 
@@ -66,12 +70,13 @@ class Trainer:
         decides their order and every sample. validation: problems by set name, for the accuracy that is watched during
         training. work: folder of the unfinished run. identity: what decides the run's outcome (JSON, see identity.py); a state
         saved under another one is refused. title: what progress is shown under. processes_per_engine: so many sample together.
+        tracking: where its metrics go beside metrics.jsonl.
         """
         self.world = distributed.start()
         c = self.config = config
         _check(c, algorithm)
         self.algorithm, self.tokenizer, self.validation = algorithm, tokenizer, validation
-        self.work, self.identity, self.title = work, identity, title
+        self.work, self.identity, self.title, self.tracking = work, identity, title, tracking
         self.device, self.dtype = device(), getattr(torch, c.dtype)
         self.models, self.average = self._load(base, seed)
         policy = self.models.policy
@@ -123,7 +128,8 @@ class Trainer:
         c, first = self.config, self.world.first
         done = self._resume()
         self._push(done)
-        recorder = Recorder(self.work, steps=c.steps, done=done, title=self.title) if first else None
+        about = {"title": self.title, "tracking": self.tracking}
+        recorder = Recorder(self.work, steps=c.steps, done=done, **about) if first else None
         try:
             with self.stopper.listening():
                 for k in range(done + 1, c.steps + 1):
@@ -184,14 +190,29 @@ class Trainer:
             torch.cuda.reset_peak_memory_stats()
         with clock("step"):
             needs = self.algorithm.needs(k)
-            batch = self.collector.collect(k, clock, needs.context)
+            batch = self.collector.collect(k, clock, needs.context, needs.wrong_hints)
             self.collector.engine.sleep()  # until the next push
             sums = defaultdict(float)
-            old, penalty = self._before_updates(batch, needs, clock, sums)
-            A_NG = self.algorithm.advantages(batch.R_NG - penalty)[batch.own]
+            before = before_updates(
+                batch,
+                needs,
+                models=self.models,
+                algorithm=self.algorithm,
+                config=c,
+                dtype=self.dtype,
+                split=self._micro_batches,
+                plan=self._plan,
+                clock=clock,
+                sums=sums,
+            )
+            A_NG = self.algorithm.advantages(batch.R_NG - before.penalty)[batch.own]
             sums["flops"] += forward_flops(self.models.policy, batch.work)
             sums.update(metrics.rollout_sums(batch, A_NG))
-            norms, fault = self._updates(batch, A_NG, old, k, clock, sums)
+            if needs.wrong_hints:
+                sums.update(metrics.contrast_sums(batch))
+            if before.by_token:
+                sums.update(metrics.token_advantage_sums(before.by_token))
+            norms, fault = self._updates(batch, A_NG, before, k, clock, sums)
             with clock("sync"):
                 if fault is None:
                     self._push(k)
@@ -210,65 +231,30 @@ class Trainer:
             row[f"seconds_{phase}"] = clock.seconds.get(phase, 0.0)
         return metrics.finite(row)
 
-    def _updates(self, batch: Batch, A_NG: Tensor, old, k: int, clock, sums) -> tuple[list[float], str | None]:
+    def _updates(self, batch: Batch, A_NG: Tensor, before: Before, k: int, clock, sums) -> tuple[list[float], str | None]:
         """Make the step's updates -> their gradient norms, and at which fault they ended, None for none."""
         norms: list[float] = []
         try:
             for u in range(self.config.updates_per_batch):
-                norms.append(self._update(batch, A_NG, old, u, k, clock, sums))
+                norms.append(self._update(batch, A_NG, before, u, k, clock, sums))
         except FloatingPointError as error:
             return [*norms, math.nan], str(error)
         with clock("optimizer"):
             return norms, self.divergence.of_weights(batch.samples)
 
-    def _before_updates(self, batch: Batch, needs: Needs, clock, sums) -> tuple[list[Tensor] | None, Tensor]:
-        """Return each response's log-probs before the first update, and what the KL takes from all rewards, (N, G).
-
-        None for the log-probs while they are the current policy's own: with one update per batch (rho = 1).
-        """
-        c, coef = self.config, needs.kl_in_reward
-        if c.updates_per_batch == 1 and not coef:
-            return None, torch.zeros_like(batch.R_NG)
-        penalty = torch.zeros(len(batch.samples))
-        old: list[Tensor] = [torch.empty(0)] * len(batch.samples)
-        policy, reference = self.models.policy, self.models.reference
-        batches = self._micro_batches(batch.samples)
-        with torch.no_grad(), self.models.gathered(self.dtype, needs):
-            for slot in self._plan([Piece(False, False)] * len(batches)):
-                rows = [] if slot.piece is None else batches[slot.piece]
-                samples = [batch.samples[i] for i in rows] or [DUMMY]
-                with clock("train"):
-                    read, tokens = inputs(policy, samples), locate(samples, self.device)
-                    logp = policy_logprobs(policy, self.models.head(policy), read, tokens, c.temperature)
-                if coef:
-                    with clock("reference"):
-                        head = self.models.head(reference)
-                        logw = logp - policy_logprobs(reference, head, read, tokens, c.temperature)
-                if not rows:
-                    continue
-                sums["flops"] += forward_flops(policy, read.work) + (forward_flops(reference, read.work) if coef else 0.0)
-                if c.updates_per_batch > 1:
-                    metrics.add_logprob_gap(sums, logp, per_token(samples, tokens)[0], tokens.mask)
-                if coef:
-                    penalty[rows] = coef * logw.sum(1).cpu()
-                for i, line in zip(rows, logp, strict=True):
-                    old[i] = line[: len(batch.samples[i].rollout.ids)]
-        all_penalties = torch.zeros_like(batch.R_NG)
-        if coef:
-            for own, part in distributed.gather([batch.own, penalty.tolist()]):
-                all_penalties[own] = torch.tensor(part).view(len(own), c.group_size)
-        return old if c.updates_per_batch > 1 else None, all_penalties
-
-    def _update(self, batch: Batch, A_NG: Tensor, old, u: int, k: int, clock, sums) -> float:
+    def _update(self, batch: Batch, A_NG: Tensor, before: Before, u: int, k: int, clock, sums) -> float:
         """Make update u of the step on its share of the prompts -> gradient norm, over all processes."""
         c = self.config
         groups = batch.shares[u]
         first = groups.start * c.group_size
         samples = batch.samples[first : groups.stop * c.group_size]
         A = A_NG[groups].reshape(-1, 1).to(self.device)  # (n*G, 1)
-        length = torch.tensor([len(s.rollout.ids) for s in samples], dtype=torch.long).view(-1, c.group_size)
+        lengths, total = [len(s.rollout.ids) for s in samples], batch.tokens[u]
+        if by_token := before.by_token:
+            lengths, total = by_token.counted(slice(first, groups.stop * c.group_size)), by_token.totals[u]
+        length = torch.tensor(lengths, dtype=torch.long).view(-1, c.group_size)
         prompts = c.prompts_per_step // c.updates_per_batch
-        w = self._weights(length, prompts=prompts, tokens=batch.tokens[u]).to(self.device)  # (n*G, 1)
+        w = self._weights(length, prompts=prompts, tokens=total).to(self.device)  # (n*G, 1)
         needs = self.algorithm.needs(k)
         batches, pieces = self._micro_batches_of_update(samples, A, k)
         with self.models.gathered(self.dtype, needs):
@@ -277,24 +263,28 @@ class Trainer:
                     self.stopper.check()
                 rows = [] if slot.piece is None else batches[slot.piece]
                 if rows and c.reduction == "micro-batch":
-                    read = sum(len(samples[i].rollout.ids) for i in rows)
+                    read = max(1, sum(lengths[i] for i in rows))
                     w[rows] = micro_batch_weight(read, len(rows), total_responses=prompts * c.group_size)
-                logp_old = None
-                if old is not None and rows:
-                    logp_old = torch.nn.utils.rnn.pad_sequence([old[first + i] for i in rows], batch_first=True)
-                self._slot(slot, [samples[i] for i in rows], needs, A[rows], w[rows], logp_old, k, clock, sums)
+                logp_old = A_t = None
+                if before.logp is not None and rows:
+                    logp_old = pad_sequence([before.logp[first + i] for i in rows], batch_first=True)
+                if by_token and rows:
+                    A_t = pad_sequence([by_token.own[first + i] for i in rows], batch_first=True)
+                self._slot(slot, [samples[i] for i in rows], needs, A[rows], w[rows], logp_old, A_t, k, clock, sums)
         with clock("optimizer"):
             norm = self.optimizer.step()
             if self.average and u + 1 == c.updates_per_batch:
                 self.average.follow(self.optimizer.masters)
         return norm
 
-    def _slot(self, slot: Slot, micro: list[Sample], needs: Needs, A_B1, w_B1, logp_old, k: int, clock, sums) -> None:
+    def _slot(self, slot: Slot, micro: list[Sample], needs: Needs, A_B1, w_B1, logp_old, A_t, k: int, clock, sums) -> None:
         """Run the passes of one slot on a micro-batch, or on a dummy if it is empty."""
         real = bool(micro)
         if not real:
             micro, A_B1, w_B1 = [DUMMY], torch.zeros(1, 1, device=self.device), torch.zeros(1, 1, device=self.device)
-        together = {"clock": clock, "others_read_teacher": slot.teacher}
+        if needs.token_advantages:
+            A_t = torch.zeros(1, 1, device=self.device) if A_t is None else A_t.to(self.device)
+        together = {"clock": clock, "others_read_teacher": slot.teacher, "A_t": A_t}
         with torch.set_grad_enabled(slot.learns):
             passes = run_passes(self.models, micro, needs, A_B1, self.config.temperature, logp_old, **together)
             with clock("train"):
@@ -327,7 +317,7 @@ class Trainer:
             for part in parts:
                 rows = [chosen[i] for i in part]
                 batches.append(rows)
-                pieces.append(Piece(learns, bool(gate(needs, A[rows], [samples[i] for i in rows]).any())))
+                pieces.append(Piece(learns, teacher_passes(needs, A[rows], [samples[i] for i in rows])))
         return batches, pieces
 
     def _micro_batches(self, samples: Sequence[Sample], *, teacher: bool = False) -> list[list[int]]:
@@ -342,7 +332,7 @@ class Trainer:
         if c.reduction == "micro-batch":
             return torch.zeros(length_NG.numel(), 1)
         w = token_weights(length_NG, c.reduction, prompts=prompts, tokens=tokens, max_tokens=c.max_response_tokens)
-        return w.reshape(-1, 1)
+        return w.masked_fill(length_NG == 0, 0).reshape(-1, 1)
 
     def _row(self, k: int, sums: dict, norms: list[float], clock) -> dict:
         """Return metrics of the step over all processes (docs/metrics.md)."""

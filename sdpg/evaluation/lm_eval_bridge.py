@@ -6,7 +6,8 @@ import logging
 import math
 import os
 import random
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -16,7 +17,8 @@ import torch
 
 from sdpg.config.settings import Config
 from sdpg.evaluation.lm_eval_task import bundled_names, bundled_task, prompt_texts, sampled_task
-from sdpg.evaluation.sampling import EvaluationSet, evaluation_set
+from sdpg.evaluation.parts import EvaluationSet
+from sdpg.evaluation.sampling import evaluation_set
 from sdpg.evaluation.setup import load_sets, start_engine
 from sdpg.io import write_json
 from sdpg.rollout.engines import lm_eval_engine
@@ -28,7 +30,7 @@ SEED = 1234
 def lm_evaluate(
     model_dir: str | Path, config: Config, *, seed: int, data_dir: str | Path, out_dir: str | Path, threads: int = 1
 ) -> Path:
-    """Run lm-eval on an HF checkpoint in a separate engine and write out_dir/lm_eval.json. Errors: as evaluate_run."""
+    """Run lm-eval on an HF checkpoint in a separate engine and write out_dir/lm_eval.json. Errors: as `Evaluation`."""
     if config.evaluation.lm_eval is None:
         raise ValueError("evaluation.lm_eval is null in this scale; set evaluation.lm_eval.repeats to run lm-eval")
     if not (Path(model_dir) / "config.json").is_file():
@@ -41,7 +43,9 @@ def lm_evaluate(
     finally:
         engine.close()
         task.close()
-    return write_results(out_dir, results)
+    path = Path(out_dir) / "lm_eval.json"
+    write_json(path, results)
+    return path
 
 
 def forgetting_set(config: Config, task, data_dir: str | Path) -> EvaluationSet | str | None:
@@ -70,6 +74,7 @@ def lm_evaluate_engine(
     """Run lm-eval on the weights that a running engine (with LM_EVAL) holds -> lm-eval's results as plain JSON values.
 
     Of the config: evaluation.temperature, evaluation.lm_eval.repeats and .limit; the first so many problems of every task.
+    Responses that the verifier could not judge, and called wrong, are counted by reason under config.unjudged, if any.
     """
     from sdpg.rollout.vllm_environment import vllm_version_shim
 
@@ -89,7 +94,17 @@ def lm_evaluate_engine(
     with vllm_version_shim():
         from sdpg.evaluation.lm_eval_model import EngineLM
 
-        return _evaluate(EngineLM(engine, prompts, task.encoder.encode_text), configs, options.limit, SEED + seed)
+        lm = EngineLM(engine, prompts, task.encoder.encode_text)
+        return judged(task, lambda: _evaluate(lm, configs, options.limit, SEED + seed))
+
+
+def judged(task, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the results of `run`, with how many responses the task's verifier could not judge meanwhile, by reason."""
+    before = Counter(task.failures)
+    results = run()
+    if unjudged := dict(Counter(task.failures) - before):
+        results["config"]["unjudged"] = unjudged
+    return results
 
 
 def _evaluate(lm, configs: list[dict[str, Any]], limit: int | None, seed: int) -> dict[str, Any]:
@@ -111,13 +126,6 @@ def _evaluate(lm, configs: list[dict[str, Any]], limit: int | None, seed: int) -
         )
     about = {"lm_eval_version": lm_eval.__version__, "limit": limit, "seed": seed}
     return _plain({key: raw[key] for key in KEPT} | {"config": about})
-
-
-def write_results(out_dir: str | Path, results: dict[str, Any]) -> Path:
-    """Write out_dir/lm_eval.json atomically; the path."""
-    path = Path(out_dir) / "lm_eval.json"
-    write_json(path, results)
-    return path
 
 
 def _plain(value):

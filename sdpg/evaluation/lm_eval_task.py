@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from sdpg.evaluation.sampling import EvaluationSet
+from sdpg.evaluation.parts import EvaluationSet
 from sdpg.types import Problem
 
 FOLDER = Path(__file__).parent / "tasks"
@@ -43,7 +43,7 @@ def sampled_task(s: EvaluationSet, task, *, repeats: int, temperature: float, ma
     def process_results(doc, results):
         """Judge responses. doc: one of docs; results: [list of `repeats` response texts, without stop]."""
         problem = Problem(*(doc[field] for field in FIELDS))
-        scores = [task.score_text(problem, text) for text in results[0]]
+        scores = task.verifier.map(lambda text: task.score_text(problem, text), results[0])
         metrics = {"accuracy": fmean(score.correct for score in scores)}
         return metrics | ({"process_accuracy": fmean(score.process for score in scores)} if has_process else {})
 

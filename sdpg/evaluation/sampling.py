@@ -1,23 +1,21 @@
-"""The checkpoint sweep: one engine per run, n samples per problem at every checkpoint, one parquet file per evaluation set."""
+"""Sampling and judging: n responses per problem at every checkpoint, a row for each."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from sdpg.evaluation.agreement import check_agreement
+from sdpg.evaluation.agreement import Reference, check_agreement
 from sdpg.evaluation.checkpoints import Checkpoint, named_tensors
+from sdpg.evaluation.parts import EvaluationSet, Part
 from sdpg.io import write_atomic
-from sdpg.progress import Progress
 from sdpg.rollout.engine import Engine, derive_seed
 from sdpg.types import Problem, Rollout, Sampling
 
-CHECKED_RESPONSES = 8  # per checkpoint, spread over the first set's problems
+CHECKED_RESPONSES = 8  # per change of weights, spread over the problems
 SCHEMA = {  # columns of eval/{method}/seed{n}/{task}.parquet
     "step": "int64",
     "problem_id": "str",
@@ -30,15 +28,6 @@ SCHEMA = {  # columns of eval/{method}/seed{n}/{task}.parquet
     "text": "str",
     "unjudged": "str",
 }
-
-
-@dataclass(frozen=True)
-class EvaluationSet:
-    """One evaluation set with its student prompts as token ids; prompts[i] belongs to problems[i]."""
-
-    name: str
-    problems: Sequence[Problem]
-    prompts: Sequence[list[int]]
 
 
 def evaluation_set(name: str, problems: Sequence[Problem], task, max_prompt_tokens: int) -> EvaluationSet:
@@ -55,40 +44,50 @@ def evaluation_set(name: str, problems: Sequence[Problem], task, max_prompt_toke
     return EvaluationSet(name, problems, prompts)
 
 
-def sweep(
-    engine: Engine,
-    checkpoints: Sequence[Checkpoint],
-    sets: Sequence[EvaluationSet],
-    task,
-    *,
-    sampling: Sampling,
-    samples: int,
-    seed: int,
-    dtype: str,
-    title: str = "evaluation",
-) -> dict[str, pd.DataFrame]:
-    """Sample every problem `samples` times at every checkpoint -> {set name: one row per sample, columns of SCHEMA}.
+class Sampler:
+    """One engine that gets one checkpoint's weights after the other, each compared with transformers.
 
-    The seed of a problem's samples comes from (seed, set, problem, step), so that methods share random numbers. After each
-    change of weights the sampled log-probs are compared with transformers' (EngineMismatch if they differ).
+    The seed of a problem's samples comes from (seed, set, problem, step), so that methods share random numbers, and no sample
+    depends on which process drew it, or in which order.
     """
-    frames: dict[str, list[pd.DataFrame]] = {s.name: [] for s in sets}
-    total = len(checkpoints) * sum(len(s.problems) for s in sets)
-    with Progress(total, title, "problem") as progress:
-        for checkpoint in checkpoints:
-            engine.load_weights(named_tensors(checkpoint.path), checkpoint.step)
-            for s in sets:
-                started = time.perf_counter()
-                seeds = [derive_seed(seed, s.name, problem.id, checkpoint.step) for problem in s.problems]
-                groups = engine.generate(s.prompts, samples, sampling, seeds)
-                if s is sets[0]:
-                    _check(checkpoint, s.prompts, groups, sampling.temperature, dtype)
-                frame = score_groups(s.problems, groups, task, checkpoint.step)
-                frames[s.name].append(frame)
-                rate = frame["tokens"].sum() / (time.perf_counter() - started)
-                facts = f"step {checkpoint.step}, {s.name}: accuracy {frame['correct'].mean():.3f}, {rate:,.0f} tokens/s"
-                progress.update(len(s.problems), facts)
-    return {name: pd.concat(parts, ignore_index=True) for name, parts in frames.items()}
+
+    def __init__(self, engine: Engine, start: str | Path, task, *, sampling: Sampling, samples: int, seed: int, dtype: str):
+        """start: the checkpoint that the engine was started on."""
+        self.engine, self.task = engine, task
+        self.sampling, self.samples, self.seed, self.dtype = sampling, samples, seed, dtype
+        self.reference = Reference(start, dtype)
+        self.loaded: Checkpoint | None = None
+
+    def sample(self, part: Part) -> pd.DataFrame:
+        """Sample and judge a part -> one row per sample, columns of SCHEMA. Raises EngineMismatch."""
+        new = self._load(part.checkpoint)
+        groups = self._generate(part.checkpoint, part.set, self.samples)
+        if new:
+            self._check(part.checkpoint, part.set, groups)
+        return score_groups(part.set.problems, groups, self.task, part.checkpoint.step)
+
+    def hold(self, checkpoint: Checkpoint, some: EvaluationSet) -> None:
+        """Have the engine hold a checkpoint's weights. Compared on these problems, if it did not. Raises EngineMismatch."""
+        if self._load(checkpoint):
+            self._check(checkpoint, some, self._generate(checkpoint, some, 1))
+
+    def _load(self, checkpoint: Checkpoint) -> bool:
+        if self.loaded == checkpoint:
+            return False
+        self.engine.load_weights(named_tensors(checkpoint.path), checkpoint.step)
+        self.loaded = checkpoint
+        return True
+
+    def _generate(self, checkpoint: Checkpoint, some: EvaluationSet, n: int) -> list[list[Rollout]]:
+        seeds = [derive_seed(self.seed, some.name, problem.id, checkpoint.step) for problem in some.problems]
+        return self.engine.generate(some.prompts, n, self.sampling, seeds)
+
+    def _check(self, checkpoint: Checkpoint, some: EvaluationSet, groups) -> None:
+        every = max(1, len(some.prompts) // CHECKED_RESPONSES)
+        chosen = range(0, len(some.prompts), every)[:CHECKED_RESPONSES]
+        prompts, rollouts = [some.prompts[i] for i in chosen], [groups[i][0] for i in chosen]
+        how = {"temperature": self.sampling.temperature, "dtype": self.dtype}
+        check_agreement(self.reference, checkpoint.path, prompts, rollouts, **how)
 
 
 def score_groups(problems: Sequence[Problem], groups: Sequence[Sequence[Rollout]], task, step: int) -> pd.DataFrame:
@@ -113,10 +112,3 @@ def write_frame(path: str | Path, frame: pd.DataFrame) -> None:
     """Write one evaluation file atomically; a process score that a task does not have becomes null."""
     with write_atomic(path, "wb") as file:
         frame.to_parquet(file, index=False)
-
-
-def _check(checkpoint: Checkpoint, prompts, groups, temperature: float, dtype: str) -> None:
-    every = max(1, len(prompts) // CHECKED_RESPONSES)
-    chosen = range(0, len(prompts), every)[:CHECKED_RESPONSES]
-    rollouts = [groups[i][0] for i in chosen]
-    check_agreement(checkpoint.path, [prompts[i] for i in chosen], rollouts, temperature=temperature, dtype=dtype)

@@ -16,6 +16,7 @@ from sdpg.config import Config, base_index, method_config, outcome_part, run_con
 from sdpg.core import distributed
 from sdpg.core.checkpoint import publish
 from sdpg.core.record import run_record, versions
+from sdpg.core.trackers import FILE, Tracking
 from sdpg.core.trainer import Trainer
 from sdpg.experiment.inputs import model_files
 from sdpg.experiment.workflow import training_sources
@@ -66,6 +67,7 @@ def train_run(config: Config, method: str, seed: int, *, threads: int, results: 
         identity=identity | {"config": outcome_part(identity["config"])},
         title=f"{method} seed {seed}",
         processes_per_engine=getattr(engine, "processes", 1),
+        tracking=Tracking(tuple(config.track), f"sdpg-{config.name}", method, f"{method}-seed{seed}", run.dump()),
     )
     outcome = trainer.run()
     finished = root / "runs" / method / f"seed{seed}"
@@ -73,6 +75,7 @@ def train_run(config: Config, method: str, seed: int, *, threads: int, results: 
         fields = dataclasses.asdict(algorithm)
         record = run_record(identity, algorithm=fields, threads=threads, processes=world.size, outcome=outcome)
         write_json(work / "run.json", record)
+        (work / FILE).unlink(missing_ok=True)  # nothing goes on from here
         publish(work, finished)
     engine.close()
     distributed.finish()

@@ -22,6 +22,7 @@ from sdpg import locks, slurm
 from sdpg.cli import ALONE, STOPPED
 from sdpg.config import Config
 from sdpg.config.resources import Resources
+from sdpg.core.trackers import check_trackers
 from sdpg.experiment.gpus import Device, taken
 from sdpg.io import naming
 from sdpg.progress import Interrupted
@@ -35,9 +36,10 @@ FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 def train(config: Config, method: str, seed: int, threads: int, words: Sequence[str]) -> int:
     """Run or start one training run -> exit code. words: the command line of `sdpg`, which its processes are started with.
 
-    Raises ValueError, before anything is loaded, for GPUs or nodes that are not there and a run that does not fit their memory.
+    Raises ValueError, before anything is loaded, for GPUs, nodes or trackers that are not there, or a run that does not fit.
     """
     resources = config.resources
+    check_trackers(config.track)
     if "RANK" in os.environ:
         return _run(config, method, seed, threads)
     if resources.nodes > 1 and ON_EACH_NODE not in os.environ:
@@ -45,6 +47,10 @@ def train(config: Config, method: str, seed: int, threads: int, words: Sequence[
     with taken(resources.gpus) as devices:
         if devices:
             check_memory(config, method, devices[0])
+        if not config.model.warm_start:
+            from sdpg.experiment.disk import check_disk
+
+            check_disk(config, method, seed)
         if resources.local_processes == 1 and resources.nodes == 1:
             return _run(config, method, seed, threads)
         os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(max(1, threads // resources.local_processes))
@@ -116,7 +122,7 @@ def _over_nodes(resources: Resources, words: Sequence[str]) -> int:
             + shlex.join(words[:1])
         )
     command = over_nodes(resources, words)
-    with subprocess.Popen(command, env=os.environ | {ON_EACH_NODE: "1"}) as step, _forwarding(step.send_signal):
+    with subprocess.Popen(command, env=os.environ | {ON_EACH_NODE: "1"}) as step, forwarding(step.send_signal):
         code = step.wait()
     if code == STOPPED:  # the nodes have said so
         raise SystemExit(STOPPED)
@@ -146,14 +152,14 @@ def _start_processes(resources: Resources, words: Sequence[str]) -> int:
             child.send_signal(number)
 
     try:
-        with _forwarding(tell):
+        with forwarding(tell):
             elastic_launch(config, entrypoint=sys.executable)("-u", "-m", "sdpg", *words)
     except ChildFailedError as error:
-        return _exit_code({rank: failure.exitcode for rank, failure in error.failures.items()})
+        return exit_code({rank: failure.exitcode for rank, failure in error.failures.items()})
     return 0
 
 
-def _exit_code(codes: dict[int, int]) -> int:
+def exit_code(codes: dict[int, int]) -> int:
     """Return what the processes' exit codes come to, and say which process died of a signal. Some may have lost the others."""
     if STOPPED in codes.values():
         raise SystemExit(STOPPED)
@@ -175,7 +181,7 @@ def _endpoint(nodes: int) -> str:
 
 
 @contextmanager
-def _forwarding(tell: Callable[[int], Any]):
+def forwarding(tell: Callable[[int], Any]):
     """Pass signals on instead of dying of them. The first one, Ctrl-C or not, asks for a stop; a second Ctrl-C ends the run."""
     asked = []
 

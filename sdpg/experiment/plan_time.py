@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sdpg.config.settings import Config, Source, Train, kept_steps
+from sdpg.config.data import Source
+from sdpg.config.settings import Config, Train, kept_steps
 from sdpg.experiment.architecture import Architecture
 from sdpg.experiment.planner import PROMPT_SHARE, TEACHER_SHARE, Job, Plan, cache_bytes, resume_bytes, sequence_bytes
+from sdpg.tasks.pinned import load_dataset, split_of
 
 BANDWIDTH_SHARE = 0.55  # of a card's bandwidth that decoding reaches, with the scheduler's gaps
 DISK = 1e9  # bytes a second
@@ -59,7 +61,7 @@ def step_flops(job: Job) -> dict[str, float]:
     t, d, model = job.train, job.demand, job.model
     student = forward(model, t.prompts_per_step, t.group_size, PROMPT_SHARE * t.max_prompt_tokens, job.response)
     teacher = forward(model, t.prompts_per_step, t.group_size, TEACHER_SHARE * t.max_prompt_tokens, job.response)
-    before = t.updates_per_batch > 1 or d.kl_in_reward  # log-probs before the first update
+    before = t.updates_per_batch > 1 or d.kl_in_reward or d.by_token  # log-probs before the first update
     body = (3 + t.gradient_checkpointing) * student.body
     if job.rank:  # frozen weights have no gradient, adapters are computed like any weights
         adapters = student.linear * job.trainable / (model.layers * model.linear)
@@ -104,7 +106,7 @@ def step_seconds(job: Job, rates: Rates) -> dict[str, float]:
     t, p, n, d = job.train, job.model.parameters, job.shards, job.demand
     flops = step_flops(job)
     compute = {phase: value / (job.place.world * job.gpu.flops * rates.mfu) for phase, value in flops.items()}
-    gathered = {"reference": d.reference, "teacher": float(d.teacher > 0), "train": 4.0}  # there, back, and fp32 gradients
+    gathered = {"reference": d.reference, "teacher": -(-d.teacher // 1), "train": 4.0}  # there, back, and fp32 gradients
     seconds = {phase: max(compute[phase], gather_seconds(job, passes)) for phase, passes in gathered.items()}
     replica = job.responses * job.place.engine.tensor_parallel
     moved = OPTIMIZER_BYTES * job.trainable / n / job.gpu.bandwidth
@@ -128,6 +130,9 @@ def problems(source: Source) -> int | None:
     options = getattr(source, source.kind.replace("-", "_"))
     if not isinstance(options, str):
         return getattr(options, "count", None)
+    if source.dataset:
+        rows = load_dataset(source.dataset).splits[split_of(source.dataset, source.split)].rows
+        return min(rows, source.limit or rows)
     file = Path(options).expanduser()
     rows = [_rows(file)] if file.suffix == ".jsonl" and file.is_file() else []
     return min([*rows, *([source.limit] if source.limit else [])], default=None)
@@ -145,8 +150,8 @@ def evaluated(config: Config) -> int:
 
 
 def evaluation_seconds(job: Job, config: Config, rates: Rates) -> float:
-    """Return the time to evaluate all checkpoints of a run, the responses shared out over its GPUs."""
-    replica = evaluated(config) * job.place.engine.tensor_parallel / job.place.world
+    """Return the time to evaluate all checkpoints of a run, the responses shared out over the GPUs of one node."""
+    replica = evaluated(config) * job.place.engine.tensor_parallel / job.place.local
     b = 2 if config.evaluation.dtype == "bfloat16" else 4
     return checkpoints(job.train) * decode_seconds(job, replica, config.evaluation.samples, b, rates)
 
@@ -158,8 +163,11 @@ def run_seconds(job: Job, rates: Rates) -> float:
 
 def unit_hours(plan: Plan, rates: Rates) -> float:
     """Return GPU-hours (on a CPU hours of a job) of training and evaluating all methods with all seeds."""
-    of_one = (run_seconds(job, rates) + evaluation_seconds(job, plan.config, rates) for job in plan.jobs)
-    return sum(of_one) * plan.job.place.world * len(plan.config.seeds) / 3600
+    place = plan.job.place
+    of_one = (
+        run_seconds(job, rates) * place.world + evaluation_seconds(job, plan.config, rates) * place.local for job in plan.jobs
+    )
+    return sum(of_one) * len(plan.config.seeds) / 3600
 
 
 def disk_bytes(plan: Plan) -> dict[str, float]:

@@ -39,7 +39,7 @@ OPEN_GATES = {"all": 1.0, "nonzero": 1.0, "positive": 0.5}  # share of responses
 @dataclass(frozen=True)
 class Demand:
     """What a method asks of the core over a whole run. reference, teacher: the share of a step's responses that each reads, in
-    the mean over the steps.
+    the mean over the steps; with wrong hints more than 1.
     """
 
     reference: float
@@ -50,19 +50,21 @@ class Demand:
     kl_in_reward: bool
     autograd: bool  # the divergence's slope is not in closed form
     whole: bool  # responses are read whole: a second product with the lm-head
+    by_token: bool = False  # advantages by token: a forward pass before the first update
 
     @classmethod
     def of(cls, needs: Sequence[Needs]) -> Demand:
         """Sum up the needs of all steps."""
         return cls(
             reference=sum(n.reference for n in needs) / len(needs),
-            teacher=sum(OPEN_GATES[n.gate] for n in needs if n.teacher) / len(needs),
+            teacher=sum(OPEN_GATES[n.gate] * (1 + n.wrong_hints) for n in needs if n.teacher) / len(needs),
             holds_reference=any(n.reference or n.kl_in_reward or n.teacher == "frozen" for n in needs),
             average=any(n.teacher == "ema" for n in needs),
             own_teacher=any(n.teacher in ("frozen", "ema") for n in needs),
             kl_in_reward=any(n.kl_in_reward for n in needs),
             autograd=any(n.divergence is not None and not n.divergence.has_closed_slope for n in needs),
             whole=any(n.whole_responses for n in needs),
+            by_token=any(n.token_advantages for n in needs),
         )
 
 

@@ -7,26 +7,36 @@ from typing import Any
 
 from sdpg.config import Config, prompt_limits
 from sdpg.experiment.own_tokenizer import load_tokenizer
+from sdpg.experiment.written import read_solutions, wanted
 from sdpg.tasks.data import build_data
 from sdpg.tasks.lengths import Room
 
 
 def make_problems(config: Config, folder: str | Path) -> dict[str, Any]:
     """Build the sets of a resolved config in `folder` -> the report (see `build_data`). Raises ValueError."""
+    solutions = read_solutions(Path(folder).parent) if wanted(config) else None
+    return build_data(config, folder, room=room_of(config), solutions=solutions)
+
+
+def room_of(config: Config) -> Room:
+    """Return what the runs of a config have room for, by the model's own tokenizer."""
     limits = prompt_limits(config)
-    room = Room(
+    return Room(
         load=lambda: load_tokenizer(config.model),
         prompt=limits["max_prompt_tokens"],
         response=limits["max_response_tokens"],
         teacher=limits["teacher"],
     )
-    return build_data(config, folder, room=room)
+
+
+def _left(row: dict[str, Any]) -> str:
+    return f"{row['problems']}" + (f" of {row['rows']} rows" if row["rows"] != row["problems"] else "")
 
 
 def summary(report: dict[str, Any]) -> str:
     """Return what the data rule prints: the sizes, and what was left out and why."""
     sets = {"train": report["train"], **{f"validation {k}": v for k, v in report["validation"].items()}, **report["evaluation"]}
-    lines = ["problems: " + ", ".join(f"{name} {row['problems']}" for name, row in sets.items())]
+    lines = ["problems: " + ", ".join(f"{name} {_left(row)}" for name, row in sets.items())]
     lines.append(f"training problems removed because a held-out set has them: {report['train']['overlap_removed']}")
     for name, row in sets.items():
         counts = {

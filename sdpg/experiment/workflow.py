@@ -14,17 +14,28 @@ from sdpg import locks
 from sdpg.artefacts import Declared, files_of, planned
 from sdpg.artefacts.declare import AcrossSpec, Files
 from sdpg.artefacts.sound import called, inputs
-from sdpg.config import base_config, base_index, data_config, evaluation_config, outcome_part, resolve, run_config
+from sdpg.config import (
+    base_config,
+    base_index,
+    data_config,
+    evaluation_config,
+    outcome_part,
+    resolve,
+    run_config,
+    solutions_config,
+)
 from sdpg.config.command import assignment
 from sdpg.config.files import scale_path
 from sdpg.config.methods import algorithm_files
+from sdpg.core.trackers import check_trackers
+from sdpg.experiment import solutions, written
 from sdpg.experiment.inputs import check_model, content_params, model_files, package_file
 from sdpg.experiment.own_tokenizer import tokenizer_files
 from sdpg.io import ROOT, check_folder, kind_of
 from sdpg.provenance.records import code_params, config_param
 from sdpg.provenance.sources import stage_sources
 from sdpg.rollout.engines import engine_file, lm_eval_engine
-from sdpg.tasks.sources import KINDS, own_files, source_file
+from sdpg.tasks.sources import KINDS, check_source, own_code, own_files, source_file
 from sdpg.tasks.task import OWN_VERIFIER
 from sdpg.tasks.verifiers import verifier_file
 
@@ -33,6 +44,7 @@ DATABASE = RESULTS / ".snakemake.db"
 # The module that a stage starts from: what it reaches by imports is what the stage depends on.
 STAGES = {
     "data": "sdpg/experiment/problems.py",
+    "solutions": "sdpg/experiment/solutions.py",
     "base_model": "sdpg/experiment/base_model.py",
     "train": "sdpg/experiment/compose.py",
     "evaluate": "sdpg/evaluation/run.py",
@@ -63,13 +75,26 @@ def verifier_files(config: Any) -> list[str]:
 
 def source_files(config: Any) -> list[str]:
     """Return the files of the sources that the problems come from."""
-    kinds = {source.kind for source in _sources(config)} | {data_config(config)["forgetting"]} & set(KINDS)
-    return [source_file(kind) for kind in sorted(kinds)]
+    sources = _sources(config).values()
+    kinds = {source.kind for source in sources} | {data_config(config)["forgetting"]} & set(KINDS)
+    pins = {file for source in sources for file in own_code(source.dump())}
+    return [*(source_file(kind) for kind in sorted(kinds)), *sorted(pins)]
 
 
-def _sources(config: Any) -> list[Any]:
-    data = config.data
-    return [data.train, *data.validation.values(), *data.evaluation.values()]
+def _sources(config: Any) -> dict[str, Any]:
+    """Return the entries of `data` by the names that errors give them."""
+    data, parts = config.data, ("validation", "evaluation")
+    held_out = {f"{part}.{name}": source for part in parts for name, source in getattr(data, part).items()}
+    return {"train": data.train, **held_out}
+
+
+def evaluation_sources(config: Any) -> list[str]:
+    """Return the files that evaluations depend on: with these engines, this verifier, and a bundled task of lm-eval."""
+    engine, forgetting = config.evaluation.engine, data_config(config)["forgetting"]
+    names = dict.fromkeys([engine, lm_eval_engine(engine)] if config.evaluation.lm_eval else [engine])
+    bundled = [f"sdpg/evaluation/tasks/{forgetting}.{kind}" for kind in ("yaml", "jsonl")]
+    extra = [template_file(config.task.template), *verifier_files(config), *map(engine_file, names), *bundled]
+    return stage_sources(STAGES["evaluate"], extra=extra)
 
 
 class Step(NamedTuple):
@@ -135,7 +160,8 @@ class Scale:
 
     def own_files(self) -> list[str]:
         """Return the user's own files that the problems depend on: data, and the model's tokenizer. Their content decides."""
-        data = [file for source in _sources(self.config) for file in own_files(source.dump())]
+        mirror = self.config.data.mirror
+        data = [file for source in _sources(self.config).values() for file in own_files(source.dump(), mirror)]
         return [*data, *tokenizer_files(self.config.model)]
 
     def own_model(self) -> list[str]:
@@ -144,16 +170,28 @@ class Scale:
         return [str(path) for path in model_files(Path(folder))] if folder and kind_of(folder) == "folder" else []
 
     def own_content(self, stage: str) -> list[str]:
-        """Return the params by which a stage (data, base_model) depends on the content of the user's own files."""
+        """Return the params by which a stage (data, base_model, solutions) depends on the content of the user's own files."""
+        if stage == "solutions":
+            return content_params([*self.own_files(), *solutions.own_files(self.config)])
         return content_params(self.own_files() if stage == "data" else [*self.own_model(), *package_file(self.config.model)])
 
+    @cached_property
+    def solutions(self) -> list[str]:
+        """The file of worked solutions, where the scale has some written."""
+        return [f"{self.root}/{written.FOLDER}/{written.TABLE}"] if written.wanted(self.config) else []
+
     def check(self) -> None:
-        """Raise ValueError or OSError for what can be known to be wrong before any work: the own model, where results go."""
+        """Raise ValueError or OSError for what can be known to be wrong before any work: trackers, model, where results go."""
+        check_trackers(self.config.track)
         if self.config.model.pretrained:
             check_model(self.config.model.pretrained)
+        for name, source in _sources(self.config).items():
+            check_source(source.dump(), name, self.config.data.mirror)
         self.own_files()
+        solutions.check(self.config)
         names = [*self.files.records, *self.files.trained, *self.files.base_reports, *self.sets("evaluation")]
         names += [*self.sets("validation"), *self.forgetting, self.files.data_report, f"{self.root}/{locks.FOLDER}/x"]
+        names += self.solutions
         names += [self.log(f"{job}/x") for job in ("base_model", "train", "evaluate")]
         names += [name for step in self.steps for name in (*step.writes, step.log)]
         names += [name.replace("/logs/", "/benchmarks/") for name in names if "/logs/" in name]
@@ -181,21 +219,15 @@ class Scale:
         if stage == "train":
             first = next(iter(self.config.methods))
             return stamp(stage, training_sources(self.config, self.algorithm(first))[0])
-        extra = [self.template]
-        if stage in ("data", "base_model"):
-            extra += source_files(self.config)
-        if stage in ("data", "base_model", "evaluate"):
-            extra += verifier_files(self.config)
         if stage == "evaluate":
-            extra += self.evaluation_files()
+            return stamp(stage, evaluation_sources(self.config))
+        extra = [self.template]
+        if stage in ("data", "base_model", "solutions"):
+            extra += [*source_files(self.config), *verifier_files(self.config)]
+        if stage == "solutions":
+            local = self.config.data.solutions.local
+            extra += [*solutions.prompt_file(self.config), *([engine_file(local.engine)] if local else [])]
         return stamp(stage, stage_sources(STAGES[stage], extra=extra))
-
-    def evaluation_files(self) -> list[str]:
-        """Return the files of the engines that evaluate, and of a bundled task of lm-eval."""
-        engine, forgetting = self.config.evaluation.engine, data_config(self.config)["forgetting"]
-        names = dict.fromkeys([engine, lm_eval_engine(engine)] if self.lm_eval else [engine])
-        bundled = [f"sdpg/evaluation/tasks/{forgetting}.{kind}" for kind in ("yaml", "jsonl")]
-        return [*map(engine_file, names), *bundled]
 
     def algorithm(self, method: str) -> str:
         """Return the registered algorithm of a method."""
@@ -216,6 +248,10 @@ class Scale:
     def data_part(self, wildcards) -> str:
         """Return the part of the config that the problems depend on, as a param."""
         return config_param(data_config(self.config))
+
+    def solutions_part(self, wildcards) -> str:
+        """Return the part of the config that the written solutions depend on, as a param."""
+        return config_param(solutions_config(self.config))
 
     def evaluation_part(self, wildcards) -> str:
         """Return the part of the config that evaluations depend on, as a param."""
@@ -242,12 +278,16 @@ class Scale:
             message=f"[{self.name}] {_title(item)}",
         )
 
-    def takes(self, stage: str) -> dict[str, Any]:
-        """Return what a base_model, train or evaluate job takes, in the words of Snakemake and its Slurm plugin."""
+    def takes(self, stage: str, *, one: bool = False) -> dict[str, Any]:
+        """Return what a base_model, train or evaluate job takes, in the words of Snakemake and its Slurm plugin.
+
+        one: it has one engine alone.
+        """
         resources = self.config.resources
+        gpus = {"train": self.gpus, "evaluate": resources.gpus}.get(stage, 1)
         takes = {
             "mem_mb": resources.mem_mb,
-            "gpu": self.gpus if stage == "train" else min(1, self.gpus),
+            "gpu": min(1 if one else gpus, self.gpus),
             "nodes": resources.nodes if stage == "train" else 1,
             "runtime": getattr(resources.runtime, stage),
         }

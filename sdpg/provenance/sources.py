@@ -23,11 +23,13 @@ PLUMBING = (
     "sdpg/artefacts/declare.py",
     "sdpg/cli.py",
     "sdpg/config/",
+    "sdpg/core/trackers.py",
     "sdpg/experiment/workflow.py",
     "sdpg/io.py",
     "sdpg/locks.py",
     "sdpg/progress.py",
     "sdpg/provenance/",
+    "sdpg/redact.py",
     "sdpg/startup.py",
     "baselines/__init__.py",
 )

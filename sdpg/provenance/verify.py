@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sdpg.artefacts import lookup
 from sdpg.artefacts.manifest import read_manifest
-from sdpg.config import ConfigError, base_config, base_seeds, data_config, evaluation_config, outcome_part, run_config
+from sdpg.config import (
+    ConfigError,
+    base_config,
+    base_seeds,
+    data_config,
+    evaluation_config,
+    outcome_part,
+    run_config,
+    solutions_config,
+)
 from sdpg.config.diff import difference, text
 from sdpg.io import ROOT, sha256
 from sdpg.provenance.sources import fingerprint
@@ -34,13 +43,13 @@ class Mismatch(NamedTuple):
     detail: str
 
 
-def verify(root: Path, config: Config) -> list[Mismatch]:
+def verify(root: Path, config: Config, *, only: Collection[str] | None = None) -> list[Mismatch]:
     """Compare the files below `root` with root/manifest.json, and what made them with the present code and `config`.
 
-    Raises ValueError without a manifest.
+    only: of the files these alone, and still what made all. Raises ValueError without a manifest.
     """
     manifest = read_manifest(root)
-    found = _files(root, manifest)
+    found = _files(root, manifest, only)
     for name, job in manifest["jobs"].items():
         label = _label(name, manifest)
         found += [Mismatch(label, "input", detail) for detail in _inputs(job, manifest, root)]
@@ -66,9 +75,11 @@ def summary(found: list[Mismatch], manifest: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _files(root: Path, manifest: Mapping[str, Any]) -> list[Mismatch]:
+def _files(root: Path, manifest: Mapping[str, Any], only: Collection[str] | None) -> list[Mismatch]:
     found = []
     for file, entry in manifest["files"].items():
+        if only is not None and file not in only:
+            continue
         if not (root / file).is_file():
             found.append(Mismatch(file, "missing", ""))
         elif (digest := sha256(root / file)) != entry["sha256"]:
@@ -127,6 +138,8 @@ def _present(stage: str, recorded: Mapping[str, Any], config: Config) -> Mapping
             return evaluation_config(config)
         case "data":
             return data_config(config)
+        case "solutions":
+            return solutions_config(config)
         case "base_model":
             if recorded["base"] not in range(len(base_seeds(config))):
                 raise ConfigError(f"there is no base model {recorded['base']} in this config")

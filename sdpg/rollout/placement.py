@@ -7,6 +7,7 @@ from dataclasses import dataclass
 # GiB of a GPU from which on -> share of it beside a sleeping trainer, sequences decoded at the same time
 BY_SIZE = {70: (0.6, 512), 36: (0.5, 256), 0: (0.4, 128)}  # a card of 40 GB shows 39.4 GiB
 ALONE = 0.85  # where nothing is trained beside it
+PASSES = 3.0  # GiB of a forward pass beside an engine: activations, logits of a response, CUDA's own
 CPU_CACHE_LIMIT = 4 * 2**30  # bytes of vLLM's KV cache on a CPU; past this, waiting sequences queue instead
 IN_PROCESS_ROWS = 1024  # most responses that the in-process engine decodes side by side
 
@@ -39,11 +40,13 @@ def own_gpu() -> float:
     return torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory / 2**30
 
 
-def share(gpu_gib: float, *, alone: bool = False, launched: bool = False, **given) -> Share:
+def share(gpu_gib: float, *, alone: bool = False, beside: float = 0.0, launched: bool = False, **given) -> Share:
     """Return the share on a GPU of this size; what is given and not None takes the place of the default.
 
-    alone: no trainer keeps its state on the same GPU.
+    alone: no trainer keeps its state on the same GPU. beside: GiB of a model that is there as well, for forward passes.
     """
     memory, seqs = next(values for size, values in BY_SIZE.items() if gpu_gib >= size)
-    defaults = {"memory": ALONE if alone else memory, "max_num_seqs": seqs}
+    if alone:
+        memory = min(ALONE, max(0.1, 1 - (beside + PASSES) / gpu_gib)) if beside and gpu_gib else ALONE
+    defaults = {"memory": memory, "max_num_seqs": seqs}
     return Share(**defaults | {key: value for key, value in given.items() if value is not None}, launched=launched)

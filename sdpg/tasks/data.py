@@ -13,6 +13,8 @@ from sdpg.io import write_atomic, write_json
 from sdpg.tasks.cleaning import MOST_ROWS, Row, content_key, keys, leave_out, unique
 from sdpg.tasks.gold import Gold
 from sdpg.tasks.lengths import Lengths, Room
+from sdpg.tasks.pinned import content_hash
+from sdpg.tasks.solutions import with_solutions
 from sdpg.tasks.sources import build_source
 from sdpg.types import Problem
 
@@ -48,20 +50,45 @@ def save_problems(path: str | Path, problems: list[Problem]) -> None:
         frame.to_parquet(file, index=False)
 
 
-def build_data(config: Config, folder: str | Path, *, room: Room | None = None) -> dict[str, Any]:
+def training_problems(config: Config, *, room: Room | None = None) -> list[Problem]:
+    """Return the training problems as `build_data` keeps them, but that none goes for want of a worked solution, or because of
+    its length. Raises ValueError as `build_data` does.
+    """
+    checks = _Checks(config, room._replace(teacher=False) if room else None)
+    try:
+        raw = _read(config)
+        held_out = keys(problems for name, problems in raw.items() if name != "train")
+        return checks.cleaned("train", raw["train"], held_out)[0]
+    finally:
+        checks.gold.close()
+
+
+def _read(config: Config) -> dict[str, list[Problem]]:
+    """Return the sets as their sources have them; the training set last."""
+    data = config.data
+    read = {f"evaluation.{name}": source for name, source in data.evaluation.items()}
+    read |= {f"validation.{name}": source for name, source in data.validation.items()}
+    return {name: build_source(source, name, data.mirror) for name, source in (read | {"train": data.train}).items()}
+
+
+def build_data(
+    config: Config, folder: str | Path, *, room: Room | None = None, solutions: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Build the sets of `config.data` and write train.parquet, validation/<name>.parquet, eval/<name>.parquet and report.json
     into `folder`, and forgetting/<name>.parquet if `evaluation.lm_eval.forgetting` names one of FORGETTING.
 
     A question that occurs twice in a set is kept once. The validation sets lose every problem that is also in an evaluation
     set, the training set every problem of either; all sets lose the questions that the template's worked examples answer.
     Reference answers are judged, solutions looked for and prompts measured as the keys of `data` say; without `room` the last
-    two are left out. Nothing is written before every set is built. Returns what report.json holds.
+    two are left out. solutions: written ones for training problems that have none (see `with_solutions`), None if nobody wrote
+    any. Nothing is written before every set is built. Returns what report.json holds.
     """
     data, checks = config.data, _Checks(config, room)
     try:
-        read = {f"evaluation.{name}": source for name, source in data.evaluation.items()}
-        read |= {f"validation.{name}": source for name, source in data.validation.items()}
-        raw = {name: build_source(source, name) for name, source in (read | {"train": data.train}).items()}
+        raw = _read(config)
+        filled = None
+        if solutions is not None:
+            raw["train"], filled = with_solutions(raw["train"], solutions)
         evaluation = keys(raw[f"evaluation.{name}"] for name in data.evaluation)
         held_out = evaluation | keys(raw[f"validation.{name}"] for name in data.validation)
         made: dict[str, list[Problem]] = {}
@@ -71,6 +98,8 @@ def build_data(config: Config, folder: str | Path, *, room: Room | None = None) 
             made[name], reports[name] = checks.cleaned(name, raw.pop(name), unwanted)
     finally:
         checks.gold.close()
+    if filled:
+        reports["train"]["solutions"] = filled
     parts = {part: _part(made, part) for part in ("evaluation", "validation")}
     overlap = (keys([made["train"]]) & held_out) | (keys(parts["validation"].values()) & evaluation)
     report = {"train": reports["train"], **{part: _part(reports, part) for part in parts}, "overlap_remaining": len(overlap)}
@@ -110,7 +139,7 @@ class _Checks:
         try:
             rows, counts = unique(problems, name, self.gold.accepts, conflicts=self.data.conflicting_answers)
             rows, shown = leave_out(rows, self.shots)
-            report = counts | {"shown_in_prompt": len(shown)}
+            report = {"rows": len(problems), "content": content_hash(problems)} | counts | {"shown_in_prompt": len(shown)}
             if unwanted is not None:
                 rows, taken = leave_out(rows, unwanted)
                 report["overlap_removed"] = len(taken)

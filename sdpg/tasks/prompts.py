@@ -71,6 +71,11 @@ class Template:
         """Whether the teacher's prompt has the worked solution in it."""
         return "{solution}" in self.teacher
 
+    @property
+    def shows_answer(self) -> bool:
+        """Whether the teacher's prompt has the answer in it."""
+        return "{answer}" in self.teacher
+
     def student_text(self, question: str) -> str:
         """Return the policy's prompt. It takes the question only, so no privileged context can get in."""
         return self._prompt(self.student, {"question": question})

@@ -58,6 +58,15 @@ class Task:
         """Return the teacher's prompt with a successful response (its ids) in the place of the worked solution (SDPO)."""
         return self._hinted(problem, self.text(ids))
 
+    def wrong_prompt(self, problem: Problem, ids: list[int]) -> list[int] | None:
+        """Return the same with a wrong response and the answer that it gives in the places of solution and answer (RLCSD).
+
+        None if it says nothing, or gives no answer while the template shows one: it would be the right one.
+        """
+        text = self.text(ids)
+        answer = self._own.get(problem.source, self.verifier).given(text) if self.template.shows_answer else problem.answer
+        return self._hinted(problem, text, answer) if text.strip() and answer else None
+
     def text(self, ids: list[int]) -> str:
         """Return a response as text: without special tokens and end tokens, and cut at the first stop string."""
         if ids and ids[-1] in self.eos_token_ids:
@@ -95,8 +104,9 @@ class Task:
         """What makes token ids of prompts."""
         return PromptEncoder(self.tokenizer, self.eos_token_ids)
 
-    def _hinted(self, problem: Problem, solution: str) -> list[int]:
-        content = {"question": problem.question, "answer": problem.answer, "solution": solution}
+    def _hinted(self, problem: Problem, solution: str, answer: str | None = None) -> list[int]:
+        answer = problem.answer if answer is None else answer
+        content = {"question": problem.question, "answer": answer, "solution": solution}
         return self._encode(self.template.teacher_text, self._teacher_chat, content, problem)
 
     def _encode(self, fill: Callable[..., str], chat: Chat | None, content: Mapping[str, str], problem: Problem) -> list[int]:

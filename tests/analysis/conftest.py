@@ -43,6 +43,7 @@ def report(tmp_path_factory):
         make(name, made)
     write_claims(made)
     write_problems(made)
+    make("samples", made)
     write_extras(made)
     make_reference(made, folder / "references" / made.name, ["scores.csv", "claims.json"])
     with pytest.MonkeyPatch.context() as patch:

@@ -13,7 +13,7 @@ from sdpg.analysis.diverged import sentences
 from sdpg.analysis.evaluations import task_scores
 from sdpg.artefacts.claims.runs import NotRun, Runs
 from sdpg.artefacts.matrix import matrix
-from tests.analysis.fake_results import diverge, write_extras, write_results
+from tests.analysis.fake_results import diverge, write_extras, write_problems, write_results
 from tests.artefacts.conftest import PUBLISHED
 from tests.making import job_of, make
 
@@ -28,6 +28,10 @@ CASES = {  # name -> (method, seed, step, last checkpoint) of each run that dive
 }
 
 
+def _case(name):
+    return pytest.param(CASES[name], id=name, marks=[] if name in ("late", "every run") else pytest.mark.long)
+
+
 def tree(root, case):
     options = {"methods": METHODS, "tasks": ("chain",), "steps": 40, "every": 10, "problems": 4, "samples": 8}
     results = replace(write_results(root / "fake", **options), published=PUBLISHED)
@@ -36,11 +40,12 @@ def tree(root, case):
     return replace(results)  # what it reads, it keeps
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
+@pytest.mark.parametrize("case", [_case(name) for name in CASES])
 def test_everything_is_made_and_says_so(tmp_path, case):
     results = tree(tmp_path, case)
     job = job_of(results)
     write_extras(results)
+    write_problems(results)
     planned = artefacts.planned(job.config)
     order = ("scores", "power", "stability", "cost", "decomposition", "claims")
     names = [*order, *(name for name in planned if name not in (*order, *LATER)), "report"]
@@ -51,10 +56,7 @@ def test_everything_is_made_and_says_so(tmp_path, case):
     for file in ("tables/main.md", "tables/cost.md", "tables/stability.md", "tables/lm_eval.md", "claims.md"):
         assert said in (results.root / file).read_text(), file
     report = (results.root / "report.html").read_text()
-    assert (
-        f'<th scope="row">{method}, seed {seed}</th><td class="left">diverged</td><td>{step}</td>' in report
-        and f"<td>{last}</td>" in report
-    )
+    assert f'<th scope="row">{method}, seed {seed}</th><td>{step}</td>' in report and f"<td>{last}</td>" in report
     assert report.count(said) > 8  # captions of figures and tables
     scores = pd.read_csv(results.root / "scores.csv").query("metric == 'mean@8'")
     steps = scores.groupby(["method", "seed"])["step"].apply(list)
@@ -71,13 +73,16 @@ def test_a_run_that_the_program_stopped_counts_alike(tmp_path):
     results = tree(tmp_path, [("grpo", 1, 25, 20)])
     path = results.run_dir("grpo", 1) / "metrics.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    rows[-1] = rows[-2] | {"step": 25, "stopped": "accuracy is below half of its running maximum for 20 steps"}
+    rows[-1] = rows[-2] | {
+        "step": 25,
+        "diverged": "collapsed: validation accuracy 0.100 is below 0.5 of its best, 0.300, again",
+    }
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     results = replace(results)
-    assert results.diverged["grpo", 1] == (25, rows[-1]["stopped"], "stopped")
+    assert results.diverged["grpo", 1] == (25, rows[-1]["diverged"])
     for name in ("scores", "stability", "claims", "tables/main"):
         artefacts.make(name, job_of(results))
-    assert "Stopped: grpo seed 1 at step 25" in (results.root / "tables/main.md").read_text()
+    assert "Stopped as collapsed: grpo seed 1 at step 25" in (results.root / "tables/main.md").read_text()
     found = pd.read_csv(results.root / "stability.csv").query("method == 'grpo' and seed == 1").set_index("metric")["value"]
     assert (found["collapsed"], found["collapse_step"], found["rollouts_collapsed"], found["rollouts_collapse_step"]) == (
         1,

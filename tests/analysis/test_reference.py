@@ -45,7 +45,7 @@ def both(tmp_path_factory):
 def test_the_reference_is_the_small_outcome(both):
     _, _, folder = both
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert names == {"scores.csv", "intervals.csv", "comparisons.csv", "claims.json", "reference.json"}
+    assert names == {"scores.csv", "intervals.csv", "comparisons.csv", "claims.json", "reference.json", "accuracy.csv"}
 
 
 def test_a_reference_that_is_too_large_is_refused_and_the_old_one_stays(both, tmp_path, monkeypatch):
@@ -70,13 +70,20 @@ def test_the_same_results_and_another_run_of_the_same_experiment_agree(both):
     assert 0 < other.rows.set_index("kind")["p"]["all"] <= 1
 
 
+def answer(results, method: str, task: str, correct: bool) -> None:
+    """Let all responses of the last checkpoint be right, or wrong."""
+    for seed in results.seeds:
+        path = results.eval_dir(method, seed) / f"{task}.parquet"
+        frame = pd.read_parquet(path)
+        frame.loc[frame["step"] == 4, "correct"] = correct
+        frame.to_parquet(path)
+
+
 def test_a_shifted_score_and_an_opposite_verdict_are_told_and_a_changed_one_is_named(both, tmp_path):
     first, _, folder = both
     shutil.copytree(first.root, tmp_path / "run")
     results = replace(first, root=tmp_path / "run")
-    scores = pd.read_csv(results.root / "scores.csv")
-    scores.loc[(scores["method"] == "grpo") & (scores["task"] == "chain") & (scores["step"] == 4), "value"] += 1.5
-    scores.to_csv(results.root / "scores.csv", index=False)
+    answer(results, "grpo", "chain", True)
     claims = json.loads((results.root / "claims.json").read_text())
     claims[0] |= {"estimate": 0.06, "verdict": "refuted"}
     claims[1] |= {"verdict": "supported"}
@@ -94,9 +101,7 @@ def test_runs_that_collapsed_here_alone_are_told_by_their_count(both, tmp_path):
     first, _, folder = both
     shutil.copytree(first.root, tmp_path / "run")
     results = replace(first, root=tmp_path / "run")
-    scores = pd.read_csv(results.root / "scores.csv")
-    scores.loc[(scores["method"] == "grpo") & (scores["task"] == "chain") & (scores["step"] == 4), "value"] = 0.0
-    scores.to_csv(results.root / "scores.csv", index=False)
+    answer(results, "grpo", "chain", False)
     rows = compare(results, folder).rows
     counted = rows[rows["kind"] == "collapse count"]
     assert counted[["item", "task", "here", "reference"]].values.tolist() == [["grpo", "chain", 1.0, 0.0]]
@@ -109,11 +114,13 @@ def test_a_reference_of_older_rules_is_compared_by_its_scores_and_that_is_said(b
     shutil.copytree(folder, tmp_path / "old")
     claims = json.loads((tmp_path / "old" / "claims.json").read_text())
     for claim in claims:
-        del claim["error"]
+        for key in ("estimate", "error", "df"):
+            del claim[key]
     (tmp_path / "old" / "claims.json").write_text(json.dumps(claims))
+    (tmp_path / "old" / "accuracy.csv").unlink()  # its scores.csv says the same
     agreement = compare(first, tmp_path / "old")
     assert set(agreement.rows["kind"]) == {"all", "score"}
-    assert [note for note in agreement.notes if "other rules; `make reference` makes it again" in note]
+    assert [note for note in agreement.notes if "other rules; make it again" in note]
 
 
 def test_what_only_one_of_them_has_is_said(both, tmp_path):

@@ -71,7 +71,7 @@ def test_every_anchor_and_every_linked_file_is_there(page, report):
             assert link[1:] in parsed.ids, link
         elif not link.startswith("data:"):
             assert (report[0].root / unquote(link)).exists(), link
-    assert "manifest.json" in parsed.links
+    assert {"manifest.json", "samples.html"} <= set(parsed.links)
     assert "runs/grpo/seed0/checkpoints/step000040/" in parsed.links
     assert not [link for link in parsed.links if "gone" in link]
 

@@ -54,6 +54,30 @@ def value(scores, seed, step, metric):
     return chosen[chosen["metric"] == metric]["value"].item()
 
 
+def test_the_size_of_aime(tmp_path):
+    """30 problems, 32 samples, 41 checkpoints: accuracy, pass@k, length and truncation with intervals, against plain numpy."""
+    rng = np.random.default_rng(0)
+    K, P, n = 41, 30, 32
+    correct, tokens = rng.random((K, P, n)) < rng.random((1, P, 1)), rng.integers(1, 4097, (K, P, n))
+    index = pd.MultiIndex.from_product([range(0, 401, 10), [f"aime24-{i:02d}" for i in range(P)], range(n)])
+    rows = index.to_frame(index=False, name=["step", "problem_id", "sample"])
+    rows = rows.assign(correct=correct.ravel(), process=np.nan, tokens=tokens.ravel(), entropy=0.5, text="", unjudged="")
+    rows["finish_reason"] = np.where(rows["tokens"] == 4096, "length", "stop")
+    path = tmp_path / "aime" / "eval" / "grpo" / "seed0" / "aime24.parquet"
+    path.parent.mkdir(parents=True)
+    rows.sample(frac=1, random_state=0).to_parquet(path)
+    results = Results(root=tmp_path / "aime", methods=("grpo",), seeds=(0,), tasks=("aime24",), samples=n, pass_k=(1, 8, 32))
+    scores, intervals, _ = make_scores(results)
+    by_metric = scores.pivot(index="step", columns="metric", values="value")
+    assert set(by_metric) == {"mean@32", "pass@1", "pass@8", "pass@32", "length", "truncated", "entropy"}
+    expected = {"mean@32": correct.mean((1, 2)), "pass@1": correct.mean((1, 2)), "pass@32": correct.any(2).mean(1)}
+    for metric, values in (expected | {"length": tokens.mean((1, 2)), "truncated": (tokens == 4096).mean((1, 2))}).items():
+        np.testing.assert_allclose(by_metric[metric], values)
+    last = intervals.query("selection == 'step' and step == 400").set_index("metric")
+    assert set(last.index) == set(by_metric) and (last.loc["mean@32", ["low", "high"]].diff().iloc[1]) > 0.05
+    assert (last["problems"] == 30).all() and last.loc["mean@32", "low"] < expected["mean@32"][-1] < last.loc["mean@32", "high"]
+
+
 def test_scores_by_hand(hand):
     scores, _, _ = make_scores(hand)
     assert value(scores, 0, 10, "mean@4") == 5 / 8

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from sdpg.artefacts import declared
-from tests.analysis.fake_results import write_analysis, write_results
+from tests.analysis.fake_results import write_analysis, write_problems, write_results
 from tests.artefacts.drawings import FIGURES, SHOWN
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
@@ -27,6 +27,7 @@ def build(root: Path, **options):
     """Return a tree with score files and summaries, and the project's published reference data."""
     made = replace(write_results(root, **options), published=PUBLISHED)
     write_analysis(made)
+    write_problems(made)
     return made
 
 

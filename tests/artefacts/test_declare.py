@@ -21,6 +21,7 @@ from tests.making import config_of, job_of, make
 SCALES = ("smoke", "cpu", "cpu-sweep", "cpu-decomposition", "cpu-published", "lm")
 SWEEP = {"sweep": {"trials": {"grpo": [{"train": {"lr": 1e-4}}, {"train": {"lr": 2e-4}}]}, "inherit": {}}}
 HEAVY = (  # what the rules write that make data and models, train and evaluate
+    "data/eval/*.parquet",
     "data/report.json",
     "model/base?.json",
     "runs/*/seed*/run.json",

@@ -32,6 +32,8 @@ METHODS = {
     "sdpo": ("sdpo", {}),
     "sdft": ("sdft", {}),
     "opcd": ("opcd", {}),
+    "opsa": ("opsa", {}),
+    "rlcsd": ("rlcsd", {"tau": 0.02}),
 }
 
 

@@ -19,7 +19,7 @@ pytestmark = [
 FOLDER = Path(__file__).parent
 
 
-@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize("capability", [pytest.param(80, marks=pytest.mark.long), 90])
 def test_every_variant_compiles_fits_and_does_not_spill(capability, tmp_path):
     environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(FOLDER.parents[1]), "TRITON_INTERPRET": "0"}
     environment |= {"TRITON_CACHE_DIR": str(tmp_path), "TRITON_DUMP_PTXAS_LOG": "1"}

@@ -207,14 +207,14 @@ def test_a_model_that_keeps_packed_to_itself_is_told_of(model, monkeypatch):
     assert not packs(model)
 
 
-@pytest.mark.parametrize("name", ["sdpg", "grpo", "sdpo", "gspo"])
+@pytest.mark.parametrize("name", ["sdpg", "grpo", "sdpo", "gspo", "rlcsd", "opsa"])
 def test_training_is_the_same_packed_and_padded(tiny, tmp_path, name):
     fields = {
         "sdpg": {"T": 6, "beta_base": 1.0, "T_warm": 0, "T_decay": 0, "alpha": 0.1},
         "grpo": {"kl_coef": 0.1},
         "sdpo": {},
         "gspo": {"ratio": "sequence"},
-    }[name]
+    }.get(name, {})
     algorithm = baselines.make("grpo" if name == "gspo" else name, **fields)
     rows, parameters = [], []
     for packed in (True, False):
@@ -223,7 +223,8 @@ def test_training_is_the_same_packed_and_padded(tiny, tmp_path, name):
         trainer._push(0)
         rows.append([trainer.step(k) for k in (1, 2)])
         parameters.append(torch.cat([p.detach().flatten().clone() for p in trainer.models.policy.parameters()]))
-    assert (parameters[0] - parameters[1]).abs().max() < 2e-5
+    few = name == "opsa"  # tokens with a gradient: more parameters have one so small that Adam makes steps of its rounding
+    assert (parameters[0] - parameters[1]).abs().max() < (1e-4 if few else 2e-5)
     for a, b in zip(*rows, strict=True):
         for key in ("loss", "entropy", "grad_norm", "tokens", "logprob_gap_mean"):
             assert a[key] == pytest.approx(b[key], rel=1e-4, abs=1e-6)

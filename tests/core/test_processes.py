@@ -21,11 +21,15 @@ from tests.core.processes import Processes, run
 pytestmark = pytest.mark.slow
 OFF = {"method": "sdpg-off", "updates_per_batch": 2, "lr": 1e-2}
 ONE_RIGHT = {"task": "one-right", "prompts_per_step": 6}  # more processes than prompts that anything is learnt from
+OPSA = {
+    "method": "opsa",
+    "lr": 1e-4,
+}  # few tokens have a gradient: more parameters' are so small that Adam makes steps of rounding
 CASES = {  # name -> what differs from two steps of SDPG (UFKL) with 4 prompts on the tied model
     **{
         f"{name}, tied": {"method": name}
         for name in METHODS
-        if name not in ("sdpg-off", "sdpo-ema", "sdft", "opcd", "sdpg-urkl")
+        if name not in ("sdpg-off", "sdpo-ema", "sdft", "opcd", "opsa", "sdpg-urkl")
     },
     "sdpg, untied": {"tied": False},
     "gspo, untied": {"tied": False, "method": "gspo"},
@@ -45,6 +49,11 @@ CASES = {  # name -> what differs from two steps of SDPG (UFKL) with 4 prompts o
     "sdpo, wrong answers almost everywhere": ONE_RIGHT | {"method": "sdpo-ema", "micro_batch_tokens": 60},
     "opcd, fewer prompts than processes": {"method": "opcd", "prompts_per_step": 3},
     "sdft, fewer prompts than processes, untied": {"method": "sdft", "prompts_per_step": 3, "tied": False},
+    "rlcsd, hints on some processes": ONE_RIGHT | {"method": "rlcsd", "micro_batch_tokens": 60},
+    "rlcsd, two updates, untied": {"method": "rlcsd", "task": "easy", "updates_per_batch": 2, "tied": False},
+    "opsa, one response per prompt": OPSA | {"prompts_per_step": 6, "group_size": 1},
+    "opsa, two updates": OPSA | {"updates_per_batch": 2, "micro_batch_tokens": 60},
+    "opsa, fewer prompts than processes": OPSA | {"prompts_per_step": 3},
     "sdpg, padded rows": {"packed": False},
     "sdpg, gradient checkpointing": {"gradient_checkpointing": True},
 }
@@ -62,6 +71,8 @@ ON_FOUR = (  # on two nodes the first four
     "opcd, fewer prompts than processes",
     "sdft, fewer prompts than processes, untied",
     "sdpg, dynamic sampling",
+    "rlcsd, hints on some processes",
+    "opsa, fewer prompts than processes",
 )
 NOT_COMPARED = ("seconds", "tokens_per_second", "peak_memory", "flops")  # times; and work, which depends on the split
 

@@ -11,10 +11,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from sdpg.config.settings import Task
 from sdpg.evaluation.checkpoints import load_checkpoints
-from sdpg.evaluation.lm_eval_bridge import forgetting_set, lm_evaluate_engine
+from sdpg.evaluation.lm_eval_bridge import _evaluate, forgetting_set, judged, lm_evaluate_engine
 from sdpg.evaluation.lm_eval_task import bundled_names, bundled_task, prompt_texts, sampled_task
+from sdpg.evaluation.parts import EvaluationSet
 from sdpg.evaluation.run import evaluate_run
-from sdpg.evaluation.sampling import EvaluationSet, evaluation_set
+from sdpg.evaluation.sampling import evaluation_set
 from sdpg.evaluation.setup import load_sets
 from sdpg.tasks.task import make_task
 from sdpg.tasks.tokenizer import character_tokenizer
@@ -42,6 +43,59 @@ def test_sampled_task_is_judged_by_the_projects_verifier(run):
     doc = config["custom_dataset"]()["test"][0]
     right, wrong = doc["solution"], doc["solution"][:-1] + ("0" if doc["answer"] != "0" else "1")
     assert config["process_results"](doc, [[right, wrong, "", right]]) == {"accuracy": 0.5, "process_accuracy": 0.5}
+
+
+# The form of AIME and AMC: an id, a question in LaTeX, an answer, no solution. How many of 32 responses are right, how many of
+# the wrong ones no verifier can read.
+MATH = [
+    (
+        Problem("aime24-00", "Find $\\frac{m}{n}$ for {s, t}.", "204", "", "aime"),
+        ["\\boxed{204}", "= 204, \\boxed{204.0}"],
+        20,
+        0,
+    ),
+    (Problem("aime25-07", "How many $x$ with $x^{2} = x$?", "033", "", "aime"), ["so \\boxed{33}"], 32, 0),
+    (Problem("amc23-39", "The point?", "(3, 4)", "", "amc"), ["\\boxed{(3,4)}"], 1, 3),
+    (Problem("amc23-40", "The interval?", "[1,2]", "", "amc"), ["\\boxed{[1, 2]}"], 8, 0),
+]
+
+
+def test_aime_and_amc_as_lm_eval_tasks_judged_by_math_verify():
+    """Through lm-eval itself, with a model that answers as it is told: 32 repeats, their mean, then that over problems."""
+    from lm_eval.api.model import LM
+
+    tokenizer = text_tokenizer("byte-level")
+    task = make_task(Task(template="boxed", verifier="math-verify"), tokenizer)
+    s = evaluation_set("aime-amc", [problem for problem, *_ in MATH], task, 1000)
+    texts, asked = prompt_texts(s, task), []
+    unreadable = "\\boxed{" + "(" * 400 + "}"
+    says = {
+        text: [right[i % len(right)] for i in range(count)] + [unreadable] * bad + ["\\boxed{7}", "", "204"] * 10
+        for text, (_, right, count, bad) in zip(texts, MATH, strict=True)
+    }
+
+    class Told(LM):
+        def generate_until(self, requests, disable_tqdm=False):
+            given = {text: iter(responses) for text, responses in says.items()}
+            asked.extend(request.args for request in requests)
+            return [next(given[request.args[0]]) for request in requests]
+
+        loglikelihood = loglikelihood_rolling = None
+
+    try:
+        config = sampled_task(s, task, repeats=32, temperature=1.0, max_tokens=4096)
+        results = judged(task, lambda: _evaluate(Told(), [config], 64, 0))
+        shares = [task.score_text(problem, right[0]).correct for problem, right, *_ in MATH]
+    finally:
+        task.close()
+    assert shares == [True] * 4
+    found = results["results"]["aime-amc"]
+    assert found["accuracy,mean@32"] == pytest.approx((20 + 32 + 1 + 8) / 32 / 4)
+    assert found["accuracy_stderr,mean@32"] > 0 and results["n-samples"]["aime-amc"] == {"original": 4, "effective": 4}
+    assert sum(results["config"]["unjudged"].values()) == 3
+    assert len(asked) == 4 * 32 and {args[0] for args in asked} == set(texts)
+    assert all(args[1]["temperature"] == 1.0 and args[1]["max_gen_toks"] == 4096 for args in asked)
+    assert all(problem.question in text for problem, text in zip(s.problems, texts, strict=True))
 
 
 def test_greedy_lm_eval_asks_once(run):
@@ -98,6 +152,7 @@ def evaluated(finished, tmp_path_factory):
             seed=0,
             data_dir=finished.data_dir,
             out_dir=folders[engine],
+            work_dir=folders[engine] / "parts",
             lm_eval=engine == "vllm",
         )
     return folders

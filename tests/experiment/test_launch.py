@@ -53,15 +53,15 @@ def test_all_nodes_meet_at_the_first_one(tmp_path, monkeypatch):
         ({0: -15}, 1, ""),
     ],
 )
-def test_what_the_processes_exit_codes_come_to(codes, expected, said, capsys):
-    assert launch._exit_code(codes) == expected
+def test_what_the_processesexit_codes_come_to(codes, expected, said, capsys):
+    assert launch.exit_code(codes) == expected
     assert capsys.readouterr().err.strip() == said
 
 
 @pytest.mark.parametrize("codes", [{0: 130, 1: 130}, {0: 75, 1: 130}, {0: 130, 1: -15}])
 def test_processes_that_were_asked_to_stop_are_no_error(codes):
     with pytest.raises(SystemExit) as stop:
-        launch._exit_code(codes)
+        launch.exit_code(codes)
     assert stop.value.code == 130
 
 
@@ -84,10 +84,10 @@ def test_a_process_that_loses_the_others_says_so_in_one_line(text, rank, monkeyp
 
 
 @pytest.mark.parametrize("node", [False, True])
-def test_a_node_keeps_its_exit_code_when_srun_ends_it_after_another_one(node):
+def test_a_node_keeps_itsexit_code_when_srun_ends_it_after_another_one(node):
     """What starts a node's processes has told them of a signal, they have ended, and srun sends it another one."""
     code = "import os, signal, sys; from sdpg.experiment import launch\n"
-    code += "with launch._forwarding(lambda number: print(signal.Signals(number).name)): os.kill(os.getpid(), signal.SIGTERM)\n"
+    code += "with launch.forwarding(lambda number: print(signal.Signals(number).name)): os.kill(os.getpid(), signal.SIGTERM)\n"
     code += "os.kill(os.getpid(), signal.SIGTERM); sys.exit(130)"
     environment = clean_environment() | ({launch.ON_EACH_NODE: "1"} if node else {})
     done = subprocess.run([sys.executable, "-u", "-c", code], capture_output=True, text=True, env=environment)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.workflow.conftest import copy_project
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 ROOT = Path(__file__).resolve().parents[2]
 SCALE = """
 name: wild

@@ -33,6 +33,7 @@ def script(name: str, *arguments: str) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_scores_a_figure_a_table_and_the_report_of_a_copied_folder(tmp_path):
     made = write_results(tmp_path / "made", methods=("sdpg-ufkl", "grpo"), seeds=(0, 1), steps=4, every=2, problems=6)
     copied = shutil.copytree(made.root, tmp_path / "from" / "another machine")

@@ -48,6 +48,7 @@ def holder(project, job: str) -> locks.Holder:
     return locks.holder_of(path)
 
 
+@pytest.mark.long
 def test_a_second_call_is_told_and_a_killed_one_keeps_nobody_away(project):
     first = start(project, "snakemake", *LONG)
     try:

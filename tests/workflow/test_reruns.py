@@ -18,6 +18,7 @@ CLAIMS = "claims.json and claims.md: a verdict for each claim of the paper"
 # what hangs on any run: the analysis of all of them
 ANALYSIS = {
     "scores.csv, with intervals and paired comparisons",
+    "samples.html: responses of every method at its first, middle and last checkpoint, right and wrong",
     "figure training_curves",
     "figure self_distillation",
     "figure final_accuracy",
@@ -148,6 +149,7 @@ def test_results_copied_into_a_fresh_clone_count_there(finished, tmp_path):
 HEAD = '{"__metadata__": {"of": "weights"}}'  # of a safetensors file without tensors
 
 
+@pytest.mark.long
 def test_other_content_of_the_users_own_files_counts_with_an_old_date(tmp_path):
     """Same names, sizes and dates: as a copy that keeps dates, or a folder moved there, may have."""
     project = copy_project(tmp_path)

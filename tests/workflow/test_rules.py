@@ -105,7 +105,7 @@ def test_command_lines_report_a_users_mistake_in_one_line():
 def test_help_has_a_line_for_every_command_and_names_complete():
     help_page = command_line("--help").stdout
     names = ("data", "base-model", "train", "evaluate", "lm-eval", "make", "artefacts", "explain", "diff", "plan", "verify")
-    names += ("compare",)
+    names += ("compare", "show")
     for name in names:
         (line,) = [line for line in help_page.splitlines() if line.startswith(f"  {name} ")]
         assert line.endswith("."), line  # not cut

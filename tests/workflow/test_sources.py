@@ -8,7 +8,7 @@ import baselines
 from sdpg.artefacts import declared
 from sdpg.config import resolve
 from sdpg.config.methods import algorithm_files
-from sdpg.experiment.workflow import STAGES, Scale, artefact_sources, training_sources
+from sdpg.experiment.workflow import STAGES, Scale, artefact_sources, evaluation_sources, training_sources
 from sdpg.io import ROOT
 from sdpg.provenance import sources
 from sdpg.provenance.sources import PLUMBING, fingerprint, fingerprints, stage_sources
@@ -57,10 +57,10 @@ def test_a_stage_depends_on_the_sources_verifiers_and_engines_that_its_config_na
 
 
 def test_lm_eval_adds_the_engine_that_it_needs():
-    alone = Scale("smoke", {"evaluation": {"engine": "in-process", "lm_eval": None}})
-    both = Scale("smoke", {"evaluation": {"engine": "in-process"}})
-    assert engine_file("vllm") not in alone.evaluation_files()
-    assert {engine_file("vllm"), engine_file("in-process")} <= set(both.evaluation_files())
+    alone = resolve("smoke", {"evaluation": {"engine": "in-process", "lm_eval": None}})
+    both = resolve("smoke", {"evaluation": {"engine": "in-process"}})
+    assert engine_file("vllm") not in evaluation_sources(alone)
+    assert {engine_file("vllm"), engine_file("in-process")} <= set(evaluation_sources(both))
 
 
 @pytest.mark.parametrize("name", declared())

@@ -7,6 +7,7 @@ for scale in SCALES:
             scale.rule("data")
         input:
             ancient(scale.own_files()),
+            scale.solutions,
         output:
             train=f"{scale.root}/data/train.parquet",
             evaluation=scale.sets("evaluation"),

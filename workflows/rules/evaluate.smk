@@ -1,5 +1,6 @@
-# One engine per run: it sweeps over the checkpoints, and lm-eval then uses the last one's weights in it. A sweep trains, and
-# chooses by the validation sets: it has no rule that reads an evaluation problem.
+# A job evaluates a run, on all GPUs of its node: an engine on each, and parts dealt over them. What is complete lies in
+# results/<scale>/.work/eval, and a job that was ended goes on from it. A sweep trains, and chooses by the validation sets: it has
+# no rule that reads an evaluation problem.
 EVALUATED = [scale for scale in SCALES if scale.config.sweep is None]
 
 for scale in EVALUATED:
@@ -57,7 +58,7 @@ for scale in EVALUATED:
             "../../environment.yml"
         threads: scale.config.resources.threads
         resources:
-            **scale.takes("evaluate"),
+            **scale.takes("evaluate", one=True),
         params:
             *scale.code("evaluate"),
             config=scale.evaluation_part,

@@ -96,21 +96,21 @@ def context(job: Job, *, command: str, reference: Path) -> dict[str, Any]:
         "cost": cost(results.metrics, jobs, infos.values()),
         "benchmarks": jobs,
         "files": files(results),
+        "samples": (results.root / "samples.html").is_file(),
         "command": command,
         "commits": sorted({str(info.get("git_commit") or "unknown") for info in infos.values()}),
     }
 
 
 def diverged(results: Results, infos: Mapping[tuple[str, int], Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return a row for each run that diverged or was stopped: its name, which, step, reason, last checkpoint, and the folder of
-    the batch that diverged.
-    """
+    """Return a row for each run that diverged: its name, step, reason, last checkpoint and the folder of its batch."""
     rows = []
     for (method, seed), found in results.diverged.items():
         outcome = infos[method, seed].get("outcome", {})
-        batch = f"runs/{method}/seed{seed}/{outcome.get('batch', 'diverged')}/" if found.kind == "diverged" else None
-        row = {"run": f"{method}, seed {seed}", "kind": found.kind, "step": found.step, "reason": found.reason}
-        rows.append(row | {"last": outcome.get("last_checkpoint"), "batch": batch})
+        last, batch = outcome.get("last_checkpoint"), f"runs/{method}/seed{seed}/{outcome.get('batch', 'diverged')}/"
+        if outcome.get("status") == "collapsed":  # stopped, with nothing broken to look at
+            batch = ""
+        rows.append({"run": f"{method}, seed {seed}", "step": found.step, "reason": found.reason, "last": last, "batch": batch})
     return rows
 
 

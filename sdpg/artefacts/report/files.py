@@ -11,7 +11,7 @@ from sdpg.artefacts.manifest import artefacts
 from sdpg.io import sha256
 
 # Folders of many files: one line each. Their files' hashes stand in manifest.json.
-FOLDED = re.compile(r"(runs/[^/]+/seed\d+/(?:checkpoints/[^/]+|tensorboard)|model/[^/]+)/.")
+FOLDED = re.compile(r"(runs/[^/]+/seed\d+/(?:checkpoints/[^/]+|tensorboard|wandb)|model/[^/]+)/.")
 GROUPS = {
     "Scores, figures and tables": (),
     "Data and base models": ("data", "model"),

@@ -4,7 +4,9 @@ The file's name is the key (`reasoning_gym.py`: reasoning-gym). It has `Options`
 `problems(options, prefix) -> list[Problem]`, whose ids begin with the prefix. `Options` describe the value of the key, as in
 `{chain: {operations: [4, 5], count: 128, seed: 1}}`; if it has a field of the key's name, they describe the whole entry, as in
 `{path: x.jsonl, limit: 100}`. A source that reads files has `files(options)`, which names those that exist: their content then
-decides when the data is made again. Every command imports the file, so what is slow to import stands inside its functions.
+decides when the data is made again. It may have `check(options)`, which raises ValueError at the dry run, and `code(options)`,
+which names files of the project that it depends on. Every command imports the file, so what is slow to import stands inside its
+functions.
 """
 
 from __future__ import annotations
@@ -40,22 +42,43 @@ def is_flat(kind: str) -> bool:
     return kind in KINDS[kind].model_fields
 
 
-def own_files(source: Mapping[str, Any]) -> list[str]:
+def own_files(source: Mapping[str, Any], mirror: str | None = None) -> list[str]:
     """Return the user's files that a `data` entry reads."""
-    kind = next(kind for kind in KINDS if kind in source)
-    module = source_module(kind)
     try:
-        return module.files(_options(source, kind)) if hasattr(module, "files") else []
-    except OSError:  # a name that no system takes: the rule data says so
+        return _asked("files", source, mirror)
+    except (OSError, ValueError):  # a name that no system takes, a mirror that is none: `check` or the rule data says so
         return []
 
 
-def _options(source: Mapping[str, Any], kind: str) -> Settings:
+def own_code(source: Mapping[str, Any]) -> list[str]:
+    """Return the project's own files, beside the source's module, that decide what a `data` entry gives."""
+    return _asked("code", source)
+
+
+def check_source(source: Mapping[str, Any], name: str, mirror: str | None = None) -> None:
+    """Raise ValueError for what can be known to be wrong before the problems are read."""
+    try:
+        _asked("check", source, mirror)
+    except ValueError as error:
+        raise ValueError(f"data.{name}: {error}") from error
+
+
+def _asked(function: str, source: Mapping[str, Any], mirror: str | None = None) -> Any:
+    """Return what a kind's module says of an entry, nothing if it has no such function."""
+    kind = next(kind for kind in KINDS if kind in source)
+    module = source_module(kind)
+    return getattr(module, function)(_options(source, kind, mirror)) if hasattr(module, function) else []
+
+
+def _options(source: Mapping[str, Any], kind: str, mirror: str | None = None) -> Settings:
+    if mirror and "mirror" in KINDS[kind].model_fields:
+        source = {"mirror": mirror, **source}
     return KINDS[kind].model_validate(source if is_flat(kind) else source[kind])
 
 
-def build_source(source: Mapping[str, Any] | Settings, name: str) -> list[Problem]:
-    """Return the problems of one `data` entry; `name` (such as "train" or "evaluation.chain") is named in errors.
+def build_source(source: Mapping[str, Any] | Settings, name: str, mirror: str | None = None) -> list[Problem]:
+    """Return the problems of one `data` entry; `name` (such as "train" or "evaluation.chain") is named in errors. mirror: the
+    folder with copies, for a kind that knows some.
 
     Generated ids begin with the last part of the name. Raises ValueError for an unknown kind, a missing file or column,
     an empty set, or a row without question or answer.
@@ -67,7 +90,7 @@ def build_source(source: Mapping[str, Any] | Settings, name: str) -> list[Proble
         raise ValueError(f"data.{name}: got {got}; expected exactly one of {', '.join(KINDS)}")
     kind = kinds[0]
     try:
-        return source_module(kind).problems(_options(source, kind), name.rpartition(".")[2])
+        return source_module(kind).problems(_options(source, kind, mirror), name.rpartition(".")[2])
     except ValidationError as error:
         first = error.errors()[0]
         at = ".".join(map(str, first["loc"]))

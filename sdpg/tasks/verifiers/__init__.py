@@ -7,7 +7,8 @@ The file's name is the verifier's (`math_verify.py`: math-verify). Its docstring
 Where judging takes a library that can hang or crash on hostile text, the file also has `judge(**fields) -> bool`, which runs in
 child processes with limits of time and memory, reached by `ask(**fields)`, and `LIBRARY`, the module that these import before
 they answer (optionally `WARM`, the fields of a first request). A judge that raises or runs out of time means "wrong", and is
-counted in `Verifier.failures`; so is a `verify` that raises `Unjudged`. Equal requests are asked once.
+counted in `Verifier.failures`; so is a `verify` that raises `Unjudged`. Equal requests are asked once. A file whose responses
+give their answer elsewhere than `find_answer` looks also has `given(text) -> str | None`: the answer, be it right or wrong.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from types import ModuleType
 
+from sdpg.tasks.answers import find_answer
 from sdpg.tasks.judge import JUDGE_SECONDS, Item, JudgeError, JudgeLost, Judges, Result, Unjudged
 from sdpg.types import Problem, Score
 
@@ -62,6 +64,14 @@ class Verifier:
             with self._lock:
                 self.failures[reason[:200]] += 1
             return Score(False, unjudged=reason[:200])
+
+    def given(self, text: str) -> str | None:
+        """Return the answer that a response gives, right or wrong; None if it gives none."""
+        if own := getattr(verifier_module(self.name), "given", None):
+            return own(text) or None
+        if self.answer_after and self.answer_after.casefold() not in text.casefold():
+            return None
+        return find_answer(text, self.answer_after) or None
 
     def _ask(self, **fields: str) -> bool:
         """Return the verdict of a judging process, asked once for equal requests: many responses have the same answer."""

@@ -32,6 +32,11 @@ def verify(problem: Problem, text: str, *, ask, **_) -> Score:
     return Score(verdict)
 
 
+def given(text: str) -> str | None:
+    """Return the content of the last box."""
+    return find_box(text)
+
+
 def judge(answer: str, given: str) -> bool:
     """Compare two contents of boxes. Raises Unjudged if one cannot be read, or equality can be neither shown nor ruled out."""
     return same(clean(answer), clean(given))

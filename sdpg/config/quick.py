@@ -1,0 +1,56 @@
+"""`quick=true`: the same DAG, methods and sets in minutes, to see that everything runs before hours are spent on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sdpg.config.files import ConfigError, show
+
+KEY = "quick"
+STEPS, PROMPTS, GROUP, TOKENS, SAMPLES = 2, 4, 4, 256, 2
+SCHEDULE = {"T_warm": 1, "T_decay": 1}  # of a method that has one
+
+
+def wants_quick(overrides: dict[str, Any]) -> bool:
+    """Take `quick` out of the overrides -> whether it is asked for. Raises ConfigError for what is neither true nor false."""
+    value = overrides.pop(KEY, False)
+    if not isinstance(value, bool):
+        raise ConfigError(f"override {KEY}: got {show(value)}, expected true or false")
+    return value
+
+
+def make_quick(config: dict[str, Any]) -> None:
+    """Shrink a merged config in place: two steps of four problems, four responses each, one seed, sets of four problems."""
+    config["name"] = f"{config.get('name')}-{KEY}"
+    config.pop("matrix", None)
+    config["seeds"] = config["seeds"][:1] if isinstance(config.get("seeds"), list) else [0]
+    config["train"] = (config.get("train") or {}) | {"steps": STEPS, "prompts_per_step": PROMPTS, "warmup_steps": 0}
+    config["train"] |= {"checkpoint_every": STEPS, "validate_every": STEPS, "group_size": GROUP}
+    config["train"] |= {key: 2 for key in ("updates_per_batch",) if config["train"].get(key, 1) > 1}
+    _at_most(config["train"], "max_response_tokens", TOKENS)
+    config["evaluation"] = (config.get("evaluation") or {}) | {"samples": SAMPLES, "pass_k": [1, SAMPLES]}
+    if lm_eval := config["evaluation"].get("lm_eval"):
+        config["evaluation"]["lm_eval"] = lm_eval | {"repeats": 1, "limit": PROMPTS}
+    data = config.get("data") or {}
+    for source in (data.get("train"), *(data.get("validation") or {}).values(), *(data.get("evaluation") or {}).values()):
+        if isinstance(source, dict):
+            _shrink(source)
+    for block in (config.get("methods") or {}).values():
+        if isinstance(block, dict):
+            block |= {key: value for key, value in SCHEDULE.items() if block.get(key)}
+            if "group_size" in (block.get("train") or {}):
+                block["train"]["group_size"] = 2 * GROUP if block["train"]["group_size"] > 1 else 1
+
+
+def _shrink(source: dict[str, Any]) -> None:
+    generated = [value for value in source.values() if isinstance(value, Mapping) and "count" in value]
+    for options in generated:
+        options["count"] = PROMPTS
+    if not generated:
+        source["limit"] = PROMPTS
+
+
+def _at_most(block: dict[str, Any], key: str, most: int) -> None:
+    if isinstance(block.get(key), int):
+        block[key] = min(block[key], most)

@@ -1,0 +1,1 @@
+"""What leaves the machine, or comes from another: a run's checkpoint for the hub, results as one file for an archive."""

@@ -1,0 +1,61 @@
+"""`quick=true`: the same methods and sets in two steps, and nothing of it elsewhere."""
+
+from __future__ import annotations
+
+import pytest
+
+from sdpg.config import available_presets, available_scales, resolve
+from sdpg.config.methods import method_config
+from sdpg.config.parts import run_config
+from sdpg.experiment.workflow import Scale
+from tests.scale import message
+
+EVERY = [*available_scales(), *available_presets()]
+
+
+@pytest.mark.parametrize("scale", EVERY)
+def test_every_scale_has_a_quick_form(scale):
+    quick, full = resolve(scale, {"quick": True}), resolve(scale)
+    assert quick.name == f"{full.name}-quick" and not quick.matrix
+    assert quick.train.steps == 2 and len(quick.seeds) == 1
+    for part in ("evaluation", "validation"):
+        sets = getattr(quick.data, part)
+        assert list(sets) == list(getattr(full.data, part))
+        for source in (*sets.values(), quick.data.train):
+            options = source.dump()[source.kind]
+            assert (options["count"] if isinstance(options, dict) else source.limit) == 4
+    if full.sweep is None:
+        assert list(quick.methods) == list(full.methods)
+    assert (quick.model, quick.task, quick.resources) == (full.model, full.task, full.resources)
+    for method in quick.methods:
+        train = run_config(quick, method, 0).train
+        assert train.steps == 2 and train.prompts_per_step == 4 and train.group_size <= 16
+        assert train.max_response_tokens <= 256
+
+
+def test_methods_keep_what_makes_them():
+    quick, full = resolve("gsm8k", {"quick": True}), resolve("gsm8k")
+    for method in full.methods:
+        want = method_config(full, method) | {key: 1 for key in ("T_warm", "T_decay") if full.methods[method].get(key)}
+        got = method_config(quick, method)
+        assert {k: v for k, v in got.items() if k not in ("T", "train")} == {
+            k: v for k, v in want.items() if k not in ("T", "train")
+        }
+
+
+def test_overrides_have_the_last_word():
+    config = resolve("gsm8k", {"train.steps": 3, "quick": True, "data.train.limit": 9, "name": "mine"})
+    assert (config.train.steps, config.data.train.limit, config.name) == (3, 9, "mine")
+    assert resolve("cpu", {"quick": False}) == resolve("cpu")
+
+
+@pytest.mark.parametrize("value", ["yes", 1, None, [True], {"a": 1}])
+def test_anything_but_true_or_false_is_refused(value):
+    text = message("cpu", {"quick": value})
+    assert "override quick: got" in text and "expected true or false" in text
+
+
+def test_the_jobs_of_a_quick_workflow_are_quick():
+    scale = Scale("gsm8k", {"quick": True})
+    assert scale.root == "results/gsm8k-quick"
+    assert "--set=quick=true" in scale.command("data")(None, 1)
