@@ -49,12 +49,12 @@ class Agreement(NamedTuple):
     @property
     def headline(self) -> str:
         """One line: reproduced or not, how likely such differences are, what agrees, what differs, and changed verdicts."""
-        single = self.rows[self.rows["kind"] != "all"]
+        single = self.rows[(self.rows["kind"] != "all") & (self.rows["p"].notna() | ~self.rows["agrees"].astype(bool))]
         counts = [f"{rows['agrees'].sum()} of {len(rows)} {kind}s" for kind, rows in single.groupby("kind", sort=False)]
         chance = self.rows.loc[self.rows["kind"] == "all", "p"].iloc[0]
         line = (
             f"{'reproduced' if self.holds else 'not reproduced'}: two honest runs differ by as much in {chance:.0%} of cases; "
-            f"{', '.join(counts)} agree with {self.other}"
+            f"{', '.join(counts) + ' agree with' if counts else 'no single score can be told to differ from'} {self.other}"
         )
         differing = single[~single["agrees"].astype(bool)]
         names = [row.item + (f" on {row.task}" if row.task else "") for row in differing.itertuples()]
@@ -181,7 +181,9 @@ def _score_rows(here: dict, there: dict, other: str, notes: list[str]) -> list[d
             means = [_mean(side[i]) for side in healthy]
             rows.append(_row("score", method, task, *means, found))
     if any(row["p"] is None for row in rows):
-        notes.append("a score without a p-value has no healthy run on one side, or too few runs to know their spread")
+        notes.append(
+            "a score without a p-value has no healthy run on one side, or too few runs to know their spread; it is not counted"
+        )
     for method, task in keys:
         (a, n), (b, m) = ((int(side[method, task].fell.sum()), len(side[method, task].fell)) for side in sides)
         if a or b:

@@ -133,6 +133,18 @@ def test_what_only_one_of_them_has_is_said(both, tmp_path):
     assert any("claims are not compared" in note for note in notes)
 
 
+def test_one_run_of_each_is_judged_by_all_scores_together_alone(tmp_path):
+    one = write_results(tmp_path / "one", seeds=(0,), **OPTIONS)
+    make("scores", one)
+    write_problems(one)
+    make_reference(one, tmp_path / "reference", LISTED)
+    agreement = compare(one, tmp_path / "reference")
+    assert agreement.rows["p"].notna().tolist() == [True, False, False, False, False]
+    said = "two honest runs differ by as much in 100% of cases; no single score can be told to differ from the reference"
+    assert agreement.headline == f"reproduced: {said}"
+    assert any("it is not counted" in note for note in agreement.notes)
+
+
 def test_other_problems_cannot_be_compared(both, tmp_path):
     _, second, folder = both
     shutil.copytree(second.root, tmp_path / "run")
