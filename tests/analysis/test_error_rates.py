@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.error_rates import HALF, MARGIN, World, agreement, collapses, family, performance, rates
+from sdpg.analysis.layout import contrast
 
 LEVEL = 0.025  # of a wrong verdict in one direction
 TRIALS = 600
@@ -75,3 +76,14 @@ def test_two_honest_runs_agree_in_at_least_95_of_100_comparisons(shared):
 
 def test_a_shift_between_two_runs_is_told():
     assert agreement(World(methods=6, collapse=(0.0, 0.1)), 40, shared=True, shift=0.2) > 0.9
+
+
+def test_a_t_interval_of_all_runs_with_one_threshold_errs_where_no_collapse_was_seen():
+    """What these rules take the place of: a is better than b in the mean by .06, since one run of b in ten collapses; five
+    units.
+    """
+    world, rng = World(units=5, methods=2, collapse=(0.0, 0.1), sd=0.003), np.random.default_rng(0)
+    drawn = [world.draw(rng) for _ in range(300)]
+    before = [2 * contrast(of["a"].x_SP, of["b"].x_SP).p_below(MARGIN) <= 0.05 for of in drawn]
+    assert np.mean(before) == pytest.approx(0.9**5, abs=0.1)
+    assert rates(collapses, replace(world, collapse=(0.1, 0.0)), 300)["refuted"] == 0  # as a collapse, it is left open
