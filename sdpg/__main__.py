@@ -287,7 +287,8 @@ def compare(
     there, _ = cli.finished(scale, set_, results)
     agreement = compare_with(there, with_, reference) if with_ else compare(there, reference or FOLDER / there.name)
     print(agreement.headline)
-    print("p_holm: corrected for all of these comparisons; a difference counts where it is 0.05 or less.\n")
+    print("p_holm: corrected for all of these comparisons; a difference counts where it is 0.05 or less.")
+    print("Claims stand on the scale of their test: logarithms where the effect is relative.\n")
     print(agreement.rows.drop(columns="p").to_string(index=False, float_format="{:.3f}".format))
     print("".join(f"\nnote: {note}" for note in agreement.notes))
     return 0 if agreement.holds else 1

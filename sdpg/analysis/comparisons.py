@@ -1,8 +1,8 @@
-"""Is method a better than method b? Paired contrasts, their p-values, and Holm's correction for asking many times.
+"""Every two methods of a scale on one evaluation set: performance among healthy runs, and how many collapsed.
 
-The seeds of two methods are pairs: run s of either starts from the same base model and reads the same data in the same order.
-Shapes: S seeds, P problems; x_SP[s, p] is the score of problem p under the run of seed s. Why not the bootstrap of
-`intervals.py`: docs/adr/0010-paired-t-for-differences.md.
+Runs of one unit (a base model and a seed) are pairs: they start from the same base model and read the same data in the same
+order. Shapes: S seeds, K checkpoints, P problems. Why a t-test and not the bootstrap: docs/adr/0010-paired-t-for-
+differences.md.
 """
 
 from __future__ import annotations
@@ -11,111 +11,80 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
-from sdpg.analysis.intervals import LEVEL, bootstrap_p, difference_draws, paired_difference, probability_of_improvement
+from sdpg.analysis.collapse import Collapse
+from sdpg.analysis.intervals import Contrast, PairedShares, probability_of_improvement
+from sdpg.analysis.layout import FEWEST, FTest, Pool, contrast, interaction
 
-ALPHA = round(1 - LEVEL, 12)
-
-
-class Contrast(NamedTuple):
-    """An effect with its standard error and degrees of freedom; error NaN: a single number, nothing known about its spread."""
-
-    effect: float
-    error: float
-    df: float
-
-    def interval(self, level: float = LEVEL) -> tuple[float, float]:
-        """Return the ends of the two-sided t-interval; (NaN, NaN) without a standard error."""
-        half = self.error * stats.t.ppf((1 + level) / 2, self.df) if self.error else self.error
-        return self.effect - half, self.effect + half
-
-    def p_above(self, threshold: float = 0.0) -> float:
-        """Return the one-sided p-value of the null hypothesis "the effect is not above `threshold`"; 1 without a standard
-        error.
-        """
-        if np.isnan(self.error):
-            return 1.0
-        if self.error == 0:  # every run and every problem say the same
-            return 0.0 if self.effect > threshold else 1.0
-        return float(stats.t.sf((self.effect - threshold) / self.error, self.df))
-
-    def p_below(self, threshold: float = 0.0) -> float:
-        """Return the one-sided p-value of "the effect is not below `threshold`"."""
-        return Contrast(-self.effect, self.error, self.df).p_above(-threshold)
-
-    @property
-    def p(self) -> float:
-        """Two-sided p-value of "the effect is 0"."""
-        return min(1.0, 2 * min(self.p_above(), self.p_below()))
+LATE = 0.5  # checkpoints after this share of the run make the mean that methods are compared by
+MEASURES = ("late", "area")  # of performance: mean of the late checkpoints; area under the curve
 
 
-class Variances(NamedTuple):
-    """What the squared standard error of a mean over S seeds and P problems is made of, and its degrees of freedom."""
+class Outcome(NamedTuple):
+    """One method's runs on one set: x_SP, the score that is compared, and their collapse."""
 
-    seeds: float  # variance of the run means over S: shrinks with more seeds
-    problems: float  # variance of the problem means over P: shrinks with more problems
-    S: int
-    P: int
-
-    @property
-    def total(self) -> float:
-        return self.seeds + self.problems
-
-    @property
-    def df(self) -> float:
-        """Welch and Satterthwaite's: total^2 / (seeds^2 / (S - 1) + problems^2 / (P - 1))."""
-        parts = [(self.seeds, self.S - 1), (self.problems, self.P - 1)]
-        below = sum(value**2 / count for value, count in parts if count > 0)
-        return self.total**2 / below if below else np.inf
+    x_SP: np.ndarray
+    collapse: Collapse
 
 
-def variances(d_SP: np.ndarray) -> Variances:
-    """Return the two parts for d_SP [S, P]; 0 for seeds if S = 1 and for problems if P = 1.
+class Comparison(NamedTuple):
+    """difference: among the units whose two runs are healthy (kept_S), NaN throughout if fewer than FEWEST are. fell: how many
+    collapsed in the first method alone and in the second alone. base: does the difference depend on the base model?"""
 
-    Seeds and problems are both sampled (crossed random effects), so both count. The noise of single scores is in both parts,
-    which makes the sum a little too large where neither seeds nor problems matter, never too small.
+    difference: Contrast
+    kept_S: np.ndarray
+    fell: PairedShares
+    base: FTest | None
+
+
+def late(steps: np.ndarray, after: float = LATE) -> np.ndarray:
+    """Return which checkpoints lie after the given share of the run: [K]."""
+    return steps > after * steps[-1] + 1e-9 if len(steps) > 1 else np.ones(1, dtype=bool)
+
+
+def area_weights(steps: np.ndarray) -> np.ndarray:
+    """Return the weights [K] with which scores at the checkpoints make the area under their curve (trapezoids), which sum to 1;
+    one checkpoint has weight 1.
     """
-    S, P = d_SP.shape
-    seeds = d_SP.mean(axis=1).var(ddof=1) / S if S > 1 else 0.0
-    problems = d_SP.mean(axis=0).var(ddof=1) / P if P > 1 else 0.0
-    return Variances(float(seeds), float(problems), S, P)
+    if len(steps) == 1:
+        return np.ones(1)
+    gaps = np.diff(np.asarray(steps, dtype=float))
+    return (np.append(gaps, 0) + np.insert(gaps, 0, 0)) / 2 / gaps.sum()
 
 
-def contrast(a_SP: np.ndarray, b_SP: np.ndarray | None = None) -> Contrast:
-    """Return the mean(a - b), or mean(a) without b, with a standard error over seeds and problems (a t-test paired by seed and
-    problem).
-
-    a_SP, b_SP: [S, P], rows of the same seeds and columns of the same problems. P = 1 for a value per run; S = 1 leaves the
-    spread of the problems alone, and S = P = 1 no standard error. Raises ValueError if the shapes differ.
-    """
-    a_SP = np.asarray(a_SP, dtype=float)
-    if b_SP is not None and np.shape(b_SP) != a_SP.shape:
-        raise ValueError(f"a paired contrast needs the same seeds and problems: got [S, P] = {a_SP.shape} and {np.shape(b_SP)}")
-    d_SP = a_SP if b_SP is None else a_SP - b_SP
-    parts = variances(d_SP)
-    error = np.nan if d_SP.size == 1 else np.sqrt(parts.total)
-    return Contrast(float(d_SP.mean()), float(error), float(parts.df))
+def scored(steps: np.ndarray, x_SKP: np.ndarray, measure: str) -> np.ndarray:
+    """Return scores at checkpoints [S, K, P] as one score by measure "late" or "area": [S, P]."""
+    weights_K = area_weights(steps) if measure == "area" else late(steps) / late(steps).sum()
+    return np.einsum("skp,k->sp", x_SKP, weights_K)
 
 
-def holm(p: Sequence[float]) -> list[float]:
-    """Return Holm's adjusted p-values (1979), in the order given: reject where they are <= alpha, and at most alpha of all
-    families of true null hypotheses have any rejection, however the tests depend on each other.
-    """
-    order = np.argsort(p, kind="stable")
-    stepped = np.asarray(p, dtype=float)[order] * np.arange(len(p), 0, -1)
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(stepped)) if len(p) else stepped
-    return adjusted.tolist()
+def pool(outcomes: dict[str, Outcome]) -> Pool:
+    """Return the run means of the methods of which at least half of the runs are healthy, NaN for those that are not."""
+    kept = {name: of for name, of in outcomes.items() if 2 * of.collapse.healthy.sum() >= len(of.x_SP)}
+    rows = [np.where(of.collapse.healthy, of.x_SP.mean(axis=1), np.nan) for of in kept.values()]
+    units = len(next(iter(outcomes.values())).x_SP) if outcomes else 0
+    return Pool(np.array(rows).reshape(len(rows), units), tuple(kept))
 
 
-def compare(a_SP: np.ndarray, b_SP: np.ndarray) -> tuple[float, ...]:
-    """Return the difference, low, high, p (paired t); low, high, p (bootstrap); probability of improvement, low, high.
+def compare(a: str, b: str, outcomes: dict[str, Outcome], lent: Pool, bases: Sequence[int]) -> Comparison:
+    """Return how two methods differ. lent: see `pool`; bases: each seed's base model. Raises ValueError if shapes differ."""
+    one, two = outcomes[a], outcomes[b]
+    kept_S = one.collapse.healthy & two.collapse.healthy
+    fell = paired_collapse(one.collapse.ever, two.collapse.ever)
+    if kept_S.sum() < min(FEWEST, len(kept_S)):
+        return Comparison(Contrast(np.nan, np.nan, np.inf), kept_S, fell, None)
+    x, y = one.x_SP[kept_S], two.x_SP[kept_S]
+    found = contrast(x, y, lent.without(a, b))
+    if len(x) == 1:  # one run of each: the problems' spread says nothing about other runs
+        found = Contrast(found.effect, np.nan, np.inf)
+    return Comparison(found, kept_S, fell, interaction((x - y).mean(axis=1), np.asarray(bases)[kept_S]))
 
-    Raises ValueError if seeds or problems differ.
-    """
-    tested = contrast(a_SP, b_SP)
-    _, *bootstrap = paired_difference(a_SP, b_SP)
-    p_bootstrap = bootstrap_p(difference_draws(a_SP, b_SP))
-    better = probability_of_improvement(a_SP, b_SP)
-    return tested.effect, *tested.interval(), tested.p, *bootstrap, p_bootstrap, *better
+
+def paired_collapse(a_S: np.ndarray, b_S: np.ndarray) -> PairedShares:
+    """Return the collapses of two methods' runs [S] of the same units."""
+    return PairedShares(int((a_S & ~b_S).sum()), int((b_S & ~a_S).sum()), len(a_S))
+
+
+def improvement(a: Outcome, b: Outcome) -> tuple[float, float, float]:
+    """Return the probability that a run of a scores above one of b, healthy or not, with its interval."""
+    return tuple(probability_of_improvement(a.x_SP, b.x_SP))

@@ -114,6 +114,12 @@ def task_scores(results: Results, method: str, task: str) -> TaskScores:
     return TaskScores(steps, first[0], stacks)
 
 
+def correct_lengths(results: Results, method: str, seed: int, task: str) -> np.ndarray:
+    """Return the lengths in tokens of a run's right responses at its last checkpoint: [n]."""
+    frame = read_evaluation(results.eval_dir(method, seed) / f"{task}.parquet", results.samples)
+    return frame[(frame["step"] == frame["step"].max()) & frame["correct"]]["tokens"].to_numpy(dtype=float)
+
+
 def _same(path: Path, what: str, ours, theirs, other: Path) -> None:
     if list(ours) != list(theirs):
         raise ValueError(

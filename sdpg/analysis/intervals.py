@@ -1,4 +1,8 @@
-"""Bootstrap intervals of a mean, an interquartile mean and a probability of improvement: pure functions from score arrays.
+"""Every interval of the project: of a difference (t), a median (order statistics), a share (Clopper and Pearson), two paired
+shares (exact), and by the bootstrap of one method's mean. Pure functions from arrays and counts.
+
+The first four are estimates with the same face: `effect`, `interval(level)`, and the one-sided p-values `p_above(threshold)` of
+"the effect is not above it" and `p_below(threshold)` of "it is not below it". What a verdict rests on, and nothing else.
 
 Shapes: S seeds (training runs), P problems, B bootstrap draws.  x_SP[s, p] is a score of problem p under the run of seed s
 (already averaged over the samples of that problem); m_BS the runs' means over the problems of each draw, w_BS their weights.
@@ -11,8 +15,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
 LEVEL = 0.95
+ALPHA = round(1 - LEVEL, 12)
 DRAWS = 2000
 TIE = 1e-12  # two means of shares of samples differ by much more or not at all
 RANGE_NAME = "range over seeds"
@@ -29,6 +35,130 @@ class Estimate(NamedTuple):
     mean: float
     low: float
     high: float
+
+
+class Contrast(NamedTuple):
+    """An effect with its standard error and degrees of freedom; error NaN: a single number, nothing known about its spread."""
+
+    effect: float
+    error: float
+    df: float
+
+    def interval(self, level: float = LEVEL) -> tuple[float, float]:
+        """Return the ends of the two-sided t-interval; (NaN, NaN) without a standard error."""
+        half = self.error * stats.t.ppf((1 + level) / 2, self.df) if self.error else self.error
+        return self.effect - half, self.effect + half
+
+    def p_above(self, threshold: float = 0.0) -> float:
+        """Return the one-sided p-value of the null hypothesis "the effect is not above `threshold`"; 1 without a standard
+        error.
+        """
+        if np.isnan(self.error):
+            return 1.0
+        if self.error == 0:  # every run and every problem say the same
+            return 0.0 if self.effect > threshold else 1.0
+        return float(stats.t.sf((self.effect - threshold) / self.error, self.df))
+
+    def p_below(self, threshold: float = 0.0) -> float:
+        """Return the one-sided p-value of "the effect is not below `threshold`"."""
+        return self.turned().p_above(-threshold)
+
+    @property
+    def p(self) -> float:
+        """Two-sided p-value of "the effect is 0"."""
+        return min(1.0, 2 * min(self.p_above(), self.p_below()))
+
+    def turned(self) -> Contrast:
+        """Return the same with the other sign."""
+        return Contrast(-self.effect, self.error, self.df)
+
+
+class Median(NamedTuple):
+    """The median of one value per run, by the sign test: exact for any distribution, so for runs that fall or stay, too."""
+
+    values: tuple[float, ...]
+
+    @property
+    def effect(self) -> float:
+        return float(np.median(self.values))
+
+    def interval(self, level: float = LEVEL) -> tuple[float, float]:
+        """Return two order statistics that hold the median with at least `level`; (NaN, NaN) if too few values can."""
+        n = len(self.values)
+        rank = int(stats.binom.ppf((1 - level) / 2, n, 0.5))  # values outside on either side: P(fewer) <= (1 - level) / 2
+        if rank < 1 or 2 * rank > n:
+            return np.nan, np.nan
+        ordered = sorted(self.values)
+        return ordered[rank - 1], ordered[n - rank]
+
+    def p_above(self, threshold: float = 0.0) -> float:
+        """Return the p-value of "the median is not above `threshold`"; a value on it speaks for that."""
+        return float(stats.binom.sf(sum(value > threshold for value in self.values) - 1, len(self.values), 0.5))
+
+    def p_below(self, threshold: float = 0.0) -> float:
+        return self.turned().p_above(-threshold)
+
+    def turned(self) -> Median:
+        return Median(tuple(-value for value in self.values))
+
+
+class Share(NamedTuple):
+    """k of n runs: the share with Clopper and Pearson's exact interval (1934)."""
+
+    k: int
+    n: int
+
+    @property
+    def effect(self) -> float:
+        return self.k / self.n
+
+    def interval(self, level: float = LEVEL) -> tuple[float, float]:
+        tail = (1 - level) / 2
+        low = float(stats.beta.ppf(tail, self.k, self.n - self.k + 1)) if self.k else 0.0
+        high = float(stats.beta.ppf(1 - tail, self.k + 1, self.n - self.k)) if self.k < self.n else 1.0
+        return low, high
+
+    def p_above(self, threshold: float = 0.0) -> float:
+        return float(stats.binom.sf(self.k - 1, self.n, threshold))
+
+    def p_below(self, threshold: float = 0.0) -> float:
+        return float(stats.binom.cdf(self.k, self.n, threshold))
+
+
+class PairedShares(NamedTuple):
+    """Share of units in which the first method alone has an event, minus that of the second alone: `first`, `second` of n.
+
+    Above 0: McNemar's exact test, the sign test on the units in which the two differ. Below a threshold t > 0: the difference
+    is at most the share of the first alone, and Clopper and Pearson's limit bounds that; never liberal, whatever the second
+    does.
+    """
+
+    first: int
+    second: int
+    n: int
+
+    @property
+    def effect(self) -> float:
+        return (self.first - self.second) / self.n
+
+    def interval(self, level: float = LEVEL) -> tuple[float, float]:
+        """Return (NaN, NaN): the two shares with their own intervals say more than one of their difference."""
+        return np.nan, np.nan
+
+    def p_above(self, threshold: float = 0.0) -> float:
+        """Return McNemar's one-sided p-value; 1 for a threshold other than 0, which it cannot test."""
+        differ = self.first + self.second
+        return float(stats.binom.sf(self.first - 1, differ, 0.5)) if threshold == 0 and differ else 1.0
+
+    def p_below(self, threshold: float = 0.0) -> float:
+        if threshold <= 0:
+            return PairedShares(self.second, self.first, self.n).p_above(-threshold)
+        return Share(self.first, self.n).p_below(min(1.0, threshold))
+
+    @property
+    def p(self) -> float:
+        """Two-sided p-value of "both are as likely"."""
+        return min(1.0, 2 * min(self.p_above(), self.p_below()))
 
 
 class Resampled(NamedTuple):
@@ -131,32 +261,6 @@ def probability_of_improvement(
     a_SP, b_TP = _pair(a_SP, b_TP)
     point = _wins(a_SP.mean(axis=1)[:, None], b_TP.mean(axis=1)).mean()
     return Estimate(float(point), *_ends(improvement_draws(a_SP, b_TP, draws=draws, seed=seed, fewer=fewer), level))
-
-
-def paired_difference(
-    a_SP: np.ndarray, b_TP: np.ndarray, *, level: float = LEVEL, draws: int = DRAWS, seed: int = 0
-) -> Estimate:
-    """Return the effect mean(a) - mean(b) for two methods on the same P problems (columns in the same order), with a percentile
-    interval.
-
-    Problems are resampled jointly, the seeds of the two methods independently. Too narrow with few seeds that differ much:
-    what is significant is decided by `comparisons.contrast`. Raises ValueError if P differs.
-    """
-    a_SP, b_TP = _pair(a_SP, b_TP)
-    draws_B = difference_draws(a_SP, b_TP, draws=draws, seed=seed)
-    return Estimate(float(a_SP.mean() - b_TP.mean()), *_ends(draws_B, level))
-
-
-def difference_draws(a_SP: np.ndarray, b_TP: np.ndarray, *, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
-    """Return the bootstrap distribution of mean(a) - mean(b): [B]."""
-    a_B = bootstrap_means(a_SP, draws=draws, seed=seed, seed_stream=0)
-    return a_B - bootstrap_means(b_TP, draws=draws, seed=seed, seed_stream=1)
-
-
-def bootstrap_p(draws_B: np.ndarray) -> float:
-    """Return the two-sided p-value of 0 from bootstrap draws of an effect: twice the smaller tail, never below 2 / (B + 1)."""
-    tail = min(int((draws_B <= 0).sum()), int((draws_B >= 0).sum()))
-    return min(1.0, 2 * (1 + tail) / (1 + len(draws_B)))
 
 
 def seed_range(values_SK: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

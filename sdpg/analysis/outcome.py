@@ -1,6 +1,6 @@
 """What two runs of an experiment are compared by: of results, of a committed reference, or of a stranger's archive.
 
-Problems' accuracies at the last checkpoint, the claims, and what both must share. What is read from a folder may come from
+Every checkpoint's accuracy, the claims, and what both must share. What is read from a folder may come from
 anyone: it is checked value by value before anything is computed or printed.
 """
 
@@ -13,14 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
+import numpy as np
 import pandas as pd
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from sdpg.analysis.evaluations import task_scores
 from sdpg.analysis.results import Results, require
 
-PROBLEMS, IDENTITY, CLAIMS = "problems.csv", "reference.json", "claims.json"
-KEYS = ["method", "task", "step", "problem"]
+CURVES, IDENTITY, CLAIMS = "accuracy.csv", "reference.json", "claims.json"
+SCORES = "scores.csv"  # what CURVES is made from where it is missing: a reference made before
+KEYS = ["method", "task", "step"]
+TEXTS = {"method": str, "task": str}
 LONGEST = 500  # characters of a name
 
 
@@ -49,54 +52,63 @@ class Claim(BaseModel):
     id: Name
     verdict: Name
     effect: Number | None = None
-    low: Number | None = None
-    high: Number | None = None
+    estimate: Number | None = None
+    error: Number | None = None
+    df: Number | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """name: what it is called in messages. problems: KEYS and a column seed<n> for each seed. claims: None for none."""
+    """name: what it is called in messages. curves: KEYS and a column seed<n> for each seed. claims: None for none."""
 
     name: str
     identity: dict[str, Any]
-    problems: pd.DataFrame
+    curves: pd.DataFrame
     claims: list[dict[str, Any]] | None
-
-    @property
-    def seeds(self) -> int:
-        """How many seeds it has."""
-        return sum(column.startswith("seed") for column in self.problems)
 
 
 def outcome_of(results: Results) -> Outcome:
     """Read it from finished results."""
-    return Outcome(str(results.root), identity(results), last_problems(results), _claims(results.root))
+    return Outcome(str(results.root), identity(results), accuracy_curves(results), _claims(results.root))
 
 
 def read_outcome(folder: Path, name: str | None = None) -> Outcome:
-    """Read it from a folder's PROBLEMS, IDENTITY and CLAIMS. name: in messages, the folder's by default.
+    """Read it from a folder's CURVES (or SCORES), IDENTITY and CLAIMS. name: in messages, the folder's by default.
 
     Raises ValueError naming file and value for anything that is not what this project writes.
     """
     name = name or str(folder)
     told = _checked(TypeAdapter(Identity), folder / IDENTITY, name)
-    return Outcome(name, told.model_dump(), _read_problems(folder / PROBLEMS, name), _claims(folder, name))
+    curves = folder / CURVES
+    frame = _from_scores(folder / SCORES, told.accuracy, name) if not curves.is_file() and (folder / SCORES).is_file() else None
+    return Outcome(name, told.model_dump(), _checked_curves(curves, name, frame), _claims(folder, name))
 
 
-def last_problems(results: Results) -> pd.DataFrame:
-    """Return accuracy of every problem at the last checkpoint: method, task, step, problem, and a column seed<n> for each
-    seed.
+def accuracy_curves(results: Results) -> pd.DataFrame:
+    """Return accuracy at every checkpoint: method, task, step, and a column seed<n> for each seed; empty from the step on at
+    which a run ended early.
     """
     frames = []
     for method in results.methods:
+        ended_S = results.ended(method)
         for task in results.tasks:
             scores = task_scores(results, method, task)
-            last_SP = scores.values[results.accuracy][:, -1]
-            frame = pd.DataFrame(last_SP.T, columns=[f"seed{seed}" for seed in results.seeds])
-            step = int(scores.steps[-1])
-            frames.append(frame.assign(method=method, task=task, step=step, problem=scores.problems))
+            means_SK = scores.values[results.accuracy].mean(axis=2)
+            means_SK = np.where(scores.steps >= ended_S[:, None], np.nan, means_SK)
+            frame = pd.DataFrame(means_SK.T, columns=[f"seed{seed}" for seed in results.seeds])
+            frames.append(frame.assign(method=method, task=task, step=scores.steps.astype(int)))
     whole = pd.concat(frames, ignore_index=True)
     return whole[[*KEYS, *(column for column in whole if column not in KEYS)]]
+
+
+def _from_scores(path: Path, accuracy: str, name: str) -> pd.DataFrame:
+    """Return what CURVES would hold, from a scores.csv."""
+    try:
+        frame = pd.read_csv(path, dtype=dict.fromkeys(("method", "task", "metric"), str))
+        wide = frame[frame["metric"] == accuracy].pivot(index=KEYS, columns="seed", values="value").sort_index()
+        return wide.rename(columns=lambda seed: f"seed{seed}").reset_index().rename_axis(columns=None)
+    except (OSError, ValueError, KeyError, OverflowError) as error:
+        raise ValueError(f"{name}: {path.name} is not what this project writes ({_line(error)})") from None
 
 
 def identity(results: Results) -> dict[str, Any]:
@@ -129,12 +141,18 @@ def _checked(kind: TypeAdapter, path: Path, name: str) -> Any:
         raise ValueError(f"{name}: {path.name} is not what this project writes ({_line(error)})") from None
 
 
-def _read_problems(path: Path, name: str) -> pd.DataFrame:
+def _checked_curves(path: Path, name: str, frame: pd.DataFrame | None) -> pd.DataFrame:
+    """Return CURVES, read from its file unless it is given."""
+
     def refuse(what: str) -> NoReturn:
         raise ValueError(f"{name}: {path.name} {what}")
 
     try:
-        frame = pd.read_csv(path, dtype=dict.fromkeys(KEYS, str), keep_default_na=False, na_values=[""])
+        frame = (
+            pd.read_csv(path, dtype=TEXTS, keep_default_na=False, na_values=[""], float_precision="round_trip")
+            if frame is None
+            else frame
+        )
     except (OSError, ValueError, OverflowError) as error:  # pandas' own are ValueErrors
         refuse(f"is not what this project writes ({_line(error)})")
     if missing := [column for column in KEYS if column not in frame]:
@@ -144,16 +162,18 @@ def _read_problems(path: Path, name: str) -> pd.DataFrame:
         refuse(f"has a column {_shown(bad[0])}, expected seed<n>")
     if not seeds or frame.empty:
         refuse("has no row" if seeds else "has no seed")
-    for column in KEYS:
+    for column in TEXTS:
         texts = frame[column]
         if texts.isna().any() or not texts.map(str.isprintable).all() or texts.str.len().max() > LONGEST:
             refuse(f"has an empty cell, control characters or a long text in column {column}")
+    if not pd.api.types.is_integer_dtype(frame["step"]) or not frame["step"].between(0, 10**12).all():
+        refuse("has a step that is no whole number")
     for column in seeds:
         if not pd.api.types.is_numeric_dtype(frame[column]) or not frame[column].dropna().between(0, 1).all():
             refuse(f"has values in {column} that are no accuracies, expected 0 to 1")
-    if frame.duplicated(["method", "task", "problem"]).any():
-        refuse("has a problem twice")
-    return frame
+    if frame.duplicated(KEYS).any():
+        refuse("has a step twice")
+    return frame.sort_values("step", kind="stable")
 
 
 def _line(error: Exception) -> str:

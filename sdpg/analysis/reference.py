@@ -1,27 +1,26 @@
-"""Does a run agree with the committed reference within sampling error? Per score (method and task) and per claim.
+"""Does a run agree with the committed reference as two honest runs would? Scores, collapses, claims, and all together.
 
-A difference of two runs of the same experiment has three sources: their seeds, each its own, and the problems, which are the
-same in both and so count only where the runs answer them differently. Shapes: S and T seeds, P problems;
-a_SP[s, p] is the accuracy of problem p at the last checkpoint of seed s.
-
-Each question is a two-sided t-test, and all of them are one family under Holm's correction: two runs that differ by chance
-alone are told apart in at most 5 of 100 comparisons, however many scores and claims there are.
+A score is a method's accuracy on one evaluation set (mean of the second half's checkpoints, healthy runs).
+Every question has a two-sided p-value, and all are one family under Holm's correction: two runs that differ by chance
+alone are told apart in at most 5 of 100 comparisons, however many there are. The numbers: sdpg/analysis/agreement.py.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from sdpg.analysis.comparisons import holm
-from sdpg.analysis.outcome import CLAIMS, IDENTITY, PROBLEMS, Outcome, identity, last_problems, outcome_of, read_outcome
+from sdpg.analysis.agreement import counts_p, difference, pooled_spread, together, welch
+from sdpg.analysis.collapse import collapse
+from sdpg.analysis.comparisons import scored
+from sdpg.analysis.intervals import ALPHA, Contrast
+from sdpg.analysis.multiplicity import holm
+from sdpg.analysis.outcome import CLAIMS, CURVES, IDENTITY, Outcome, accuracy_curves, identity, outcome_of, read_outcome
 from sdpg.analysis.results import Results
 from sdpg.io import project_file, write_atomic, write_json
 
@@ -29,17 +28,17 @@ FOLDER = Path(project_file("results/reference"))
 MANIFEST = "manifest.json"
 LARGEST = 3_000_000  # bytes of one reference
 COPIED = ("*.csv", CLAIMS, "claims.md", MANIFEST, "tables/*", "figures/*.png")  # the small outcome
-ALPHA = 0.05
 OPPOSITE = {"supported", "refuted"}
 COLUMNS = ["kind", "item", "task", "here", "reference", "difference", "low", "high", "p", "p_holm", "agrees"]
 
 
 class Agreement(NamedTuple):
-    """rows: COLUMNS, one for each score and claim that both have; notes: what could not be compared, and why; other: what it
-    was compared with, in words.
+    """rows: COLUMNS, one for each score, collapse count and claim that both have, and one for all scores together; changed:
+    verdicts that are not the reference's; notes: what could not be compared, and why.
     """
 
     rows: pd.DataFrame
+    changed: list[str]
     notes: list[str]
     other: str = "the reference"
 
@@ -49,51 +48,31 @@ class Agreement(NamedTuple):
 
     @property
     def headline(self) -> str:
-        """One line: reproduced or not, how many agree, and which differ."""
-        counts = [f"{rows['agrees'].sum()} of {len(rows)} {kind}s" for kind, rows in self.rows.groupby("kind", sort=False)]
-        line = f"{'reproduced' if self.holds else 'not reproduced'}: {' and '.join(counts)} agree with {self.other}"
-        differing = self.rows[~self.rows["agrees"].astype(bool)]
+        """One line: reproduced or not, how likely such differences are, what agrees, what differs, and changed verdicts."""
+        single = self.rows[(self.rows["kind"] != "all") & (self.rows["p"].notna() | ~self.rows["agrees"].astype(bool))]
+        counts = [f"{rows['agrees'].sum()} of {len(rows)} {kind}s" for kind, rows in single.groupby("kind", sort=False)]
+        chance = self.rows.loc[self.rows["kind"] == "all", "p"].iloc[0]
+        line = (
+            f"{'reproduced' if self.holds else 'not reproduced'}: two honest runs differ by as much in {chance:.0%} of cases; "
+            f"{', '.join(counts) + ' agree with' if counts else 'no single score can be told to differ from'} {self.other}"
+        )
+        differing = single[~single["agrees"].astype(bool)]
         names = [row.item + (f" on {row.task}" if row.task else "") for row in differing.itertuples()]
-        return line + (f"; these differ: {', '.join(names)}" if names else "")
+        line += f"; these differ: {', '.join(names)}" if names else ""
+        return line + (f"; verdicts that changed: {', '.join(self.changed)}" if self.changed else "")
 
 
-@dataclass(frozen=True)
-class Difference:
-    """An estimated difference with its standard error and degrees of freedom."""
+class Scores(NamedTuple):
+    """One method on one set, a value for each seed: seeds, late accuracy, and whether the run collapsed."""
 
-    value: float
-    error: float
-    df: float
-
-    def interval(self, level: float = 1 - ALPHA) -> tuple[float, float]:
-        half = float(stats.t.ppf((1 + level) / 2, self.df)) * self.error if self.error else 0.0
-        return self.value - half, self.value + half
+    seeds: list[int]
+    late: np.ndarray
+    fell: np.ndarray
 
     @property
-    def p(self) -> float:
-        """Two-sided p-value of "the difference is 0"."""
-        if not self.error:
-            return float(abs(self.value) < 1e-12)
-        return float(2 * stats.t.sf(abs(self.value) / self.error, self.df))
-
-
-def unpaired_difference(a_SP: np.ndarray, b_TP: np.ndarray) -> Difference:
-    """Return the effect mean(a) - mean(b) for two runs with different seeds on the same problems.
-
-    Two runs of one experiment spread alike over their seeds, so the spread is pooled (Student's test, S + T - 2 degrees of
-    freedom); a part for the problems is added to the variance, but no degrees of freedom, so that the p-value is never below
-    Student's own. With one seed in each run only the problems are left. Raises ValueError if P differs.
-    """
-    a_SP, b_TP = np.asarray(a_SP, dtype=float), np.asarray(b_TP, dtype=float)
-    (S, P), (T, P_b) = a_SP.shape, b_TP.shape
-    if P != P_b:
-        raise ValueError(f"both runs must have answered the same problems: got {P} and {P_b}")
-    runs, problems = S + T - 2, P - 1
-    squares = sum(((x.mean(axis=1) - x.mean()) ** 2).sum() for x in (a_SP, b_TP))
-    variance = squares / runs * (1 / S + 1 / T) if runs else 0.0
-    if problems:
-        variance += (a_SP.mean(axis=0) - b_TP.mean(axis=0)).var(ddof=1) / P
-    return Difference(float(a_SP.mean() - b_TP.mean()), float(np.sqrt(variance)), float(runs or problems or 1))
+    def healthy(self) -> np.ndarray:
+        """Late accuracy, NaN where a run collapsed."""
+        return np.where(self.fell, np.nan, self.late)
 
 
 def make_reference(results: Results, folder: Path, listed: Collection[str]) -> list[Path]:
@@ -111,8 +90,8 @@ def make_reference(results: Results, folder: Path, listed: Collection[str]) -> l
             target = fresh / path.relative_to(results.root)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
-    with write_atomic(fresh / PROBLEMS) as file:
-        last_problems(results).to_csv(file, index=False, lineterminator="\n", float_format="%.6g")
+    with write_atomic(fresh / CURVES) as file:
+        accuracy_curves(results).to_csv(file, index=False, lineterminator="\n")
     write_json(fresh / IDENTITY, identity(results))
     size = sum(path.stat().st_size for path in fresh.rglob("*") if path.is_file())
     if size > LARGEST:
@@ -134,16 +113,15 @@ def agreement(here: Outcome, there: Outcome, other: str = "the reference") -> Ag
     """Compare two runs of one experiment. other: what the second is, in words. Raises ValueError if nothing can be compared."""
     _check_identity(here.identity, there.identity, there.name)
     notes: list[str] = []
-    differences = _scores(here, there, other, notes)
-    differences += _claims(here, there, notes)
-    if not differences:
+    asked = _score_rows(_scores(here), _scores(there), other, notes)
+    if not asked:
         raise ValueError(f"{here.name} and {there.name} have no score in common; are they of the same scale?")
-    adjusted = holm([difference.p for *_, difference, _ in differences])
-    rows = [
-        (*names, difference.value, *difference.interval(), difference.p, p, p > ALPHA and not opposite)
-        for (*names, difference, opposite), p in zip(differences, adjusted, strict=True)
-    ]
-    return Agreement(pd.DataFrame(rows, columns=COLUMNS), notes, other)
+    claims, changed = _claims(here, there, other, notes)
+    asked += claims
+    adjusted = holm([1.0 if row["p"] is None else row["p"] for row in asked])
+    both = zip(asked, adjusted, strict=True)
+    rows = [row | {"p_holm": p, "agrees": p > ALPHA and not row.get("opposite")} for row, p in both]
+    return Agreement(pd.DataFrame(rows, columns=COLUMNS), changed, notes, other)
 
 
 def _check_identity(here: dict, there: dict, name: str) -> None:
@@ -156,47 +134,95 @@ def _check_identity(here: dict, there: dict, name: str) -> None:
         raise ValueError(f"{', '.join(other)}: other problems than in {name}, so the scores cannot be compared")
 
 
-def _scores(here: Outcome, there: Outcome, other: str, notes: list[str]) -> list[tuple]:
-    """Return (kind, method, task, value here, value there, Difference, False) of what both have."""
-    keys = ["method", "task"]
-    ours, theirs = (dict(list(outcome.problems.groupby(keys, sort=False))) for outcome in (here, there))
-    found = []
-    for key, frame in ours.items():
-        if key not in theirs:
-            notes.append(f"{key[0]} on {key[1]} is not in {other}")
-            continue
-        a, b = (x.set_index("problem").filter(like="seed").dropna(axis=1) for x in (frame, theirs[key]))
-        if set(a.index.astype(str)) != set(b.index.astype(str)) or not a.size or not b.size:
-            raise ValueError(
-                f"{key[0]} on {key[1]}: {there.name} has other problems than {here.name}, or no seed with all of them"
-            )
-        a.index, b.index = a.index.astype(str), b.index.astype(str)
-        difference = unpaired_difference(a.to_numpy().T, b.loc[a.index].to_numpy().T)
-        found.append(("score", *key, float(a.mean(axis=None)), float(b.mean(axis=None)), difference, False))
-    notes += [f"{method} on {task} is in {other} alone" for method, task in theirs if (method, task) not in ours]
-    if found and min(here.seeds, there.seeds) == 1:
-        notes.append("with one seed in a run its spread over seeds is not known; it is taken from the other, or left out")
+def _scores(of: Outcome) -> dict[tuple[str, str], Scores]:
+    """Return the runs of every (method, task). A run that ended early has no accuracy from there on; it keeps its last one."""
+    found = {}
+    for (method, task), own in of.curves.groupby(["method", "task"], sort=False):
+        table = own.set_index("step").filter(like="seed").dropna(axis=1, how="all")
+        if table.empty or table.iloc[0].isna().any():
+            raise ValueError(f"{of.name}: {method} on {task} has no accuracy at its first step")
+        steps = table.index.to_numpy()
+        early = np.where(table.isna().any(), steps[table.isna().to_numpy().argmax(axis=0)], np.nan)
+        curves = table.ffill().to_numpy().T
+        seeds = [int(name.removeprefix("seed")) for name in table]
+        found[method, task] = Scores(
+            seeds, scored(steps, curves[:, :, None], "late")[:, 0], collapse(curves, steps, early).ever
+        )
     return found
 
 
-def _claims(here: Outcome, there: Outcome, notes: list[str]) -> list[tuple]:
-    """Return (kind, id, "", effect here, effect there, Difference, opposite verdicts) of the claims that have intervals in
-    both.
-    """
+def _row(kind: str, item: str, task: str, here: float, there: float, of: Contrast | float, **more: Any) -> dict[str, Any]:
+    """Return a row of COLUMNS before the correction; of: the difference, or a p-value alone."""
+    row = {"kind": kind, "item": item, "task": task, "here": here, "reference": there, **more}
+    if not isinstance(of, Contrast):
+        return row | {"difference": here - there, "low": np.nan, "high": np.nan, "p": of}
+    low, high = of.interval()
+    return row | {"difference": of.effect, "low": low, "high": high, "p": of.p if np.isfinite(of.error) else None}
+
+
+def _score_rows(here: dict, there: dict, other: str, notes: list[str]) -> list[dict[str, Any]]:
+    """Return the rows of what both have: all scores together, each score, and each count of collapses that is not 0 in both."""
+    keys = [key for key in here if key in there]
+    notes += [f"{method} on {task} is not in {other}" for method, task in here if (method, task) not in there]
+    notes += [f"{method} on {task} is in {other} alone" for method, task in there if (method, task) not in here]
+    if not keys:
+        return []
+    sides = [{key: side[key] for key in keys} for side in (here, there)]
+    shared = all(sides[0][key].seeds == sides[1][key].seeds for key in keys)
+    rows, matrices = [], ([], [])
+    for task in dict.fromkeys(task for _, task in keys):
+        of_task = [key for key in keys if key[1] == task]
+        healthy = [np.stack([side[key].healthy for key in of_task]) for side in sides]
+        for matrix, side in zip(matrices, sides, strict=True):
+            matrix.append(np.stack([side[key].late for key in of_task]))
+        spread = pooled_spread(*healthy, shared=shared)
+        for i, (method, _) in enumerate(of_task):
+            found = difference(healthy[0][i], healthy[1][i], spread, shared=shared)
+            means = [_mean(side[i]) for side in healthy]
+            rows.append(_row("score", method, task, *means, found))
+    if any(row["p"] is None for row in rows):
+        notes.append(
+            "a score without a p-value has no healthy run on one side, or too few runs to know their spread; it is not counted"
+        )
+    for method, task in keys:
+        (a, n), (b, m) = ((int(side[method, task].fell.sum()), len(side[method, task].fell)) for side in sides)
+        if a or b:
+            rows.append(_row("collapse count", method, task, a / n, b / m, counts_p(a, n, b, m)))
+    everything = _row("all", "all scores together", "", np.nan, np.nan, _together(matrices, shared=shared))
+    return [everything, *rows]
+
+
+def _together(matrices: tuple[list[np.ndarray], list[np.ndarray]], *, shared: bool) -> float:
+    """Return the p-value of all sets together; sets that lack a method of the first one are left out."""
+    rows = len(matrices[0][0])
+    kept = [(a, b) for a, b in zip(*matrices, strict=True) if len(a) == rows]
+    return together([a for a, _ in kept], [b for _, b in kept], shared=shared)
+
+
+def _mean(values: np.ndarray) -> float:
+    kept = values[np.isfinite(values)]
+    return float(kept.mean()) if len(kept) else np.nan
+
+
+def _claims(here: Outcome, there: Outcome, other: str, notes: list[str]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the rows of the claims that have a standard error in both, and the verdicts that changed."""
     if missing := [f"{outcome.name}/{CLAIMS}" for outcome in (here, there) if outcome.claims is None]:
         notes.append(f"claims are not compared: {' and '.join(missing)} missing")
-        return []
+        return [], []
     ours, theirs = ({claim["id"]: claim for claim in outcome.claims} for outcome in (here, there))
-    df = max(1, here.seeds + there.seeds - 2)
-    found = []
+    if any(claim["effect"] is not None for claim in theirs.values()) and not any(
+        claim["error"] is not None or claim["estimate"] is not None for claim in theirs.values()
+    ):
+        notes.append(f"claims are not compared: those of {other} were judged by other rules; make it again")
+        return [], []
+    rows, changed = [], []
     for name in [name for name in ours if name in theirs]:
         a, b = ours[name], theirs[name]
-        if any(claim.get(key) is None for claim in (a, b) for key in ("effect", "low", "high")):
-            if a["verdict"] != b["verdict"]:
-                notes.append(f"claim {name}: {a['verdict']} here, {b['verdict']} there; no interval to compare")
+        if a["verdict"] != b["verdict"]:
+            changed.append(f"{name} {b['verdict']} -> {a['verdict']}")
+        if any(claim[key] is None for claim in (a, b) for key in ("estimate", "error")):
             continue
-        half = [(claim["high"] - claim["low"]) / 2 / stats.norm.ppf(1 - ALPHA / 2) for claim in (a, b)]
-        difference = Difference(a["effect"] - b["effect"], float(np.hypot(*half)), df)
+        estimates = [Contrast(of["estimate"], of["error"], of["df"] or np.inf) for of in (a, b)]
         opposite = {a["verdict"], b["verdict"]} == OPPOSITE
-        found.append(("claim", name, "", a["effect"], b["effect"], difference, opposite))
-    return found
+        rows.append(_row("claim", name, "", a["estimate"], b["estimate"], welch(*estimates), opposite=opposite))
+    return rows, changed

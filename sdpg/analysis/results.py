@@ -8,20 +8,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from sdpg.analysis.diverged import Divergence, read_divergence
-from sdpg.config import Config
+from sdpg.config import Config, base_seeds
 from sdpg.io import project_file, read_json
 
 SCORE_COLUMNS = ["method", "seed", "task", "step", "metric", "value"]
 INTERVAL_COLUMNS = ["method", "task", "metric", "selection", "step", "mean", "low", "high", "seeds", "problems"]
 INTERVAL_COLUMNS += ["iqm", "iqm_low", "iqm_high"]
-COMPARISON_COLUMNS = ["method", "other", "task", "metric", "step", "difference", "low", "high", "p", "p_holm"]
-COMPARISON_COLUMNS += ["bootstrap_low", "bootstrap_high", "p_bootstrap"]
+COMPARISON_COLUMNS = ["method", "other", "task", "metric", "measure", "difference", "low", "high", "p", "p_holm", "units"]
+COMPARISON_COLUMNS += ["collapsed", "other_collapsed", "p_collapse", "p_collapse_holm", "p_base"]
 COMPARISON_COLUMNS += ["probability", "probability_low", "probability_high"]
-POWER_COLUMNS = ["method", "other", "task", "metric", "seeds", "difference", "sd_between", "sd_within", "se_problems"]
-POWER_COLUMNS += ["target", "effect", "seeds_needed"]
+POWER_COLUMNS = ["task", "metric", "measure", "methods", "sd", "df", "se_problems", "units", "comparisons", "detectable"]
 PUBLISHED_CURVE_COLUMNS = ["figure", "model", "method", "metric", "step", "value"]
 PUBLISHED_TABLE_COLUMNS = ["table", "model", "method", "benchmark", "last", "best"]
 
@@ -37,6 +37,7 @@ class Results:
     samples: int  # n of mean@n
     pass_k: tuple[int, ...] = ()
     bases: tuple[int, ...] = (0,)  # numbers of the base models that the seeds start from
+    base_count: int | None = None  # base models that take turns; None: as many as `bases`
     steps: int | None = None  # training steps, None: do not check
     lm_eval: dict[str, Any] | None = None  # the evaluation.lm_eval block, None: not run
     engine: str = "vllm"  # of the evaluation sweep
@@ -62,6 +63,7 @@ class Results:
             samples=evaluation.samples,
             pass_k=tuple(evaluation.pass_k),
             bases=tuple(config.bases),
+            base_count=len(base_seeds(config)),
             steps=config.train.steps,
             lm_eval=evaluation.lm_eval.dump() if evaluation.lm_eval else None,
             engine=evaluation.engine,
@@ -73,6 +75,11 @@ class Results:
     def accuracy(self) -> str:
         """Name of the accuracy metric in scores.csv, for example mean@8."""
         return f"mean@{self.samples}"
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """The base model of each seed: they take turns."""
+        return tuple(seed % (self.base_count or len(self.bases)) for seed in self.seeds)
 
     @property
     def runs(self) -> list[tuple[str, int]]:
@@ -98,12 +105,12 @@ class Results:
 
     @cached_property
     def comparisons(self) -> pd.DataFrame:
-        """comparisons.csv: paired difference of every two methods at the last checkpoint, with interval and p-values."""
+        """comparisons.csv: every two methods, their difference among healthy runs and how many collapsed."""
         return read_csv(self.root / "comparisons.csv", COMPARISON_COLUMNS)
 
     @cached_property
     def power(self) -> pd.DataFrame:
-        """power.csv: the seeds that telling two methods apart takes."""
+        """power.csv: the differences that so many units can find."""
         return read_csv(self.root / "power.csv", POWER_COLUMNS)
 
     @cached_property
@@ -136,6 +143,11 @@ class Results:
         """The runs that diverged, as the last row of their metrics.jsonl says."""
         found = {run: read_divergence(self.run_dir(*run) / "metrics.jsonl") for run in self.runs}
         return {run: divergence for run, divergence in found.items() if divergence}
+
+    def ended(self, method: str) -> np.ndarray:
+        """Return the step at which each seed's run ended early, NaN where it did not: [S]."""
+        found = [self.diverged.get((method, seed)) for seed in self.seeds]
+        return np.array([float(one.step) if one else np.nan for one in found])
 
     def run_info(self, method: str, seed: int) -> dict[str, Any]:
         """Return run.json of one run."""

@@ -1,22 +1,25 @@
 """From GRPO to SDPG, one change at a time: results/<scale>/decomposition.csv, a row for each bar of the waterfall.
 
-The changes and their order are config/decomposition.yaml. Each one's effect is the difference in last accuracy between two
-neighbouring methods of that list, with its paired bootstrap interval; a different order could give other effects. The rows
-with source `published` are differences of the paper's own curves, which are single runs and have no interval.
+The changes and their order are config/decomposition.yaml. Each one's effect is the difference in accuracy (mean of the second
+half's checkpoints) between two neighbouring methods of that list among the units whose two runs are healthy, with the paired
+t-interval of comparisons.csv; a different order could give other effects. The rows with source `published` are differences of
+the paper's own curves, which are single runs and have no interval.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from sdpg.analysis.evaluations import TaskScores, task_scores
-from sdpg.analysis.intervals import paired_difference
+from sdpg.analysis.comparisons import Outcome, compare, pool
+from sdpg.analysis.evaluations import task_scores
 from sdpg.analysis.results import Results, read_csv, run_parameters
 from sdpg.artefacts.declare import PUBLISHED_CURVES, SummarySpec, chain, has_chain
+from sdpg.artefacts.scores import outcomes_of
 from sdpg.config.decomposition import read_decomposition
 
 ARTEFACT = SummarySpec(
@@ -25,7 +28,7 @@ ARTEFACT = SummarySpec(
     files=("config/decomposition.yaml",),
 )
 
-COLUMNS = ["source", "task", "kind", "change", "method", "before", "difference", "low", "high"]
+COLUMNS = ["source", "task", "kind", "change", "method", "before", "difference", "low", "high", "units"]
 KINDS = ("start", "change", "none", "together")  # none: zero by construction; together: several changes in one bar
 ALL = "all changes together"
 
@@ -48,8 +51,10 @@ def summarise(results: Results) -> pd.DataFrame:
     steps = present_steps(plan["chain"], results)
     rows = []
     for task in results.tasks:
-        last = {step.method: _last(task_scores(results, step.method, task), results) for step in steps if step.method}
-        bars = [*waterfall(steps, last), *together(plan["together"], last)]
+        by_method = {method: task_scores(results, method, task) for method in chain_of(steps)}
+        outcomes = outcomes_of(results, by_method, "late")
+        path = waterfall(steps, outcomes, results.starts)
+        bars = [*path, *together(plan["together"], outcomes, results.starts, levels(path))]
         rows += [("runs", task, *bar) for bar in bars]
     return pd.DataFrame([*rows, *published_rows(results, plan["published"])], columns=COLUMNS)
 
@@ -94,29 +99,48 @@ def joined(changes: list[str]) -> str:
     return " and ".join(filter(None, [", ".join(changes[:-1]), changes[-1]]))
 
 
-def waterfall(steps: list[Step], last: dict[str, np.ndarray]) -> list[tuple]:
-    """Return rows (COLUMNS from kind on) from the accuracy of every method at its last checkpoint, last[method] = x_SP [S,
-    P].
+def chain_of(steps: list[Step]) -> list[str]:
+    """Return the methods of the bars."""
+    return [step.method for step in steps if step.method]
+
+
+def waterfall(steps: list[Step], outcomes: dict[str, Outcome], bases: Sequence[int]) -> list[tuple]:
+    """Return rows (COLUMNS from kind on) from the runs of every method. A bar begins where the one before ends: since each pair
+    of methods may have other healthy units, that is the sum of the bars, and of a method with collapsed runs not its mean.
     """
     before = steps[0].method
-    rows = [("start", steps[0].change, before, 0.0, float(last[before].mean()), None, None)]
+    level = _healthy_mean(outcomes[before])
+    rows = [("start", steps[0].change, before, 0.0, level, None, None, len(outcomes[before].x_SP))]
     for step in steps[1:]:
         if step.method is None:
-            rows.append(("none", step.change, None, float(last[before].mean()), 0.0, None, None))
+            rows.append(("none", step.change, None, level, 0.0, None, None, None))
         else:
-            rows.append(("change", step.change, step.method, *_difference(last, before, step.method)))
-            before = step.method
+            rows.append(("change", step.change, step.method, level, *_difference(outcomes, before, step.method, bases)))
+            before, level = step.method, level + rows[-1][4]
     return rows
 
 
-def together(entries: list[dict[str, str]], last: dict[str, np.ndarray]) -> list[tuple]:
+def levels(path: list[tuple]) -> dict[str, float]:
+    """Return where each method stands on the waterfall."""
+    return {method: before + difference for _, _, method, before, difference, *_ in path if method}
+
+
+def together(
+    entries: list[dict[str, str]], outcomes: dict[str, Outcome], bases: Sequence[int], at: dict[str, float]
+) -> list[tuple]:
     """Return rows (COLUMNS from kind on) of the differences between methods that are not neighbours; of those that are
-    there.
+    there. at: where a bar begins, for each method.
     """
     return [
-        ("together", entry["change"], entry["last"], *_difference(last, entry["first"], entry["last"]))
+        (
+            "together",
+            entry["change"],
+            entry["last"],
+            at[entry["first"]],
+            *_difference(outcomes, entry["first"], entry["last"], bases),
+        )
         for entry in entries
-        if entry["first"] in last and entry["last"] in last
+        if entry["first"] in outcomes and entry["last"] in outcomes
     ]
 
 
@@ -132,7 +156,7 @@ def published_rows(results: Results, plan: dict[str, Any]) -> list[tuple]:
         steps = zip(names[1:], levels, levels[1:], strict=False)
         found += [("change", *name, before, after - before) for name, before, after in steps]
         found.append(("together", ALL, names[-1][1], levels[0], levels[-1] - levels[0]))
-        rows += [("published", benchmark, *row, None, None) for row in found]
+        rows += [("published", benchmark, *row, None, None, 1) for row in found]
     return rows
 
 
@@ -149,13 +173,22 @@ def _level(curves: pd.DataFrame, entry: dict[str, str], benchmark: str) -> float
     return float(values.mean())
 
 
-def _difference(last: dict[str, np.ndarray], before: str, after: str) -> tuple[float, float, float, float]:
-    """Return accuracy before the change, its effect, and the ends of the effect's interval."""
-    return float(last[before].mean()), *paired_difference(last[after], last[before])
+def _difference(outcomes: dict[str, Outcome], before: str, after: str, bases: Sequence[int]) -> tuple:
+    """Return the effect of a change, the ends of its interval (None where nothing is known of the spread) and the units in it.
+
+    With too few pairs of healthy runs it is the difference of the healthy means, without an interval.
+    """
+    found = compare(after, before, outcomes, pool(outcomes), bases)
+    effect, ends, units = found.difference.effect, found.difference.interval(), int(found.kept_S.sum())
+    if np.isnan(effect):
+        effect = _healthy_mean(outcomes[after]) - _healthy_mean(outcomes[before])
+    low, high = (None, None) if np.isnan(ends).any() else ends
+    return effect, low, high, units
 
 
-def _last(scores: TaskScores, results: Results) -> np.ndarray:
-    return scores.values[results.accuracy][:, -1]
+def _healthy_mean(of: Outcome) -> float:
+    """Return the mean over healthy runs, of all where there is none."""
+    return float(of.x_SP[of.collapse.healthy if of.collapse.healthy.any() else slice(None)].mean())
 
 
 def _holds(conditions: dict[str, Any], results: Results, method: str) -> bool:

@@ -16,7 +16,7 @@ from sdpg.analysis.results import Results
 from sdpg.artefacts import write_csv
 from sdpg.artefacts.declare import AcrossSpec
 from sdpg.artefacts.figures import style
-from sdpg.artefacts.stability import collapsed
+from sdpg.artefacts.stability import collapses
 from sdpg.io import write_atomic
 
 ARTEFACT = AcrossSpec(
@@ -35,8 +35,8 @@ POINTS = ["part", "cell", "method", "seed", "value", "low", "high"]  # of the pi
 
 
 def matrix(cells: Sequence[Results]) -> pd.DataFrame:
-    """Return a row for each cell, task and method: last accuracy with its interval; collapsed: seeds that end below where
-    they began, or diverged.
+    """Return a row for each cell, task and method: last accuracy with its interval; collapsed: seeds that ever fell
+    below half of their running maximum, diverged or were stopped.
 
     Raises ValueError for missing scores, and for a method without an interval.
     """
@@ -51,8 +51,7 @@ def matrix(cells: Sequence[Results]) -> pd.DataFrame:
                 step = int(own["step"].max())
                 table = own.pivot(index="seed", columns="step", values="value")
                 mean, low, high = _interval(results, task, method, step)
-                ended = [(method, seed) in results.diverged for seed in table.index]
-                fell = int((collapsed(table.to_numpy()) | ended).sum())
+                fell = int(collapses(results, method, task).ever.sum())
                 rows.append((results.root.name, task, method, step, mean, low, high, len(table), fell))
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -86,7 +85,7 @@ def _markdown(task: str, rows: pd.DataFrame) -> str:
     cells = list(dict.fromkeys(rows["cell"]))
     lines = [
         f"**{task}**: accuracy of the last checkpoint, mean over seeds with its interval; in brackets, the seeds "
-        "that ended below where they started, or diverged.\n",
+        "that collapsed (ever fell below half of their running maximum, diverged or were stopped).\n",
         "| method | " + " | ".join(cells) + " |",
         "|---" * (len(cells) + 1) + "|",
     ]

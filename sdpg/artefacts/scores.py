@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sdpg.analysis.comparisons import compare, holm
+from sdpg.analysis.collapse import Collapse, collapse
+from sdpg.analysis.comparisons import MEASURES, Outcome, compare, improvement, pool, scored
 from sdpg.analysis.evaluations import TaskScores, short, task_scores
 from sdpg.analysis.intervals import hierarchical_interval, iqm_interval
+from sdpg.analysis.multiplicity import holm
 from sdpg.analysis.results import COMPARISON_COLUMNS, INTERVAL_COLUMNS, SCORE_COLUMNS, Results, require
 from sdpg.artefacts import write_csv
 from sdpg.artefacts.declare import ArtefactSpec
@@ -45,8 +47,14 @@ def best_checkpoints(accuracy_SKP: np.ndarray, steps: np.ndarray) -> np.ndarray:
     return np.where(candidates, means_SK, -np.inf).argmax(axis=1)
 
 
+def collapse_of(results: Results, method: str, scores: TaskScores) -> Collapse:
+    """Return what became of a method's runs on one evaluation set."""
+    return collapse(scores.values[results.accuracy].mean(axis=2), scores.steps, results.ended(method))
+
+
 def interval_rows(results: Results, method: str, task: str, scores: TaskScores) -> list[tuple]:
-    """Return rows of intervals.csv: every metric at every step, and the accuracy at each seed's best checkpoint.
+    """Return rows of intervals.csv: every metric at every step, and the accuracy at each seed's best checkpoint and, of the
+    healthy runs alone, over the second half's checkpoints (no row where there are none).
 
     The interval of "best" takes the selected checkpoints as given; being picked on the evaluation set itself, it is biased up.
     """
@@ -57,6 +65,9 @@ def interval_rows(results: Results, method: str, task: str, scores: TaskScores) 
     accuracy = scores.values[results.accuracy]
     best_SP = accuracy[np.arange(len(results.seeds)), best_checkpoints(accuracy, scores.steps)]
     rows.append((method, task, results.accuracy, "best", None, *_both(best_SP)))
+    healthy_SP = scored(scores.steps, accuracy, "late")[collapse_of(results, method, scores).healthy]
+    if len(healthy_SP):
+        rows.append((method, task, results.accuracy, "healthy", None, *_both(healthy_SP)))
     return rows
 
 
@@ -66,12 +77,11 @@ def _both(x_SP: np.ndarray) -> tuple:
 
 
 def comparison_rows(results: Results, task: str, by_method: dict[str, TaskScores]) -> list[tuple]:
-    """Return rows of comparisons.csv: accuracy of every two methods at the last checkpoint; p_holm is over the rows
-    returned.
+    """Return rows of comparisons.csv: every two methods by each of MEASURES; adjusted p-values are over the pairs of one
+    measure.
 
-    Raises ValueError if two methods were evaluated on other problems or at other last steps.
+    Raises ValueError if two methods were evaluated on other problems or at other checkpoints.
     """
-    keys, compared = [], []
     for method, other in itertools.combinations(by_method, 2):
         a, b = by_method[method], by_method[other]
         if list(a.problems) != list(b.problems) or a.steps[-1] != b.steps[-1]:
@@ -79,10 +89,29 @@ def comparison_rows(results: Results, task: str, by_method: dict[str, TaskScores
                 f"{task}: {method} and {other} were evaluated on other problems or last steps (step {a.steps[-1]} and "
                 f"{b.steps[-1]}); run their evaluation rules again"
             )
-        keys.append((method, other, task, results.accuracy, int(a.steps[-1])))
-        compared.append(compare(a.values[results.accuracy][:, -1], b.values[results.accuracy][:, -1]))
-    adjusted = holm([p for _, _, _, p, *_ in compared])
-    return [(*key, *row[:4], p_holm, *row[4:]) for key, row, p_holm in zip(keys, compared, adjusted, strict=True)]
+    return [row for measure in MEASURES for row in _compared(results, task, by_method, measure)]
+
+
+def _compared(results: Results, task: str, by_method: dict[str, TaskScores], measure: str) -> list[tuple]:
+    outcomes = outcomes_of(results, by_method, measure)
+    lent, pairs = pool(outcomes), list(itertools.combinations(by_method, 2))
+    found = [compare(*pair, outcomes, lent, results.starts) for pair in pairs]
+    adjusted = zip(holm([of.difference.p for of in found]), holm([of.fell.p for of in found]), strict=True)
+    rows = []
+    for (a, b), of, (p_holm, p_collapse_holm) in zip(pairs, found, adjusted, strict=True):
+        performance = (of.difference.effect, *of.difference.interval(), of.difference.p, p_holm, int(of.kept_S.sum()))
+        counted = [int(outcomes[name].collapse.ever.sum()) for name in (a, b)]
+        fell = (*counted, of.fell.p, p_collapse_holm, of.base.p if of.base else None)
+        rows.append((a, b, task, results.accuracy, measure, *performance, *fell, *improvement(outcomes[a], outcomes[b])))
+    return rows
+
+
+def outcomes_of(results: Results, by_method: dict[str, TaskScores], measure: str) -> dict[str, Outcome]:
+    """Return each method's runs on one evaluation set, scored by a measure."""
+    return {
+        method: Outcome(scored(of.steps, of.values[results.accuracy], measure), collapse_of(results, method, of))
+        for method, of in by_method.items()
+    }
 
 
 def lm_eval_rows(path: Path, method: str, seed: int, step: int) -> list[tuple]:

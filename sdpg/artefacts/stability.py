@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sdpg.analysis.diverged import unexplained
-from sdpg.analysis.results import Results, pivot_seeds, read_csv
+from sdpg.analysis.collapse import Collapse, collapse
+from sdpg.analysis.diverged import held, unexplained
+from sdpg.analysis.results import Results, pivot_seeds, read_csv, smoothing_window
 from sdpg.artefacts.declare import SummarySpec
 
 ARTEFACT = SummarySpec(reads=lambda files: [*files.made("scores"), *files.metrics])
@@ -37,10 +38,14 @@ class Metric:
 ACCURACY = {  # per evaluation set
     "last_minus_best": Metric("last − best", "accuracy", "low", 0.1),
     "drawdown": Metric("drawdown", "accuracy", "high", 0.1),
-    "collapsed": Metric("below start", "share of seeds", "high", 0.2),
+    "collapsed": Metric("collapsed", "share of seeds", "high", 0.2),
+    "collapsed_end": Metric("down at end", "share of seeds", "high", 0.2),
+    "collapse_step": Metric("first fall", "step"),
     "seed_spread": Metric("seed spread", "SD of accuracy", "high", 0.1),
 }
 TRAINING = {  # per run, from metrics.jsonl
+    "rollouts_collapsed": Metric("collapsed", "share of seeds", "high", 0.2),
+    "rollouts_collapse_step": Metric("first fall", "step"),
     "entropy_floor": Metric("entropy floor", "nats/token"),
     "entropy_slope": Metric("entropy slope", "nats/100 steps"),
     "length_floor": Metric("length floor", "share of start", "low", 0.2),
@@ -56,8 +61,8 @@ TRAINING = {  # per run, from metrics.jsonl
 }
 METRICS = ACCURACY | TRAINING
 READ = (  # columns of metrics.jsonl; kl_ref alone may be null though all is finite
-    *("entropy", "response_length", "truncated", "grad_norm", "logprob_gap_max", "informative_groups", "gate_fraction"),
-    "kl_ref",
+    *("accuracy", "entropy", "response_length", "truncated", "grad_norm", "logprob_gap_max", "informative_groups"),
+    *("gate_fraction", "kl_ref"),
 )
 
 
@@ -71,7 +76,8 @@ def summarise(results: Results) -> pd.DataFrame:
         for method in results.methods:
             rows += [(method, seed, task, *pair) for seed, pair in _accuracy(results, method, task)]
     for method, seed in results.runs:
-        values = training_metrics(_recorded(results, method, seed))
+        frame = _recorded(results, method, seed)
+        values = _rollouts(results, method, seed, frame) | training_metrics(frame)
         rows += [(method, seed, None, name, value) for name, value in values.items()]
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -107,9 +113,10 @@ def accuracy_curves(results: Results, method: str, task: str) -> pd.DataFrame:
     return pivot_seeds(chosen, "value", what)
 
 
-def collapsed(accuracy_SK: np.ndarray) -> np.ndarray:
-    """Return whether each curve ends below where it began: [..., K] in the order of the steps -> [...]."""
-    return accuracy_SK[..., -1] < accuracy_SK[..., 0]
+def collapses(results: Results, method: str, task: str) -> Collapse:
+    """Return what became of a method's runs by their curves of scores.csv on one set."""
+    table = accuracy_curves(results, method, task)
+    return collapse(table[list(results.seeds)].to_numpy().T, table.index.to_numpy(), results.ended(method))
 
 
 def last_minus_best(accuracy_K: np.ndarray) -> float:
@@ -188,14 +195,22 @@ def training_metrics(frame: pd.DataFrame) -> dict[str, float]:
 
 def _accuracy(results: Results, method: str, task: str) -> list[tuple[int | None, tuple[str, float]]]:
     """Return (seed, (metric, value)) of the metrics of ACCURACY; without a seed where it is one number for all."""
-    table = accuracy_curves(results, method, task)
-    fell = [fall or (method, seed) in results.diverged for seed, fall in zip(table, collapsed(table.to_numpy().T), strict=True)]
+    table, fell = accuracy_curves(results, method, task), collapses(results, method, task)
     rows = []
-    for i, seed in enumerate(table.columns):
+    for i, seed in enumerate(results.seeds):
         curve_K = table[seed].to_numpy()
-        values = {"last_minus_best": last_minus_best(curve_K), "drawdown": drawdown(curve_K), "collapsed": fell[i]}
+        values = {"last_minus_best": last_minus_best(curve_K), "drawdown": drawdown(curve_K)}
+        values |= {"collapsed": fell.ever[i], "collapsed_end": fell.end[i], "collapse_step": fell.step[i]}
         rows += [(int(seed), (name, float(value))) for name, value in values.items()]
     return [*rows, (None, ("seed_spread", seed_spread(table.iloc[-1].to_numpy())))]
+
+
+def _rollouts(results: Results, method: str, seed: int, frame: pd.DataFrame) -> dict[str, float]:
+    """Return the collapse of one run's rollouts, smoothed as in the figures."""
+    curve = held(frame, "accuracy", [seed], results.steps or len(frame))[seed]
+    curve = curve.rolling(smoothing_window(len(curve)), center=True, min_periods=1).mean()
+    fell = collapse(curve.to_numpy()[None], curve.index.to_numpy(), results.ended(method)[[results.seeds.index(seed)]])
+    return {"rollouts_collapsed": float(fell.ever[0]), "rollouts_collapse_step": float(fell.step[0])}
 
 
 def _recorded(results: Results, method: str, seed: int) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from sdpg.analysis.outcome import IDENTITY, PROBLEMS, identity, last_problems
+from sdpg.analysis.outcome import CURVES, IDENTITY, accuracy_curves, identity
 from sdpg.artefacts.manifest import NAME as MANIFEST
 from sdpg.artefacts.manifest import artefacts, read_manifest
 from sdpg.config.command import assignment
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Checkpoints = Literal["none", "last", "all"]
 SUMS, README = "SHA256SUMS", "README.md"
-OWN = (README, SUMS, MANIFEST, IDENTITY, PROBLEMS)  # at the top, in this order
+OWN = (README, SUMS, MANIFEST, IDENTITY, CURVES)  # at the top, in this order
 STEP = re.compile(r"(runs/[^/]+/[^/]+/checkpoints)/([^/]+)/")
 BASE = re.compile(r"model/[^/]+/")
 # What TensorBoard, trackio and W&B keep is metrics.jsonl again, with the machine's name in it.
@@ -78,8 +78,8 @@ def pack(results: Results, config: Config, path: Path, *, checkpoints: Checkpoin
         files = {name: root / name for name in (MANIFEST, *wanted)}
         if config.sweep is None:
             write_json(own / IDENTITY, identity(results))
-            last_problems(results).to_csv(own / PROBLEMS, index=False, lineterminator="\n", float_format="%.6g")
-            files |= {name: own / name for name in (IDENTITY, PROBLEMS)}
+            accuracy_curves(results).to_csv(own / CURVES, index=False, lineterminator="\n")
+            files |= {name: own / name for name in (IDENTITY, CURVES)}
         (own / README).write_text(_readme(results, config, manifest, files, left_out, notes), encoding="utf-8")
         files[README] = own / README
         sums = {name: sha256(file) for name, file in files.items()}
@@ -223,7 +223,7 @@ MEANING = {
     "claims.json": "a verdict for each claim of the paper",
     "claims.md": "the same to read",
     "report.html": "all of it on one page",
-    PROBLEMS: "accuracy of every problem at the last checkpoints: what runs are compared by",
+    CURVES: "accuracy of every run at every checkpoint: what runs are compared by",
     IDENTITY: "what a run must share to be compared",
     MANIFEST: "every file's hash, and what made it",
 }

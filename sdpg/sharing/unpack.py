@@ -15,7 +15,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
-from sdpg.analysis.outcome import CLAIMS, IDENTITY, PROBLEMS
+from sdpg.analysis.outcome import CLAIMS, CURVES, IDENTITY
 from sdpg.sharing.archive import SUMS
 
 MOST_FILES = 100_000
@@ -29,7 +29,7 @@ KINDS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 def unpack(path: Path, folder: Path) -> str:
-    """Write PROBLEMS, IDENTITY and CLAIMS of an archive to `folder` -> the scale's name in it. Raises Refused, OSError."""
+    """Write CURVES, IDENTITY and CLAIMS of an archive to `folder` -> the scale's name in it. Raises Refused, OSError."""
     if not path.is_file():
         raise ValueError(f"{path} is {'a folder' if path.is_dir() else 'not there'}; expected a .zip of `sdpg archive`")
     _check_directory(path)
@@ -37,7 +37,7 @@ def unpack(path: Path, folder: Path) -> str:
         with zipfile.ZipFile(path) as archive:
             name, infos = _checked(path, archive)
             sums = _sums(path, _read(path, archive, infos[SUMS]))
-            for wanted in (IDENTITY, PROBLEMS, CLAIMS):
+            for wanted in (IDENTITY, CURVES, CLAIMS):
                 if wanted not in infos:
                     if wanted == CLAIMS:
                         continue

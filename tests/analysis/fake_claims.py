@@ -1,95 +1,115 @@
-"""Results under which a given claim holds, fails, or cannot be told, written as files like any scale's."""
+"""Runs under which a given claim holds, does not, or cannot be told or tested: in memory, read as any scale's."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from sdpg.analysis.evaluations import TaskScores
 from sdpg.analysis.results import Results
+from sdpg.artefacts.claims.kinds import KINDS
+from sdpg.artefacts.claims.runs import Runs
+from sdpg.config import METHODS
 
-STEPS, EVERY, SEEDS, TASKS = 80, 10, (0, 1, 2, 3), ("near", "far")
-PROBLEMS, SAMPLES = 16, 8
-RANGES = {"accuracy": (0, 1), "reward": (0, 1), "entropy": (0.02, 1.0), "response_length": (5, 45), "length": (5, 45)}
-NOISE = np.array([0.4, -0.4, 0.35, -0.35])  # of the seeds: no effect on average, and a large spread
-HIGH, LOW, MIDDLE = 0.95, 0.05, 0.5
-
-
-def profiles(claim: dict, outcome: str) -> dict:
-    """Method -> level(fraction of the run, index of the seed), from 0 to 1 in the metric's range."""
-    methods = claim["methods"]
-    for_it = claim["direction"] == "above"
-    if outcome == "inconclusive":
-        pattern = {"last": _level, "mean": _level, "change": _fall, "time_to": _rise}[claim["test"]]
-        made = {methods[0]: lambda t, s: pattern(t, MIDDLE + NOISE[s])}
-        return made | {other: lambda t, s: pattern(t, MIDDLE - NOISE[s] / 2) for other in methods[1:]}
-    up = for_it == (outcome == "supported")  # does the first method have the larger value?
-    if claim["test"] == "change":
-        made = {methods[0]: lambda t, s: _fall(t, 0.0 if up else 1.0)}
-        return made | {other: lambda t, s: MIDDLE for other in methods[1:]}
-    if claim["test"] == "time_to":
-        ends = (0.9, 0.1) if up else (0.1, 0.9)
-        return {method: (lambda t, s, end=end: _rise(t, end)) for method, end in zip(methods, ends, strict=True)}
-    ends = (HIGH, LOW) if up else (LOW, HIGH)
-    return {method: (lambda t, s, end=end: end) for method, end in zip(methods, ends, strict=True)}
+STEPS, EVERY, UNITS, TASKS, PROBLEMS = 80, 10, 10, ("near", "far"), 16
+METHODS_ALL = tuple(sorted(path.stem for path in METHODS.glob("*.yaml")))
+BASE = {"accuracy": 0.3, "entropy": 0.4, "response_length": 20.0}  # where runs start
+USUAL = {"accuracy": 0.6, "entropy": 0.3, "response_length": 24.0}  # where they get to
+SD = {"accuracy": 0.01, "entropy": 0.01, "response_length": 0.2}  # of a run
+WORLDS = ("claimed", "null", "wild")
 
 
-def _level(t: float, size: float) -> float:
-    return size
+class FakeRuns(Runs):
+    """Runs whose curves come from functions: curves[method][metric](fraction of the run, unit) -> value."""
+
+    def __init__(self, curves: dict, units: int = UNITS, lengths=(10.0, 40.0), seed: int = 0, family: str = "matched"):
+        bases = tuple(range(units))
+        super().__init__(Results(Path("nowhere"), tuple(curves), bases, TASKS, 8, (1,), bases, steps=STEPS, family=family))
+        self.curves, self.spread, self.seed = curves, lengths, seed
+
+    def values(self, method: str, metric: str, steps: np.ndarray, stream: int) -> np.ndarray:
+        """Return [S, K]: what the function says, with each run's own and each step's noise."""
+        rng = np.random.default_rng([self.seed, stream, METHODS_ALL.index(method), list(BASE).index(metric)])
+        S = len(self.results.seeds)
+        clean = np.array([[self.curves[method][metric](step / STEPS, s) for step in steps] for s in range(S)])
+        noise = rng.normal(0, SD[metric], (S, 1)) + rng.normal(0, SD[metric] / 3, clean.shape)
+        return np.maximum(clean + noise, 1e-3)
+
+    def _read_training(self, method: str) -> pd.DataFrame:
+        steps = np.arange(1, STEPS + 1)
+        columns = {metric: self.values(method, metric, steps, 0).ravel() for metric in BASE}
+        seeds, step = np.repeat(self.results.seeds, STEPS), np.tile(steps, len(self.results.seeds))
+        return pd.DataFrame(
+            {"method": method, "seed": seeds, "step": step, **columns, "sampled_tokens": 1000.0 + step, "flops": 2e9}
+        )
+
+    def _read_scores(self, method: str, task: str) -> TaskScores:
+        steps = np.arange(0, STEPS + 1, EVERY)
+        means = np.clip(self.values(method, "accuracy", steps, 1 + TASKS.index(task)), 0, 1)
+        rng = np.random.default_rng(3)
+        x_SKP = np.clip(means[:, :, None] + rng.normal(0, 0.01, PROBLEMS), 0, 1)
+        return TaskScores(steps, np.arange(PROBLEMS), {self.results.accuracy: x_SKP})
+
+    def _lengths(self, method: str, seed: int) -> np.ndarray:
+        return np.linspace(*self.spread, 20)
 
 
-def _fall(t: float, size: float) -> float:
-    """From `size` to its opposite at 3/5 of the run, or at once after the start if a later claim would not see it."""
-    return LOW + (HIGH - LOW) * (size if t <= 0.025 or 0.475 < t <= 0.59 else 1 - size)
+def usual(metric: str):
+    """A curve that rises or falls to its usual end by a quarter of the run."""
+    return lambda t, s: BASE[metric] + (USUAL[metric] - BASE[metric]) * min(1.0, 4 * t)
 
 
-def _rise(t: float, when: float) -> float:
-    return LOW if t < when else HIGH
+def rises_then_falls(t: float, s: int) -> float:
+    return 0.3 + 1.2 * t if t <= 0.5 else max(0.1, 0.9 - 4 * (t - 0.5))
 
 
-def write_claim_results(root: Path, claim: dict, outcome: str) -> Results:
-    """eval/ and runs/ with the claim's methods and metric alone."""
-    metric = claim["metric"]
-    low, high = RANGES[metric]
-    levels = profiles(claim, outcome)
-    for m, (method, level) in enumerate(levels.items()):
-        for s, seed in enumerate(SEEDS):
-            rng = np.random.default_rng([m, seed])
-
-            def value(t, level=level, s=s, rng=rng):
-                return low + (high - low) * float(np.clip(level(t, s) + rng.normal(0, 0.01), 0, 1))
-
-            if claim["test"] == "last" or claim.get("data") == "evaluation":
-                for task in TASKS:
-                    path = root / "eval" / method / f"seed{seed}" / f"{task}.parquet"
-                    _write_evaluation(path, metric, value, rng)
-            folder = root / "runs" / method / f"seed{seed}"
-            folder.mkdir(parents=True)
-            rows = [
-                {"step": k, metric: value(k / STEPS), "sampled_tokens": 1000 + k, "flops": 2e9} for k in range(1, STEPS + 1)
-            ]
-            (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    family = next(name for name in claim["family"] if name != "published data")
-    return Results(root, tuple(levels), SEEDS, TASKS, SAMPLES, (1,), steps=STEPS, family=family)
+def jump(when: float):
+    return lambda t, s: 0.3 + 0.3 * (t >= when)
 
 
-def _write_evaluation(path: Path, metric: str, value, rng) -> None:
-    steps = np.arange(0, STEPS + 1, EVERY)
-    grid = np.stack(np.meshgrid(steps, np.arange(PROBLEMS), np.arange(SAMPLES), indexing="ij"), axis=-1).reshape(-1, 3)
-    levels = np.repeat([value(step / STEPS) for step in steps], PROBLEMS * SAMPLES)
-    frame = pd.DataFrame(
-        {
-            "step": grid[:, 0],
-            "problem_id": [f"p{p:02d}" for p in grid[:, 1]],
-            "sample": grid[:, 2],
-            "correct": rng.random(len(grid)) < (levels if metric == "accuracy" else 0.5),
-            "process": np.nan,
-            "tokens": levels.round().astype(int) if metric == "length" else 20,
-            "finish_reason": "stop",
-            "entropy": levels if metric == "entropy" else 0.3,
-        }
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    frame.to_parquet(path)
+def fake(claim: dict, world: str, units: int = UNITS, others: int = 2, **options) -> FakeRuns:
+    """Return runs of the claim's methods and a few others. claimed: the claimed thing happens, as large as the paper says
+    (accuracy as far as it goes). null: the two methods are the same, or the one does not change. wild: one way in every other
+    unit.
+    """
+    named = [*claim["methods"], *(need["method"] for need in claim.get("needs", []))]
+    methods = list(dict.fromkeys([*named, *METHODS_ALL]))[: len(set(named)) + others]
+    curves = {method: {metric: usual(metric) for metric in BASE} for method in methods}
+    first, sign = claim["methods"][0], 1 if claim["direction"] == "above" else -1
+    share = {"claimed": lambda s: 1.0, "null": lambda s: 0.0, "wild": lambda s: float(s % 2)}[world]
+    if KINDS[claim["test"]].of == "collapse":
+        curves[first]["accuracy"] = lambda t, s: (rises_then_falls if share(s) else usual("accuracy"))(t, s)
+    elif claim["test"] == "time_to":
+        for method, when in zip(claim["methods"], (0.05, 0.9) if world == "claimed" else (0.5, 0.5), strict=True):
+            curves[method]["accuracy"] = jump(when)
+        if world == "wild":
+            curves[first]["accuracy"] = lambda t, s: jump(0.05 + 0.9 * share(s))(t, s)
+    else:
+        metric = claim["metric"]
+        size = sign * (min(claim["effect"], 0.3) if metric == "accuracy" else claim["effect"])
+        later = {"before": [0.0, 0.0], **claim}["before"][1] if claim["test"] == "change" else -1.0
+        before = usual(metric) if later != 0.025 else (lambda t, s: BASE[metric])  # a change from the very start on
+
+        def curve(t: float, s: int) -> float:
+            k = (2 * share(s) - 1 if world == "wild" else share(s)) * (t > later)
+            level = before(t, s)
+            return level * np.exp(k * np.log1p(size)) if claim["relative"] else level + k * size
+
+        curves[first][metric] = curve
+    return FakeRuns(curves, units, **options)
+
+
+def untestable(claim: dict) -> FakeRuns:
+    """Return runs in which the claimed thing happens, and every condition of the claim fails."""
+    runs = fake(claim, "claimed", lengths=(24.0, 25.0))
+    for need in claim["needs"]:
+        own = runs.curves[need["method"]]
+        if need["what"] == "rise":
+            own["accuracy"] = lambda t, s: max(0.05, 0.3 - 0.5 * t)
+        elif need["what"] == "headroom":
+            own["accuracy"] = lambda t, s: min(0.995, 0.3 + 3 * t)
+        elif need["what"] == "entropy":
+            own["entropy"] = lambda t, s: 0.005 + 0.5 * max(0.0, 0.25 - t)
+    return runs

@@ -196,26 +196,40 @@ def claim(name: str, **fields) -> dict:
         "id": name,
         "claim": "SDPG-UFKL ends above GRPO on chain",
         "source": "Table 1",
+        "role": "primary",
+        "test": "mean",
         "family": "matched",
         "comparison": "sdpg-ufkl - grpo, chain, last checkpoint",
         "effect": 0.08,
         "low": 0.03,
         "high": 0.13,
+        "estimate": 0.08,
+        "error": 0.02,
+        "df": 12,
         "unit": "accuracy",
+        "direction": "above",
         "margin": 0.01,
+        "paper": 0.1,
         "verdict": "supported",
         "axis": "steps",
-        "reason": "the whole interval lies above the margin",
+        "reason": "beyond the margin",
         "figure": "final_accuracy",
         "p": 0.004,
-        "p_holm": 0.016,
+        "p_adjusted": 0.016,
+        "p_collapse": 0.5,
+        "interaction": None,
+        "parts": [],
+        "preconditions": [{"what": "room above grpo's accuracy", "value": 0.2, "needed": 0.1, "met": True}],
+        "collapsed": [{"method": "sdpg-ufkl", "collapsed": 1, "runs": 10, "low": 0.0025, "high": 0.445}],
+        "units": [0, 1],
     }
     return entry | fields
 
 
 def write_claims(results: Results) -> list[dict]:
     """Write claims.json with every kind of verdict."""
-    none = {"effect": None, "low": None, "high": None, "p": None, "p_holm": None}
+    none = dict.fromkeys(("effect", "low", "high", "estimate", "error", "df", "p", "p_adjusted", "p_collapse"))
+    none |= {"collapsed": [], "preconditions": []}
     claims = [
         claim("ends-above-grpo"),
         claim(
@@ -226,10 +240,21 @@ def write_claims(results: Results) -> list[dict]:
             low=-0.05,
             high=0.02,
             unit="nats per token",
-            verdict="inconclusive",
+            verdict="open",
+            role="exploratory",
+            estimate=-0.03,
             figure="training_curves",
             p=0.31,
-            p_holm=0.62,
+            p_adjusted=0.62,
+        ),
+        claim(
+            "shorter",
+            role="exploratory",
+            verdict="not testable here",
+            reason="length of grpo's right responses: 1, at least 1.5 needed",
+            preconditions=[{"what": "length of grpo's right responses", "value": 1.0, "needed": 1.5, "met": False}],
+            p=None,
+            p_adjusted=None,
         ),
         claim("opcd-collapses", **none, verdict="not run at this scale", figure=None, reason="needs <400 steps>"),
         claim("one-run", **none | {"effect": -0.1}, verdict="single run, no interval", figure="beta_schedule"),

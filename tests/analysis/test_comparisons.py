@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sdpg.analysis.comparisons import Contrast, compare, contrast, holm, variances
-from sdpg.analysis.intervals import bootstrap_p, paired_difference, probability_of_improvement
+from sdpg.analysis.collapse import collapse, fallen
+from sdpg.analysis.comparisons import Outcome, area_weights, compare, improvement, late, pool, scored
+from sdpg.analysis.intervals import Contrast, hierarchical_interval, probability_of_improvement
+from sdpg.analysis.layout import Pool, contrast, interaction, residual
+from sdpg.analysis.multiplicity import holm
 
 
 def draw(rng, *, seeds=5, problems=64, samples=4, spread=0.0, base=0.0, collapse=0.0, problem_effect=0.0):
@@ -38,9 +41,7 @@ def test_one_seed_is_the_paired_t_test_over_problems():
 
 def test_both_parts_add_up_and_the_degrees_of_freedom_are_satterthwaites():
     d = np.random.default_rng(2).normal(size=(4, 10)) + np.arange(4)[:, None]
-    parts = variances(d)
     seeds, problems = stats.sem(d.mean(axis=1)) ** 2, stats.sem(d.mean(axis=0)) ** 2
-    assert (parts.seeds, parts.problems) == pytest.approx((seeds, problems))
     assert contrast(d).error == pytest.approx(np.sqrt(seeds + problems))
     assert contrast(d).df == pytest.approx((seeds + problems) ** 2 / (seeds**2 / 3 + problems**2 / 9))
 
@@ -69,7 +70,7 @@ def test_scores_that_never_differ():
 
 
 def test_other_seeds_or_problems_are_an_error():
-    with pytest.raises(ValueError, match=r"same seeds and problems: got \[S, P\] = \(2, 3\) and \(3, 3\)"):
+    with pytest.raises(ValueError, match=r"same units and problems: got \[U, P\] = \(2, 3\) and \(3, 3\)"):
         contrast(np.zeros((2, 3)), np.zeros((3, 3)))
 
 
@@ -97,7 +98,7 @@ def test_true_null_hypotheses_are_rejected_at_most_as_often_as_said(case, seeds)
 def test_the_percentile_bootstrap_rejects_too_often_which_is_why_it_does_not_decide():
     rng = np.random.default_rng(8)
     pairs = [draw(rng, spread=1.2, problems=128) for _ in range(400)]
-    estimates = [paired_difference(a, b, draws=500, seed=i) for i, (a, b) in enumerate(pairs)]
+    estimates = [hierarchical_interval(a - b, draws=500, seed=i) for i, (a, b) in enumerate(pairs)]
     wrong = np.mean([low > 0 or high < 0 for _, low, high in estimates])
     ours = np.mean([contrast(a, b).p <= 0.05 for a, b in pairs])
     assert wrong > 0.07
@@ -125,12 +126,6 @@ def test_holm_keeps_the_family_wise_error():
     assert np.mean([min(holm(row)) <= 0.05 for row in p]) == pytest.approx(0.05, abs=3.5 * np.sqrt(0.05 * 0.95 / 2000))
 
 
-def test_bootstrap_p_has_a_floor():
-    assert bootstrap_p(np.full(1999, 0.1)) == pytest.approx(2 / 2000)
-    assert bootstrap_p(np.zeros(10)) == 1
-    assert bootstrap_p(np.array([-1.0, 1.0, 2.0, 3.0])) == pytest.approx(2 * 2 / 5)
-
-
 def test_probability_of_improvement_counts_pairs_of_runs():
     a, b = np.array([[0.2, 0.4], [0.6, 0.8]]), np.array([[0.3, 0.3], [0.1, 0.1], [0.9, 0.9]])
     # means .3, .7 against .3, .1, .9: a tie, two wins of the second, one of the first
@@ -147,10 +142,90 @@ def test_equal_means_of_other_problems_tie():
     assert probability_of_improvement(a, a[:, ::-1]).mean == 0.5
 
 
-def test_compare_is_all_of_it_in_the_order_of_the_columns():
-    a, b = np.random.default_rng(4).random((2, 4, 12))
-    row = compare(a, b)
-    assert row[0] == pytest.approx(a.mean() - b.mean())
-    assert row[3] == contrast(a, b).p
-    assert row[4:6] == paired_difference(a, b)[1:]
-    assert row[7:] == probability_of_improvement(a, b)
+def made(rows: dict[str, list[float]], curves=None) -> dict[str, Outcome]:
+    """Outcomes with one value per run; a value below .2 is a run that collapsed."""
+    found = {}
+    for name, values in rows.items():
+        x_S = np.array(values)
+        ends = np.stack([np.full(len(x_S), 0.6), np.where(x_S < 0.2, 0.1, 0.6)], axis=1)
+        found[name] = Outcome(x_S[:, None], collapse(ends, np.array([0, 10])))
+    return found
+
+
+def test_a_residual_is_that_of_the_two_way_analysis_of_variance():
+    y = np.random.default_rng(5).normal(size=(4, 6))
+    left = y - y.mean(axis=0) - y.mean(axis=1, keepdims=True) + y.mean()
+    assert residual(y) == (pytest.approx((left**2).sum() / 15), 15)
+    holes = y.copy()
+    holes[1, 2] = holes[3, 5] = np.nan
+    assert residual(holes).df == 13
+    shifted = holes + np.arange(6) + 10 * np.arange(4)[:, None]  # methods and units are taken out, holes or not
+    assert residual(shifted).variance == pytest.approx(residual(holes).variance)
+    assert residual(np.full((2, 3), np.nan)).df == residual(y[:1]).df == 0
+
+
+def test_the_error_is_pooled_unless_the_pair_varies_more():
+    rng = np.random.default_rng(6)
+    a, b = rng.normal(0, 1, (2, 10, 1))
+    lent = Pool(rng.normal(0, 1, (5, 10)), tuple("cdefg"))
+    own, found = contrast(a, b), contrast(a, b, lent)
+    rest = residual(lent.y_MU)
+    variance = (own.error**2 * 10 / 2 * 9 + rest.variance * rest.df) / (9 + rest.df)
+    assert found == (own.effect, pytest.approx(np.sqrt(2 * variance / 10)), 9 + 36)
+    assert contrast(10 * a, b, lent) == contrast(10 * a, b)
+    assert contrast(a, b, lent.without("c", "d", "e", "f")) == own  # one method alone says nothing about its residual
+
+
+def test_collapsed_runs_are_left_out_of_performance_and_counted():
+    runs = {"a": [0.8, 0.81, 0.79, 0.1, 0.8], "b": [0.7, 0.71, 0.69, 0.7, 0.1], "c": [0.5, 0.52, 0.49, 0.5, 0.51]}
+    outcomes = made(runs)
+    found = compare("a", "b", outcomes, pool(outcomes), range(5))
+    assert found.kept_S.tolist() == [True, True, True, False, False]
+    assert found.difference.effect == pytest.approx(0.1)
+    assert (found.fell.first, found.fell.second, found.fell.n) == (1, 1, 5)
+    assert pool(outcomes).methods == ("a", "b", "c")
+    assert np.isnan(pool(outcomes).y_MU).sum() == 2
+    outcomes = made(runs | {"b": [0.1, 0.1, 0.1, 0.7, 0.7]})
+    found = compare("a", "b", outcomes, pool(outcomes), range(5))
+    assert np.isnan(found.difference.effect) and found.difference.p == 1  # one pair
+    assert pool(outcomes).methods == ("a", "c")
+
+
+def test_an_interaction_is_the_one_way_analysis_of_variance():
+    d = np.random.default_rng(7).normal(size=9)
+    base = np.array([0, 1, 2] * 3)
+    expected = stats.f_oneway(*(d[base == i] for i in range(3)))
+    found = interaction(d, base)
+    assert (found.F, found.p) == pytest.approx((expected.statistic, expected.pvalue))
+    assert (found.df1, found.df2) == (2, 6)
+    assert interaction(d, np.arange(9)) is None  # one unit each
+    assert interaction(d, np.zeros(9)) is None
+
+
+def test_a_collapse_is_a_fall_below_half_of_the_highest_so_far():
+    curves = np.array(
+        [[0.2, 0.8, 0.41, 0.9], [0.2, 0.8, 0.39, 0.9], [0.2, 0.8, 0.7, 0.3], [0.06, 0.06, 0.02, 0.02], [0.3, 0.1, 0.1, 0.1]]
+    )
+    found = collapse(curves, np.array([0, 10, 20, 30]))
+    assert found.ever.tolist() == [False, True, True, False, True]
+    assert found.end.tolist() == [False, False, True, False, True]
+    np.testing.assert_array_equal(found.step, [np.nan, 20, 30, np.nan, 10])
+    stopped = collapse(curves, np.array([0, 10, 20, 30]), np.array([25, 25, 25, np.nan, 5]))
+    assert stopped.ever.tolist() == [True, True, True, False, True] and stopped.end.tolist() == [True, True, True, False, True]
+    np.testing.assert_array_equal(stopped.step, [25, 20, 25, np.nan, 5])
+    assert fallen(np.array([0.5, 0.2])).tolist() == [False, True]
+
+
+def test_measures_by_hand():
+    steps = np.array([0, 10, 40])
+    assert area_weights(steps).tolist() == pytest.approx([5 / 40, 20 / 40, 15 / 40])
+    assert area_weights(np.array([7])).tolist() == [1]
+    assert late(np.array([0, 40, 80, 120, 160])).tolist() == [False, False, False, True, True]
+    x = np.array([0.2, 0.4, 0.8]).reshape(1, 3, 1)
+    assert scored(steps, x, "late").item() == pytest.approx(0.8)
+    assert scored(steps, x, "area").item() == pytest.approx(0.3 * 0.25 + 0.6 * 0.75)
+
+
+def test_improvement_counts_collapsed_runs_too():
+    outcomes = made({"a": [0.8, 0.1, 0.8], "b": [0.7, 0.7, 0.7]})
+    assert improvement(outcomes["a"], outcomes["b"])[0] == pytest.approx(6 / 9)

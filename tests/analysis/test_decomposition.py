@@ -1,4 +1,4 @@
-"""The waterfall: its bars add up, merge what is missing, follow the config, and agree with a plain bootstrap."""
+"""The waterfall: its bars add up, merge what is missing, follow the config, and have the intervals of every comparison."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from sdpg.analysis.intervals import paired_difference
+from sdpg.analysis.collapse import collapse
+from sdpg.analysis.comparisons import Outcome, compare, pool
 from sdpg.artefacts import declared, decomposition
-from sdpg.artefacts.decomposition import Step, joined, present_steps, published_rows, together, waterfall
+from sdpg.artefacts.decomposition import Step, joined, levels, present_steps, published_rows, together, waterfall
 from sdpg.config import ConfigError, resolve
 from sdpg.config.decomposition import PATH, chain_methods, read_decomposition
 from sdpg.config.diff import complete, difference
@@ -94,20 +95,48 @@ def test_lists_in_words():
     assert [joined(list(x)) for x in ("a", "ab", "abc")] == ["a", "a and b", "a, b and c"]
 
 
-def test_the_bars_add_up_and_each_has_its_paired_interval():
-    rng = np.random.default_rng(0)
-    last = {name: rng.random((3, 8)) for name in "abc"}
-    rows = waterfall([Step("A", "a"), Step("to b", "b"), Step("nothing", None), Step("to c", "c")], last)
-    kinds, changes, methods, before, effect, low, high = map(list, zip(*rows, strict=True))
+BARS = [Step("A", "a"), Step("to b", "b"), Step("nothing", None), Step("to c", "c")]
+
+
+def runs(fell=()) -> dict[str, Outcome]:
+    """Scores of three methods with five units and eight problems; those of `fell`, (method, unit), collapsed."""
+    rng, found = np.random.default_rng(0), {}
+    for name in "abc":
+        ends = np.array([[0.6, 0.1 if (name, unit) in fell else 0.6] for unit in range(5)])
+        found[name] = Outcome(rng.random((5, 8)), collapse(ends, np.array([0, 10])))
+    return found
+
+
+def test_the_bars_add_up_and_each_has_the_interval_of_every_comparison():
+    outcomes = runs()
+    rows = waterfall(BARS, outcomes, range(5))
+    kinds, changes, methods, before, effect, low, high, units = map(list, zip(*rows, strict=True))
+    means = {name: of.x_SP.mean() for name, of in outcomes.items()}
     assert (kinds, changes) == (["start", "change", "none", "change"], ["A", "to b", "nothing", "to c"])
     assert methods == ["a", "b", None, "c"]
-    np.testing.assert_allclose(np.cumsum(effect), [last["a"].mean(), last["b"].mean(), last["b"].mean(), last["c"].mean()])
+    np.testing.assert_allclose(np.cumsum(effect), [means["a"], means["b"], means["b"], means["c"]])
     np.testing.assert_allclose(before, [0, *np.cumsum(effect)[:-1]])
     assert (low[0], high[0], effect[2], low[2]) == (None, None, 0, None)
-    assert (effect[3], low[3], high[3]) == paired_difference(last["c"], last["b"])
-    both = together([{"change": "x", "first": "a", "last": "c"}, {"change": "y", "first": "a", "last": "z"}], last)
-    assert both == [("together", "x", "c", last["a"].mean(), *paired_difference(last["c"], last["a"]))]
-    assert both[0][4] == pytest.approx(effect[1] + effect[3])
+    assert units == [5, 5, None, 5]
+    found = compare("c", "b", outcomes, pool(outcomes), range(5)).difference
+    assert (effect[3], low[3], high[3]) == (found.effect, *found.interval())
+    entries = [{"change": "x", "first": "a", "last": "c"}, {"change": "y", "first": "a", "last": "z"}]
+    (both,) = together(entries, outcomes, range(5), levels(rows))
+    found = compare("c", "a", outcomes, pool(outcomes), range(5)).difference
+    assert both == ("together", "x", "c", means["a"], found.effect, *found.interval(), 5)
+    assert both[4] == pytest.approx(effect[1] + effect[3])
+
+
+def test_a_collapsed_run_makes_no_bar_and_without_pairs_a_bar_has_no_interval():
+    outcomes = runs([("b", 1)])
+    rows = waterfall(BARS, outcomes, range(5))
+    kept = [0, 2, 3, 4]
+    assert rows[1][4] == pytest.approx((outcomes["b"].x_SP - outcomes["a"].x_SP)[kept].mean()) and rows[1][-1] == 4
+    assert rows[3][3] == pytest.approx(rows[1][3] + rows[1][4])  # begins where the bar before ends
+    outcomes = runs([("b", unit) for unit in range(4)])
+    bar = waterfall(BARS, outcomes, range(5))[1]
+    assert bar[4] == pytest.approx(outcomes["b"].x_SP[4].mean() - outcomes["a"].x_SP.mean())
+    assert bar[5:] == (None, None, 1)
 
 
 def test_the_file_agrees_with_the_scores(tree):

@@ -69,11 +69,39 @@ def test_everything_is_made_and_says_so(tmp_path, case):
     assert any("runs diverged" in claim["reason"] for claim in claims)
 
 
+def test_a_run_that_the_program_stopped_counts_alike(tmp_path):
+    results = tree(tmp_path, [("grpo", 1, 25, 20)])
+    path = results.run_dir("grpo", 1) / "metrics.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows[-1] = rows[-2] | {
+        "step": 25,
+        "diverged": "collapsed: validation accuracy 0.100 is below 0.5 of its best, 0.300, again",
+    }
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    results = replace(results)
+    assert results.diverged["grpo", 1] == (25, rows[-1]["diverged"])
+    for name in ("scores", "stability", "claims", "tables/main"):
+        artefacts.make(name, job_of(results))
+    assert "Stopped as collapsed: grpo seed 1 at step 25" in (results.root / "tables/main.md").read_text()
+    found = pd.read_csv(results.root / "stability.csv").query("method == 'grpo' and seed == 1").set_index("metric")["value"]
+    assert (found["collapsed"], found["collapse_step"], found["rollouts_collapsed"], found["rollouts_collapse_step"]) == (
+        1,
+        25,
+        1,
+        25,
+    )
+    claims = json.loads((results.root / "claims.json").read_text())
+    ends_above = next(claim for claim in claims if claim["id"] == "1a")
+    assert ends_above["collapsed"][1] == {"method": "grpo", "collapsed": 1, "runs": 3} | {
+        key: pytest.approx(value, abs=1e-3) for key, value in (("low", 0.0084), ("high", 0.9057))
+    }
+
+
 def test_without_a_divergence_no_caption_speaks_of_one(tmp_path):
     results = tree(tmp_path, [])
     for name in ("scores", "tables/main", "claims"):
         artefacts.make(name, job_of(results))
-    assert "iverged" not in (results.root / "tables/main.md").read_text() + (results.root / "claims.md").read_text()
+    assert "Diverged:" not in (results.root / "tables/main.md").read_text() + (results.root / "claims.md").read_text()
     assert sentences(results.diverged) == ""
 
 

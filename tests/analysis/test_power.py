@@ -1,4 +1,4 @@
-"""The number of seeds: its formula by simulation, its components on data made with known ones, its file by hand."""
+"""The difference that so many units can find: its formula by simulation and by the textbook, its file by hand."""
 
 from __future__ import annotations
 
@@ -6,76 +6,73 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from sdpg.analysis.comparisons import contrast
-from sdpg.artefacts.power import MOST, Spread, power, sampling_variance, seeds_needed, spread
+from sdpg.analysis.collapse import collapse
+from sdpg.analysis.comparisons import Outcome, compare, pool
+from sdpg.analysis.layout import residual
+from sdpg.artefacts.power import COMPARISONS, PLANNED, detectable, power, problems_part
 from tests.making import make
 
-KNOWN = Spread(seeds=0.03**2, problems=0.1**2, rest=0.2**2, P=64)
+STEPS = np.array([0, 10])
 
 
-def draw(rng, of: Spread, S: int, effect: float, trials: int) -> np.ndarray:
-    """Differences [trials, S, P] of the two-way random-effects model."""
-    seeds = rng.normal(0, np.sqrt(of.seeds), (trials, S, 1))
-    problems = rng.normal(0, np.sqrt(of.problems), (trials, 1, of.P))
-    return effect + seeds + problems + rng.normal(0, np.sqrt(of.rest), (trials, S, of.P))
+def draw(rng, units: int, effect: float, sd: float = 0.03, methods: int = 6) -> dict[str, Outcome]:
+    """Runs about their method and unit, none collapsed; method a is better by the effect."""
+    x = 0.6 + rng.normal(0, 0.08, units) + rng.normal(0, sd, (methods, units))
+    x[0] += effect
+    healthy = collapse(np.full((units, 2), 0.6), STEPS)
+    return {name: Outcome(row[:, None], healthy) for name, row in zip("abcdef", x, strict=False)}
 
 
-@pytest.mark.parametrize(
-    ("effect", "of"), [(0.06, KNOWN), (0.05, KNOWN._replace(seeds=0.08**2)), (0.2, KNOWN._replace(seeds=0.15**2))]
-)
-def test_the_seeds_needed_have_the_power_said_and_one_less_has_not(effect, of):
-    S, trials = seeds_needed(effect, of), 1500
-    assert power(effect, of, S) >= 0.8 > power(effect, of, S - 1)
-    found = np.mean([contrast(d).p <= 0.05 for d in draw(np.random.default_rng(1), of, S, effect, trials)])
-    assert found == pytest.approx(power(effect, of, S), abs=3.5 * np.sqrt(0.16 / trials) + 0.01)
-
-
-def test_power_of_no_difference_is_alpha_and_power_grows():
-    assert power(0, KNOWN, 5) == pytest.approx(0.05)
-    grows = [power(0.05, KNOWN, S) for S in (2, 3, 5, 10, 100, 1000)]
-    assert grows == sorted(grows)
-    assert power(5.0, KNOWN, 5) == 1
+@pytest.mark.parametrize(("units", "wanted"), [(5, 0.7), (10, 0.78), (20, 0.8)])
+def test_the_detectable_difference_is_found_as_often_as_said(units, wanted):
+    """A little less with few units: by chance, a pair then varies enough to keep its own error."""
+    rng, trials = np.random.default_rng(1), 1000
+    effect = detectable(0.03 * np.sqrt(2 / units), 4 * (units - 1))
+    drawn = [draw(rng, units, effect) for _ in range(trials)]
+    p = np.array([compare("a", "b", made, pool(made), range(units)).difference.p for made in drawn])
+    assert np.mean(p <= 0.05) == pytest.approx(wanted, abs=3.5 * np.sqrt(0.16 / trials))
 
 
 def test_textbook_number_for_a_paired_t_test():
-    """Cohen 1988: an effect of half a standard deviation takes 34 pairs for 80% at 5%, two-sided."""
-    of = Spread(seeds=1.0, problems=0.0, rest=0.0, P=2)
-    assert seeds_needed(0.5, of) == 34
+    """Cohen 1988: half a standard deviation takes 34 pairs for 80% at 5%, two-sided."""
+    assert detectable(1 / np.sqrt(34), 33) == pytest.approx(0.5, abs=0.01)
+    assert power(0.5, 1 / np.sqrt(34), 33) >= 0.8 > power(0.5, 1 / np.sqrt(33), 32)
 
 
-def test_too_few_problems_cannot_be_made_good_by_seeds():
-    assert seeds_needed(0.01, KNOWN._replace(seeds=0.0)) is None
-    assert seeds_needed(0.0, KNOWN) is None
-    assert seeds_needed(0.5, Spread(0.0, 0.0, 0.0, 8)) == 2
+def test_power_of_no_difference_is_alpha_and_power_grows():
+    assert power(0, 1.0, 9) == pytest.approx(0.05)
+    grows = [power(effect, 1.0, 9) for effect in (0.5, 1, 2, 4, 40)]
+    assert grows == sorted(grows) and grows[-1] == 1
+    assert detectable(0.0, 9) == 0
+    assert detectable(1.0, 9, 0.005) > detectable(1.0, 9)
 
 
-def test_components_are_recovered():
+def test_the_problems_part_is_what_more_units_do_not_reduce():
     rng = np.random.default_rng(2)
-    found = np.mean([spread(d)[:3] for d in draw(rng, KNOWN, 6, 0.1, 400)], axis=0)
-    assert found == pytest.approx(np.array(KNOWN[:3]), rel=0.12)
-    assert spread(np.zeros((1, 5))) is None
-
-
-def test_sampling_variance_is_that_of_repeated_sampling():
-    rng = np.random.default_rng(3)
-    p = rng.random(40)
-    x = rng.binomial(8, p, (4000, 40)) / 8
-    assert sampling_variance(x[:50], 8) == pytest.approx(x.mean(axis=1).var(), rel=0.1)
-    assert np.isnan(sampling_variance(x, 1))
+    taste = rng.normal(0, 0.2, (6, 1, 64))  # how much each method likes each problem
+    healthy = collapse(np.full((4, 2), 0.6), STEPS)
+    made = {name: Outcome(0.5 + taste[i] + np.zeros((4, 64)), healthy) for i, name in enumerate("abcdef")}
+    expected = np.mean([(taste[i, 0] - taste[j, 0]).var(ddof=1) / 64 for i in range(6) for j in range(i)])
+    assert problems_part(made, tuple("abcdef")) == pytest.approx(expected, rel=1e-6)
+    one = {name: Outcome(of.x_SP[:, :1], healthy) for name, of in made.items()}
+    assert problems_part(one, tuple("abcdef")) == 0
 
 
 def test_file(full):
     rows = full.power
-    assert len(rows) == 2 * 6 * 3
-    row = rows.query("method == 'sdpg-ufkl' and other == 'opcd' and task == 'chain' and target == 'observed'").iloc[0]
-    scores = full.scores.query("metric == 'mean@8' and task == 'chain' and step == 40")
-    by = scores.pivot(index="seed", columns="method", values="value")
-    difference = by["sdpg-ufkl"] - by["opcd"]
-    assert row["difference"] == pytest.approx(difference.mean()) == row["effect"]
-    total = row["sd_between"] ** 2 + row["sd_within"] ** 2
-    assert total == pytest.approx(difference.var(ddof=1)) or row["sd_between"] == 0
-    assert 2 <= row["seeds_needed"] <= MOST
+    assert set(rows["units"]) == {3, *PLANNED} and set(rows["comparisons"]) == set(COMPARISONS)
+    assert len(rows) == 2 * 2 * 4 * 2
+    late = full.scores.query("metric == 'mean@8' and task == 'chain' and step == 40")
+    by = late.pivot(index="method", columns="seed", values="value")
+    row = rows.query("task == 'chain' and measure == 'late' and units == 3 and comparisons == 10").iloc[0]
+    kept = by if row["methods"] == 4 else by.drop("opcd")
+    of = residual(kept.to_numpy())
+    df = 2 * max(1, len(kept) - 2)
+    assert (row["sd"], row["df"]) == (pytest.approx(np.sqrt(of.variance)), df)
+    error = np.sqrt(2 * of.variance / 3 + row["se_problems"] ** 2)
+    assert stats.nct.sf(stats.t.isf(0.0025, df), df, row["detectable"] / error) == pytest.approx(0.8, abs=0.01)
 
 
 def test_one_seed_gives_no_rows(full, tmp_path):

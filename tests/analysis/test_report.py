@@ -85,7 +85,7 @@ def test_a_reader_who_does_not_see_it_can_use_it(page):
     assert headings[0] == 1
     assert all(below - above <= 1 for above, below in pairwise(headings))
     assert page.count("<th ") == page.count('<th scope="')
-    for verdict in ("supported", "inconclusive", "not run at this scale"):
+    for verdict in ("supported", "open", "not testable here", "not run at this scale"):
         assert f"{VERDICTS[verdict][0]} {verdict}<" in page  # not by colour alone
 
 
@@ -93,8 +93,11 @@ def test_the_verdicts_come_first(page):
     order = [page.index(f'id="{name}"') for name in ("verdicts", "figures", "tables", "configuration", "cost", "reproduce")]
     assert order == sorted(order)
     row = page[page.index('id="claim-ends-above-grpo"') :].partition("</tr>")[0]
-    for text in ("✓ supported", "+0.080 [+0.030, +0.130]", 'href="#figure-final_accuracy"', "0.016", "Table 1"):
+    shown = ("✓ supported", "+0.080 [+0.030, +0.130]", 'href="#figure-final_accuracy"', "0.016", "Table 1", "0.01; 0.1")
+    for text in (*shown, "sdpg-ufkl 1 of 10 [0.00, 0.45]", "✓ room above grpo&#39;s accuracy: 0.2 (0.1 needed)"):
         assert text in row
+    heads = [page.index(f">{heading} (") for heading in ("Decided", "Not testable here", "Open", "Not run")]
+    assert heads == sorted(heads)
     assert "needs &lt;400 steps&gt;" in page
 
 
@@ -123,7 +126,8 @@ def test_page_shows_tables_configs_machine_cost_and_files(page, report):
         "These runs did not count FLOPs",
         "paper-qwen3-4b and released-qwen3-4b",
         "snakemake reproduce-all --config scale=fake",
-        "reproduced: 8 of 8 scores and 2 of 2 claims agree with the reference",
+        "reproduced: two honest runs differ by as much in 100% of cases; 8 of 8 scores, ",
+        "3 of 3 claims agree with the reference",
         scores,
     ):
         assert text in page
@@ -162,17 +166,26 @@ def test_an_unknown_verdict_is_refused(tmp_path):
 
 
 def test_verdicts_by_hand():
-    found = verdicts([claim("a"), claim("b"), claim("c", verdict="refuted")], {"cost"})
-    assert found["counts"] == [("supported", "✓", "yes", 2), ("refuted", "✗", "no", 1)]
-    assert found["rows"][0]["link"] is None  # final_accuracy is not among the figures
-    assert verdicts([claim("a")], {"final_accuracy"})["rows"][0]["link"] == "final_accuracy"
+    claims = [claim("a"), claim("b", role="exploratory"), claim("c", verdict="refuted"), claim("d", verdict="open")]
+    found = verdicts([*claims, claim("e", role="exact")], {"cost"})
+    assert found["counts"] == [
+        ("primary", [("supported", "✓", "yes", 1), ("refuted", "✗", "no", 1), ("open", "?", "open", 1)]),
+        ("exploratory", [("supported", "✓", "yes", 1)]),
+        ("exact", [("supported", "✓", "yes", 1)]),
+    ]
+    groups = [(heading, [row["id"] for row in rows]) for heading, rows in found["groups"]]
+    assert groups == [("Decided", ["a", "c", "b"]), ("Exact, without statistics", ["e"]), ("Open", ["d"])]
+    assert found["groups"][0][1][0]["link"] is None  # final_accuracy is not among the figures
+    assert verdicts([claim("a")], {"final_accuracy"})["groups"][0][1][0]["link"] == "final_accuracy"
     assert verdicts(None, set()) is None
     assert effect_text(claim("a", effect=-1234.5, low=None)) == "−1.23e+03"
     assert effect_text(claim("a", effect=None)) == "–"
     assert picture(claim("a", low=None)) is None
-    drawn = picture(claim("a", effect=0.0, low=-1.0, high=1.0, margin=None))
-    assert drawn["effect"] == drawn["zero"] == drawn["margin"] == 66
+    drawn = picture(claim("a", effect=0.0, low=-1.0, high=1.0, margin=0, paper=None))
+    assert drawn["effect"] == drawn["zero"] == drawn["margin"] == 66 and drawn["paper"] is None
     assert drawn["high"] - 66 == pytest.approx(66 - drawn["low"])
+    below = picture(claim("a", direction="below"))
+    assert below["paper"] < below["margin"] < 66  # on the claimed side
 
 
 def test_cost_by_hand():

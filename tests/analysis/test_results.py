@@ -90,3 +90,22 @@ def test_run_parameters_complete_the_method_with_its_defaults():
     assert run_parameters(info, "run.json")["algorithm"] == {"algorithm": "sdpg", "alpha": 0.5}
     with pytest.raises(ValueError, match="run.json has no resolved config"):
         run_parameters({}, "run.json")
+
+
+@pytest.mark.parametrize(
+    ("bases", "seeds", "starts"),
+    [
+        ([5, 6], [0, 1, 2, 3, 4], (0, 1, 0, 1, 0)),
+        (list(range(10)), list(range(10)), tuple(range(10))),
+        ([5, 6, 7], [2, 5], (2, 2)),
+    ],
+)
+def test_the_base_model_of_each_seed(bases, seeds, starts):
+    config = resolve_text(
+        f"name: fake\nseeds: {seeds}\nmodel: {{warm_start: {{seeds: {bases}, steps: 1}}}}\nmethods: [grpo]\n"
+        "task: {template: chain, verifier: chain}\n"
+        "data: {train: {chain: {operations: [4], count: 8, seed: 1}}, "
+        "evaluation: {a: {chain: {operations: [4], count: 8, seed: 2}}}}\n"
+        "train: {steps: 4, max_prompt_tokens: 64, max_response_tokens: 48}\nevaluation: {samples: 8, pass_k: [1]}\n"
+    )
+    assert Results.from_config(config).starts == starts

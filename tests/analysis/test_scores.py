@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from sdpg.analysis.comparisons import holm
+from sdpg.analysis.multiplicity import holm
 from sdpg.analysis.results import Results
 from sdpg.artefacts.scores import best_checkpoints, lm_eval_rows, make_scores
 from sdpg.io import sha256
@@ -122,13 +123,37 @@ def test_another_method_changes_no_row_of_the_others(results):
         pd.testing.assert_frame_equal(one, two.query("method == 'grpo'").reset_index(drop=True))
 
 
-def test_comparisons_are_differences_of_the_last_means(results):
+def test_comparisons_are_differences_of_the_late_means_and_of_the_areas(results):
     scores, _, comparisons = make_scores(results)
-    assert list(zip(comparisons["method"], comparisons["other"], strict=True)) == [("sdpg-ufkl", "grpo")] * 2
-    last = scores.query("metric == 'mean@8' and step == 4").groupby(["task", "method"])["value"].mean()
+    assert list(zip(comparisons["method"], comparisons["other"], strict=True)) == [("sdpg-ufkl", "grpo")] * 4
+    accuracy = scores.query("metric == 'mean@8'").groupby(["task", "method", "step"])["value"].mean()
+    weights = {"late": {0: 0, 2: 0, 4: 1}, "area": {0: 0.25, 2: 0.5, 4: 0.25}}
     for row in comparisons.itertuples():
-        assert row.difference == pytest.approx(last[row.task, row.method] - last[row.task, row.other])
+        levels = [
+            sum(weight * accuracy[row.task, method, step] for step, weight in weights[row.measure].items())
+            for method in (row.method, row.other)
+        ]
+        assert row.difference == pytest.approx(levels[0] - levels[1])
         assert row.low <= row.difference <= row.high
+        assert (row.units, row.collapsed, row.other_collapsed, row.p_collapse) == (2, 0, 0, 1)
+
+
+def test_a_collapsed_run_is_no_part_of_the_comparison_nor_of_the_healthy_mean(full, tmp_path):
+    made = replace(full, root=tmp_path / "fake", lm_eval=None)
+    shutil.copytree(full.root / "eval", made.root / "eval")
+    path = made.eval_dir("grpo", 1) / "chain.parquet"
+    frame = pd.read_parquet(path)
+    frame.loc[frame["step"] == 40, "correct"] = False
+    frame.to_parquet(path)
+    scores, intervals, comparisons = make_scores(made)
+    rows = comparisons.query("task == 'chain' and measure == 'late'").set_index(["method", "other"])
+    row = rows.loc["sdpg-urkl", "grpo"]
+    assert np.isnan(row["difference"]) and row["units"] == 2  # two pairs are too few
+    assert (row["collapsed"], row["other_collapsed"]) == (0, 1)
+    own = scores.query("method == 'grpo' and task == 'chain' and step == 40 and metric == 'mean@8' and seed != 1")["value"]
+    healthy = intervals.query("method == 'grpo' and task == 'chain' and selection == 'healthy'").iloc[0]
+    assert (healthy["mean"], healthy["seeds"]) == (pytest.approx(own.mean()), 2)
+    assert rows.loc["sdpg-ufkl", "sdpg-urkl"]["units"] == 3
 
 
 def test_every_metric_has_a_mean_and_an_iqm_with_intervals(results):
@@ -150,10 +175,12 @@ def test_every_metric_has_a_mean_and_an_iqm_with_intervals(results):
 
 
 def test_holm_is_over_the_pairs_of_one_set(full):
-    for _, rows in full.comparisons.groupby("task"):
+    for _, rows in full.comparisons.groupby(["task", "measure"]):
         assert len(rows) == 6
+        assert rows["p_collapse_holm"].tolist() == pytest.approx(holm(rows["p_collapse"].tolist()))
         assert rows["p_holm"].tolist() == pytest.approx(holm(rows["p"].tolist()))
         assert (rows["p_holm"] >= rows["p"]).all()
+        rows = rows[rows["difference"].notna()]  # opcd has collapsed in all runs of a set
         assert ((rows["low"] <= rows["difference"]) & (rows["difference"] <= rows["high"])).all()
         assert ((rows["p"] < 0.05) == ((rows["low"] > 0) | (rows["high"] < 0))).all()
 

@@ -13,7 +13,7 @@ import pytest
 from sdpg.artefacts import declared
 from sdpg.artefacts.tables import lm_eval, main, power
 from sdpg.artefacts.tables.layout import Cell, Table, latex_escape, to_latex, to_markdown, write
-from sdpg.artefacts.tables.main import bold_methods
+from sdpg.artefacts.tables.main import told_apart
 from sdpg.io import sha256
 from tests.making import make
 
@@ -38,11 +38,12 @@ def test_three_files(full, tmp_path, name):
 def test_main_has_the_layout_of_table_1(full, tmp_path):
     make("tables/main", full, tmp_path)
     header, *body = rows_of((tmp_path / "main.md").read_text())
-    assert header == ["method", "chain: Last", "chain: Best", "chain-long: Last", "chain-long: Best"]
+    names = ("Last", "Best", "Healthy", "Collapsed")
+    assert header == ["method", *(f"{task}: {name}" for task in ("chain", "chain-long") for name in names)]
     assert [row[0] for row in body] == ["base model (step 0)", *full.methods]
     latex = (tmp_path / "main.tex").read_text()
-    assert r"\multicolumn{2}{c}{chain} & \multicolumn{2}{c}{chain-long} \\" in latex
-    assert "method & Last & Best & Last & Best" in latex
+    assert r"\multicolumn{4}{c}{chain} & \multicolumn{4}{c}{chain-long} \\" in latex
+    assert "method & Last & Best & Healthy & Collapsed & Last" in latex
     assert latex.count("{") == latex.count("}")
     with open(tmp_path / "main.csv", newline="") as file:
         assert [row["method"] for row in csv.DictReader(file)].count("grpo") == 2
@@ -61,24 +62,59 @@ def test_main_numbers_are_means_over_seeds_of_scores(full):
 
 def test_main_caption_says_how(full):
     caption = main.build(full).caption
-    for words in ("mean@8", "3 seeds", "bootstrap over seeds and problems", "test set", "Bold", "Holm-adjusted"):
+    for words in (
+        "mean@8",
+        "3 seeds",
+        "bootstrap over seeds and problems",
+        "test set",
+        "Bold",
+        "Holm-adjusted",
+        "McNemar",
+        "≈",
+    ):
         assert words in caption
 
 
-def test_bold_rule():
-    last = {"a": 0.6, "b": 0.59, "c": 0.3}
-    assert bold_methods(last, {frozenset("ac"), frozenset("bc")}) == {"a", "b"}
-    assert bold_methods(last, {frozenset("ac"), frozenset("ab")}) == {"a"}
-    assert bold_methods(last, {frozenset("bc")}) == set()  # nothing is told from the best: nothing is bold
-    assert bold_methods({"a": 0.5}, set()) == set()
+def test_only_what_is_shown_to_be_best_is_bold_and_what_cannot_be_told_from_it_is_marked():
+    healthy = {"a": 0.6, "b": 0.59, "c": 0.3}
+    assert told_apart(healthy, {("a", "b"), ("a", "c")}) == ("a", set())
+    assert told_apart(healthy, {("a", "c"), ("b", "c")}) == (None, {"a", "b"})
+    assert told_apart(healthy, {("b", "c")}) == (None, set())  # a has not been told from anything
+    assert told_apart(healthy, set()) == (None, set())
+    assert told_apart(healthy, {("b", "a"), ("b", "c")}) == ("b", set())  # fewer collapses, at nearly the same height
+    assert told_apart({"a": 0.5}, set()) == (None, set())
 
 
-def test_bold_follows_the_comparisons(results):
-    for p_holm, told_apart in ((0.05, True), (0.051, False)):
-        results.comparisons.assign(p=0.001, p_holm=p_holm).to_csv(results.root / "comparisons.csv", index=False)
-        cells = dict(main.build(replace(results)).rows)
-        assert (cells["sdpg-ufkl"][0].bold != cells["grpo"][0].bold) == told_apart
-    assert not any(cells[method][1].bold for method in results.methods)  # Best never is
+@pytest.mark.parametrize(
+    ("change", "bold"),
+    [
+        ({"p_holm": 0.05, "difference": 0.1}, "sdpg-ufkl"),
+        ({"p_holm": 0.05, "difference": -0.1}, "grpo"),
+        ({"p_holm": 0.051, "difference": 0.1}, None),
+        ({"p_holm": 1.0, "other_collapsed": 2, "p_collapse_holm": 0.05}, "sdpg-ufkl"),
+        ({"p_holm": 0.01, "difference": -0.1, "other_collapsed": 2, "p_collapse_holm": 0.01}, None),  # each better in one
+    ],
+)
+def test_bold_follows_the_comparisons(results, change, bold):
+    quiet = {"p_holm": 1.0, "p_collapse_holm": 1.0, "collapsed": 0, "other_collapsed": 0}
+    results.comparisons.assign(**quiet | change).to_csv(results.root / "comparisons.csv", index=False)
+    cells = dict(main.build(replace(results)).rows)
+    assert [method for method in results.methods if cells[method][2].bold] == ([bold] if bold else [])
+    assert not any(cells[method][i].bold for method in results.methods for i in (0, 1, 3))
+    assert not any("≈" in cells[method][2].text for method in results.methods)  # of two, either one is told apart or none
+
+
+def test_collapses_are_counted_beside_performance(results):
+    path = results.root / "scores.csv"
+    scores = pd.read_csv(path)
+    grpo = (scores["method"] == "grpo") & (scores["metric"] == "mean@8")
+    scores.loc[grpo & (scores["step"] == 2), "value"] = 0.5
+    scores.loc[grpo & (scores["step"] == 4), "value"] = 0.5
+    scores.loc[grpo & (scores["step"] == 4) & (scores["seed"] == 1), "value"] = 0.0
+    scores.to_csv(path, index=False)
+    cells = dict(main.build(replace(results)).rows)
+    assert cells["grpo"][3].text == "1 of 2 [0.01, 0.99]"
+    assert cells["sdpg-ufkl"][3].text == "0 of 2 [0.00, 0.84]"
 
 
 def test_main_without_step_zero_has_no_base_row(results):
@@ -141,16 +177,15 @@ def test_missing_intervals_are_named(results):
         main.build(replace(results))
 
 
-def test_power_is_against_grpo_and_says_what_it_assumes(full):
+def test_power_is_that_of_the_design_and_says_what_it_assumes(full):
     table = power.build(full)
-    assert [label for label, _ in table.rows] == ["sdpg-ufkl", "sdpg-urkl", "opcd"]
-    names = ["difference", "seeds for it", "for 0.02", "for 0.05"]
-    assert table.columns == [(task, name) for task in full.tasks for name in names]
-    row = full.power.query("method == 'grpo' and other == 'opcd' and task == 'chain'").set_index("target")
-    cells = dict(table.rows)["opcd"]
-    assert cells[0].text == f"{-row['difference'].iloc[0]:+.3f}".replace("-", "−")  # grpo stands second in the table
-    assert cells[1].text == str(int(row.loc["observed", "seeds_needed"]))
-    for words in ("80%", "two-sided", "one comparison", "3 seeds"):
+    heads = [(f"{n} units", k) for n in (3, 5) for k in ("alone", "first of 10")]
+    assert table.columns[:4] == heads
+    row = full.power.query("task == 'chain' and measure == 'late' and units == 10 and comparisons == 1").iloc[0]
+    label, cells = table.rows[0]
+    assert label == f"chain: mean of the late checkpoints (SD {row['sd']:.3f})"
+    assert cells[4].text == f"{row['detectable']:.3f}"
+    for words in ("80%", "two-sided", "first of ten", "3 runs", "not that of any difference seen"):
         assert words in table.caption
 
 

@@ -12,7 +12,7 @@ import pytest
 from sdpg.artefacts.cost import budgets
 from sdpg.artefacts.cost import read as read_cost
 from sdpg.artefacts.figures import cost, decomposition, stability
-from sdpg.artefacts.stability import ACCURACY, METRICS
+from sdpg.artefacts.stability import METRICS
 from sdpg.artefacts.stability import read as read_stability
 from tests.artefacts.drawings import lines, titled
 from tests.making import make
@@ -25,7 +25,7 @@ def test_every_cell_shows_its_mean_its_seeds_and_its_shade(tree):
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["accuracy: chain", "accuracy: chain-long", "training"]
     values = read_stability(tree).query("task == 'chain' and metric == 'drawdown'")
     ax = titled(figure, "accuracy: chain")
-    x, methods = list(ACCURACY).index("drawdown"), list(tree.methods)
+    x, methods = stability.ON_SETS.index("drawdown"), list(tree.methods)
     means = values.groupby("method")["value"].mean()[methods]
     texts = {text.get_position(): text.get_text() for text in ax.texts}
     shown = data.query("task == 'chain' and metric == 'drawdown' and seed.isna()").set_index("method")
@@ -153,9 +153,9 @@ def test_the_bars_are_the_rows_of_the_summary(comparison):
 
 def test_colours_say_gain_loss_and_what_cannot_be_told_from_nothing(comparison, tmp_path):
     frame = decomposition.read(comparison).query("source == 'runs' and task == 'aime24' or source == 'published'").copy()
-    change = frame["kind"] == "change"
-    frame.loc[change & frame["low"].notna(), ["difference", "low", "high"]] = [0.1, -0.1, 0.3]
-    frame.loc[frame.index[change & frame["low"].notna()][0], ["difference", "low", "high"]] = [-0.2, -0.3, -0.1]
+    change = (frame["kind"] == "change") & (frame["source"] == "runs")
+    frame.loc[change, ["difference", "low", "high"]] = [0.1, -0.1, 0.3]
+    frame.loc[frame.index[change][0], ["difference", "low", "high"]] = [-0.2, -0.3, -0.1]
     frame.to_csv(tmp_path / "decomposition.csv", index=False)
     ax = titled(decomposition.draw(replace(comparison, root=tmp_path))[0], "(a) aime24")
     looks = [(bar.get_facecolor()[:3], bar.get_alpha()) for bars in ax.containers for bar in bars.patches]

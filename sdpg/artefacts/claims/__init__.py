@@ -1,6 +1,7 @@
 """The paper's claims (config/claims.yaml) put to a scale's results: claims.json and claims.md.
 
-spec.py reads the claims, kinds.py says what each kind of test measures, runs.py reads it, verdicts.py decides.
+spec.py reads the claims, preconditions.py says whether these results can test one, kinds.py what each kind of test measures,
+measure.py estimates, verdicts.py decides.
 """
 
 from __future__ import annotations
@@ -10,14 +11,26 @@ from typing import Any
 
 import numpy as np
 
-from sdpg.analysis.comparisons import Contrast, contrast
 from sdpg.analysis.results import Results
-from sdpg.artefacts.claims import proposition
+from sdpg.artefacts.claims import preconditions, proposition
 from sdpg.artefacts.claims.kinds import KINDS, Claim
+from sdpg.artefacts.claims.measure import Measured, counts, known, measure, paired_p
 from sdpg.artefacts.claims.runs import NotRun, Runs
 from sdpg.artefacts.claims.spec import CLAIMS, read_claims
 from sdpg.artefacts.claims.table import markdown
-from sdpg.artefacts.claims.verdicts import INCONCLUSIVE, NOT_RUN, REFUTED, SINGLE, SUPPORTED, Part, combine, decide, margin_of
+from sdpg.artefacts.claims.verdicts import (
+    EXACT,
+    NOT_RUN,
+    NOT_TESTABLE,
+    OPEN,
+    PROCEDURES,
+    PUBLISHED,
+    REFUTED,
+    SINGLE,
+    SUPPORTED,
+    combine,
+    decide,
+)
 from sdpg.artefacts.declare import PUBLISHED_CURVES, ArtefactSpec, analysis
 from sdpg.io import write_atomic, write_json
 
@@ -33,41 +46,40 @@ ARTEFACT = ArtefactSpec(
 )
 
 UNITS = {"response_length": "tokens", "length": "tokens", "entropy": "nats per token", "reward": "reward"}
+APART = {"proposition": EXACT, "published": PUBLISHED}  # tests that ask nothing of runs
+ONE_RUN = "one run of each method: nothing is known about the spread between runs"
 Row = dict[str, Any]
 
 
-def evaluate(results: Results, path: Path = CLAIMS) -> list[Row]:
+def evaluate(results: Results, path: Path = CLAIMS, runs: Runs | None = None) -> list[Row]:
     """Return one row per claim, in the order of the file; the keys are those of claims.json (docs/artefacts.md).
 
     Reads eval/, metrics.jsonl and results/published/curves.csv. Raises ConfigError for a mistake in the file of claims, and
     ValueError for a missing result or an unknown metric.
     """
     alpha, claims = read_claims(path)
-    runs = Runs(results)
-    rows, tested = [], []
-    for claim in claims:
-        row = _blank(claim, results)
-        rows.append(row)
-        try:
-            if not {results.family, "published data"} & set(claim["family"]):
-                raise NotRun(f"asks for the {row['family']} family; this scale is {results.family}")
-            parts = _measure(runs, claim, row)
-        except NotRun as why:
-            row |= {"verdict": NOT_RUN, "reason": str(why)}
-            continue
-        if parts and len(results.seeds) > 1:
-            tested.append((row, claim, combine(parts, claim["combine"])))
-        elif parts:
-            row |= _numbers(claim, combine(parts, claim["combine"]).part.up.effect)
-            row |= {"verdict": INCONCLUSIVE, "reason": "one seed: nothing is known about the spread between runs"}
-    decided = decide([combined for *_, combined in tested], alpha)
-    for (row, claim, combined), (p_holm, verdict, reason) in zip(tested, decided, strict=True):
-        row |= _numbers(claim, combined.part.up.effect, combined.part.up.interval())
-        row |= {"p": combined.p, "p_holm": p_holm, "verdict": verdict, "reason": _where(combined.part, row) + reason}
+    runs = runs or Runs(results)
+    rows = [_blank(claim, results) for claim in claims]
+    measured = [_measure(runs, claim, row) for claim, row in zip(claims, rows, strict=True)]
+    for role in PROCEDURES:
+        chosen = [i for i, row in enumerate(rows) if row["role"] == role and row["verdict"] != NOT_RUN]
+        asked = [combine([of.part for of in measured[i]], claims[i]["combine"]) if measured[i] else None for i in chosen]
+        for i, combined, decision in zip(chosen, asked, decide(asked, alpha, role), strict=True):
+            if combined is None:
+                continue
+            deciding = next(of for of in measured[i] if of.part is combined.part)
+            rows[i] |= _estimate(claims[i], deciding, len(results.seeds))
+            where = f"{deciding.part.task}: " if len(measured[i]) > 1 else ""
+            if len(results.seeds) > 1:
+                reason = decision.reason + _left_out(deciding, rows[i], len(results.seeds))
+                rows[i] |= {"p": decision.p, "p_adjusted": decision.p_adjusted}
+            else:
+                reason = ONE_RUN
+            rows[i] |= {"verdict": decision.verdict, "reason": where + reason}
     for row, claim in zip(rows, claims, strict=True):
         ended = sum(method in claim.get("methods", []) for method, _ in results.diverged)
         if ended and row["verdict"] != NOT_RUN:
-            row["reason"] += f"; {ended} of {len(claim['methods']) * len(results.seeds)} runs diverged"
+            row["reason"] += f"; {ended} of {len(claim['methods']) * len(results.seeds)} runs diverged or were stopped"
     return rows
 
 
@@ -87,39 +99,61 @@ def _blank(claim: Claim, results: Results) -> Row:
         "id": claim["id"],
         "claim": claim["text"],
         "source": claim["source"],
+        "role": APART.get(claim["test"], claim["role"]),
+        "test": claim["test"],
         "family": family,
         "comparison": " − ".join(compared) if compared else "computed from the definitions",
         "unit": _unit(claim),
         "direction": claim["direction"],
         "margin": claim["margin"],
+        "paper": claim.get("effect"),
         "axis": None if claim["test"] == "proposition" else claim["axis"],
         "figure": claim["figure"],
+        "verdict": OPEN,
+        "reason": "",
         "parts": [],
+        "preconditions": [],
+        "collapsed": [],
+        "units": [],
     }
-    return row | dict.fromkeys(("effect", "low", "high", "p", "p_holm"))
+    empty = ("effect", "low", "high", "estimate", "error", "df", "p", "p_adjusted", "p_collapse", "interaction")
+    return row | dict.fromkeys(empty)
 
 
-def _measure(runs: Runs, claim: Claim, row: Row) -> list[Part]:
-    """Return the parts to test, also noted in the row; for what is not tested by statistics none, and the row has its
-    verdict.
-    """
-    if claim["test"] == "proposition":
-        error = proposition.largest_error()
-        held = error <= claim["margin"]
-        reason = "exact up to rounding" if held else "the two sides differ"
-        row |= {"effect": error, "verdict": SUPPORTED if held else REFUTED, "reason": reason}
+def _measure(runs: Runs, claim: Claim, row: Row) -> list[Measured]:
+    """Return what is tested of the claim, also noted in the row; nothing where the row has its verdict without a test."""
+    results = runs.results
+    try:
+        if not {results.family, "published data"} & set(claim["family"]):
+            raise NotRun(f"asks for the {row['family']} family; this scale is {results.family}")
+        if claim["test"] == "proposition":
+            row |= _proposition(claim)
+            return []
+        if claim["test"] == "published":
+            row |= _published(runs, claim)
+            return []
+        on_sets = claim.get("data") == "evaluation"
+        tasks = claim.get("tasks", results.tasks) if on_sets else [None]
+        parts = [measure(runs, claim, task) for task in tasks]
+        found = preconditions.check(runs, claim)
+    except NotRun as why:
+        row |= {"verdict": NOT_RUN, "reason": str(why)}
         return []
-    if claim["test"] == "published":
-        row |= _published(runs, claim)
+    row["preconditions"] = [one._asdict() for one in found]
+    several = len(results.seeds) > 1
+    row["parts"] = [{"task": of.part.task, **_numbers(claim, of, several), "units": len(of.units)} for of in parts]
+    if unmet := [str(one) for one in found if not one.met]:
+        row |= {"verdict": NOT_TESTABLE, "reason": "; ".join(unmet)}
+        row |= _estimate(claim, parts[0], len(results.seeds)) if len(parts) == 1 else {}
         return []
-    on_sets = claim["test"] == "last" or claim.get("data") == "evaluation"
-    tasks = claim.get("tasks", runs.results.tasks) if on_sets else [None]
-    parts = [_part(runs, claim, task) for task in tasks]
-    several = len(runs.results.seeds) > 1
-    row["parts"] = [
-        {"task": part.task, **_numbers(claim, part.up.effect, part.up.interval() if several else None)} for part in parts
-    ]
     return parts
+
+
+def _proposition(claim: Claim) -> Row:
+    error = proposition.largest_error()
+    held = error <= claim["margin"]
+    reason = "exact up to rounding" if held else "the two sides differ"
+    return {"effect": error, "verdict": SUPPORTED if held else REFUTED, "reason": reason}
 
 
 def _published(runs: Runs, claim: Claim) -> Row:
@@ -127,39 +161,51 @@ def _published(runs: Runs, claim: Claim) -> Row:
     levels = [[runs.published(*curve, metric, claim["window"]) for metric in claim["metric"]] for curve in claim["curves"]]
     effects = np.subtract(*levels)
     parts = [
-        {"task": task, "effect": effect, "low": None, "high": None}
+        {"task": task, "effect": effect, "low": None, "high": None, "units": 1}
         for task, effect in zip(claim["metric"], effects.tolist(), strict=True)
     ]
     reason = "the paper's own curves" + (f", mean of {len(parts)} metrics" if len(parts) > 1 else "")
     return {"parts": parts, "effect": float(effects.mean()), "verdict": SINGLE, "reason": reason}
 
 
-def _part(runs: Runs, claim: Claim, task: str | None) -> Part:
-    values = KINDS[claim["test"]].values
-    found = contrast(*(values(runs, claim, method, task) for method in claim["methods"]))
-    sign = 1 if claim["direction"] == "above" else -1
-    return Part(task, Contrast(sign * found.effect, found.error, found.df), margin_of(claim, _relative(claim)))
+def _estimate(claim: Claim, of: Measured, runs: int) -> Row:
+    """Return what the row says of the part that decides: as reported, and (estimate, error, df) on the scale of the test."""
+    sign, up = -1 if claim["direction"] == "below" else 1, of.part.up
+    row = _numbers(claim, of, runs > 1) | {"units": of.units, "collapsed": counts(of.fell, runs)}
+    row["estimate"] = sign * up.effect if np.isfinite(up.effect) else None
+    if runs > 1:
+        row |= {"p_collapse": paired_p(of.fell, runs), "interaction": of.base._asdict() if of.base else None}
+        if hasattr(up, "error") and known(up):
+            row |= {"error": up.error, "df": None if np.isinf(up.df) else up.df}
+    return row
 
 
-def _numbers(claim: Claim, effect: float, ends: tuple[float, float] | None = None) -> Row:
+def _numbers(claim: Claim, of: Measured, several: bool) -> Row:
     """Return the effect, low and high as reported: turned back, and relative ones as such; None without an interval."""
-    sign = -1 if claim["direction"] == "below" else 1
-    back = np.expm1 if _relative(claim) else float
-    low, high = sorted(float(back(sign * end)) for end in ends) if ends else (None, None)
-    return {"effect": float(back(sign * effect)), "low": low, "high": high}
+    sign, up = -1 if claim["direction"] == "below" else 1, of.part.up
+    back = np.expm1 if claim["relative"] or KINDS[claim["test"]].relative else float
+    ends = up.interval() if several and known(up) else (np.nan, np.nan)
+    low, high = (None, None) if np.isnan(ends).any() else sorted(float(back(sign * end)) for end in ends)
+    return {"effect": float(back(sign * up.effect)) if np.isfinite(up.effect) else None, "low": low, "high": high}
 
 
 def _unit(claim: Claim) -> str:
-    if _relative(claim):
+    kind = KINDS[claim["test"]]
+    if kind.of == "collapse":
+        return "share of runs"
+    if claim["relative"] or kind.relative:
         return "relative change"
     metrics = claim.get("metric", [])
     name = metrics if isinstance(metrics, str) else "".join(metrics[:1])
     return "absolute error" if claim["test"] == "proposition" else UNITS.get(name, "fraction")
 
 
-def _relative(claim: Claim) -> bool:
-    return claim["relative"] or KINDS[claim["test"]].relative
-
-
-def _where(part: Part, row: Row) -> str:
-    return f"{part.task}: " if len(row["parts"]) > 1 else ""
+def _left_out(of: Measured, row: Row, runs: int) -> str:
+    """Return in words which runs a comparison of performance left out, and whether the base model matters."""
+    text = ""
+    if KINDS[row["test"]].of == "healthy" and len(of.units) < runs:
+        each = ", ".join(f"{method} {len(seeds)}" for method, seeds in of.fell.items() if seeds)
+        text = f"; {runs - len(of.units)} of {runs} units left out, where a run collapsed ({each})"
+    if of.base and of.base.p <= 0.05:
+        text += f"; depends on the base model (F({of.base.df1}, {of.base.df2}) = {of.base.F:.1f}, p = {of.base.p:.2g})"
+    return text

@@ -1,14 +1,16 @@
 """The kinds of test, by name. Each turns a claim into numbers per run; what these say is verdicts.py's business.
 
-A kind's `values(runs, claim, method, task)` gives [S, P] (evaluation: seeds by problems) or [S, 1] (a number for each run);
-the claim's effect is the mean of the first method's values, minus those of the second if there is one.
+A kind's `values(runs, claim, method, task)` gives [S, P] (evaluation: seeds by problems) or [S, 1] (a number for each run).
+`healthy`: the effect is the mean of the first method's values minus those of the second, among units whose two runs are
+healthy. `median`: it is the median run's value, whatever became of the run. `collapse`: values are not scores but who
+collapsed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,23 +22,27 @@ Claim = dict[str, Any]
 
 @dataclass(frozen=True)
 class Kind:
-    """needs, takes: keys of the claim that the test must, and may have. relative: its effect is always a relative change."""
+    """needs, takes: keys of the claim that the test must, and may have. relative: its effect is always a relative change.
+    pools: whether further methods lend their error.
+    """
 
     values: Callable[[Runs, Claim, str, str | None], np.ndarray] | None
     needs: frozenset[str]
     takes: frozenset[str] = frozenset()
     methods: tuple[int, ...] = (2,)  # how many it takes
     relative: bool = False
-
-
-def last(runs: Runs, claim: Claim, method: str, task: str | None) -> np.ndarray:
-    """Return the values at the last checkpoint: [S, P]."""
-    return runs.evaluation(method, task, claim["metric"])
+    of: Literal["healthy", "median", "collapse"] = "healthy"
+    pools: bool = True
 
 
 def mean(runs: Runs, claim: Claim, method: str, task: str | None) -> np.ndarray:
     """Return the mean over the checkpoints or steps of `window`."""
     return _level(runs, claim, method, task, claim["window"])
+
+
+def area(runs: Runs, claim: Claim, method: str, task: str | None) -> np.ndarray:
+    """Return the area under the evaluation curve, as the mean height: [S, P]."""
+    return runs.area(method, task, claim["metric"])
 
 
 def change(runs: Runs, claim: Claim, method: str, task: str | None) -> np.ndarray:
@@ -47,11 +53,13 @@ def change(runs: Runs, claim: Claim, method: str, task: str | None) -> np.ndarra
 def time_to(runs: Runs, claim: Claim, method: str, task: str | None) -> np.ndarray:
     """Return the log of what a run spends until its smoothed curve first reaches the level: [S, 1].
 
-    The level is `share` of the second method's mean over the last tenth of its runs. A run that never gets there counts with
-    all that it spent: of two methods, the one that gets there less often cannot come out ahead by it.
+    The level is `share` of the second method's mean over the last tenth of its healthy runs. A run that never gets there counts
+    with all that it spent: of two methods, the one that gets there less often cannot come out ahead by it.
     """
     other = claim["methods"][1]
-    level = claim["share"] * runs.training(other, claim["metric"], [1 - LAST, 1.0]).mean()
+    healthy_S = runs.collapse(other, None).healthy
+    ends_S = runs.training(other, claim["metric"], [1 - LAST, 1.0])[:, 0]
+    level = claim["share"] * ends_S[healthy_S if healthy_S.any() else slice(None)].mean()
     reached_ST = runs.curve(method, claim["metric"], smooth=True) >= level
     first_S = np.where(reached_ST.any(axis=1), reached_ST.argmax(axis=1), -1)
     return np.log(np.take_along_axis(runs.cost(method, claim["axis"]), first_S[:, None], axis=1))
@@ -67,10 +75,13 @@ def _level(runs: Runs, claim: Claim, method: str, task: str | None, window: list
 _COMPARED = frozenset({"methods", "metric"})
 _SETS = frozenset({"tasks", "combine"})
 KINDS: dict[str, Kind] = {
-    "last": Kind(last, needs=_COMPARED, takes=_SETS),
     "mean": Kind(mean, needs=_COMPARED | {"data", "window"}, takes=_SETS | {"relative"}),
-    "change": Kind(change, needs=_COMPARED | {"data", "before", "after"}, takes=_SETS | {"relative"}, methods=(1, 2)),
-    "time_to": Kind(time_to, needs=_COMPARED | {"share"}, takes=frozenset({"axis"}), relative=True),
+    "area": Kind(area, needs=_COMPARED | {"data"}, takes=_SETS),
+    "change": Kind(
+        change, needs=_COMPARED | {"data", "before", "after"}, takes=_SETS | {"relative"}, methods=(1,), of="median"
+    ),
+    "time_to": Kind(time_to, needs=_COMPARED | {"share"}, takes=frozenset({"axis"}), relative=True, pools=False),
+    "collapse": Kind(None, needs=frozenset({"methods", "data"}), takes=_SETS, methods=(1, 2), of="collapse"),
     "proposition": Kind(None, needs=frozenset()),  # see proposition.py
     "published": Kind(None, needs=frozenset({"curves", "metric", "window"})),  # single numbers: see __init__.py
 }

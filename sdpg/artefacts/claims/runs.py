@@ -10,8 +10,10 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
+from sdpg.analysis.collapse import Collapse, collapse
+from sdpg.analysis.comparisons import area_weights
 from sdpg.analysis.diverged import held, unexplained
-from sdpg.analysis.evaluations import TaskScores, task_scores
+from sdpg.analysis.evaluations import TaskScores, correct_lengths, task_scores
 from sdpg.analysis.results import Results, smoothing_window
 from sdpg.config import nearest
 
@@ -31,18 +33,41 @@ class Runs:
         self._scores = cache(self._read_scores)
         self._training = cache(self._read_training)
 
-    def evaluation(self, method: str, task: str, metric: str, window: list[float] | None = None) -> np.ndarray:
-        """Return the scores [S, P] at the last checkpoint, or averaged over the checkpoints of the window."""
+    def evaluation(self, method: str, task: str, metric: str, window: list[float]) -> np.ndarray:
+        """Return the scores [S, P], averaged over the checkpoints of the window."""
+        steps, x_SKP = self._evaluated(method, task, metric)
+        return x_SKP[:, self._inside(steps, window, "checkpoint")].mean(axis=1)
+
+    def area(self, method: str, task: str, metric: str) -> np.ndarray:
+        """Return the area under the curve of the checkpoints' scores, as its mean height: [S, P]."""
+        steps, x_SKP = self._evaluated(method, task, metric)
+        return np.einsum("skp,k->sp", x_SKP, area_weights(steps))
+
+    def collapse(self, method: str, task: str | None) -> Collapse:
+        """Return what became of the method's runs: by their smoothed rollouts (task None), or their curve on one set."""
+        ended_S = self.results.ended(method)
+        if task is None:
+            curve_ST = self.curve(method, "accuracy", smooth=True)
+            return collapse(curve_ST, np.arange(1, curve_ST.shape[1] + 1), ended_S)
+        steps, x_SKP = self._evaluated(method, task, "accuracy")
+        return collapse(x_SKP.mean(axis=2), steps, ended_S)
+
+    def lengths(self, method: str) -> np.ndarray:
+        """Return the lengths in tokens of all right responses at the last checkpoint, on the first evaluation set: [n]."""
+        return np.concatenate([self._lengths(self._known(method), seed) for seed in self.results.seeds])
+
+    def _evaluated(self, method: str, task: str, metric: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return (steps [K], scores [S, K, P])."""
         if task not in self.results.tasks:
             raise NotRun(f"evaluation set {task} is not part of this scale")
         scores = self._scores(self._known(method), task)
         name = self.results.accuracy if metric == "accuracy" else metric
         if name not in scores.values:
             raise ValueError(f"config/claims.yaml: no metric {metric!r} in the evaluation; {nearest(name, scores.values)}")
-        x_SKP = scores.values[name]
-        if window is None:
-            return x_SKP[:, -1]
-        return x_SKP[:, self._inside(scores.steps, window, "checkpoint")].mean(axis=1)
+        return scores.steps, scores.values[name]
+
+    def _lengths(self, method: str, seed: int) -> np.ndarray:
+        return correct_lengths(self.results, method, seed, self.results.tasks[0])
 
     def training(self, method: str, metric: str, window: list[float]) -> np.ndarray:
         """Return the mean of a column of metrics.jsonl over the steps of the window, for each run: [S, 1]."""

@@ -9,14 +9,32 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sdpg.artefacts import declared
 from sdpg.artefacts.claims.kinds import KINDS
+from sdpg.artefacts.claims.verdicts import thresholds
 from sdpg.config import METHODS, ConfigError, nearest
 from sdpg.config.files import read_mapping, show, shown
 
 CLAIMS = METHODS.with_name("claims.yaml")
-COMMON = frozenset({"id", "text", "source", "family", "test", "direction", "margin", "figure"})
+MOST_PRIMARY = 10
+COMMON = frozenset({"id", "text", "source", "family", "test", "direction", "margin", "figure", "role", "effect", "needs"})
+STATISTICAL = frozenset({"role", "effect", "needs"})  # keys of claims that are tested on runs
 Text = Annotated[str, Field(min_length=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Window = Annotated[list[Fraction], Field(min_length=2, max_length=2)]
+
+
+class Need(BaseModel):
+    """A condition without which a claim cannot be tested."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, strict=True)
+
+    what: Literal["headroom", "entropy", "length", "rise"]
+    """headroom: room for the paper's effect above the method's accuracy. entropy: some is left at the end, or accuracy does not
+    explain it. length: right responses differ in length (90th over 10th percentile). rise: accuracy rises before it may fall.
+    """
+    method: Text
+    """The method that it is looked for in: never one whose advantage is claimed."""
+    least: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """The smallest number with which the claim can be tested; of headroom, without the key, the paper's effect."""
 
 
 class Claim(BaseModel):
@@ -32,13 +50,21 @@ class Claim(BaseModel):
     """Where the paper says so."""
     family: Annotated[list[Literal["matched", "published", "published data"]], Field(min_length=1)]
     """The families of experiment that can answer it; `published data` is the paper's own curves."""
-    test: Literal["last", "mean", "change", "time_to", "proposition", "published"]
-    """last: at the last checkpoint. mean: over a window. change: from one window to another. time_to: cost of getting to a
-    level. proposition: Proposition 3.1 in float64. published: difference of the paper's curves."""
+    role: Literal["primary", "exploratory"] = "exploratory"
+    """primary: at most ten, tested in the order of the file by the fallback procedure. exploratory: by Holm among themselves.
+    """
+    test: Literal["mean", "area", "change", "time_to", "collapse", "proposition", "published"]
+    """mean: over a window. area: under the evaluation curve. change: from one window to another, in the median run. time_to:
+    cost of getting to a level. collapse: share of runs that fall below half of their running maximum. proposition: Proposition
+    3.1 in float64. published: difference of the paper's curves."""
     direction: Literal["above", "below"]
     """The side of the margin that is claimed."""
     margin: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    """The smallest effect that counts, without a sign."""
+    """The smallest effect that counts, without a sign: beyond it a claim is supported."""
+    effect: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """The paper's own effect, without a sign: short of half of it a claim is refuted. Without the key it cannot be."""
+    needs: list[Need] = []
+    """What must hold of these results for the claim to be testable by them."""
     figure: str | None
     """The figure that shows it; null where none does."""
     data: Literal["evaluation", "training"] | None = None
@@ -91,6 +117,9 @@ def read_claims(path: Path = CLAIMS) -> tuple[float, list[dict[str, Any]]]:
         error = min(problem.errors(), key=lambda error: error["type"] != "extra_forbidden")
         raise ConfigError(f"{_problem(content, error)} ({where})") from None
     claims = [claim.model_dump(exclude_none=True) | {"figure": claim.figure} for claim in found.claims]
+    primary = [claim["id"] for claim in claims if claim["role"] == "primary"]
+    if len(primary) > MOST_PRIMARY:
+        raise ConfigError(f"{len(primary)} claims are primary, at most {MOST_PRIMARY} may be: {', '.join(primary)} ({where})")
     seen: set[str] = set()
     for claim, given in zip(claims, content["claims"], strict=True):
         problem = f"the id {claim['id']!r} is there twice" if claim["id"] in seen else _misfit(given)
@@ -104,14 +133,22 @@ def _misfit(claim: dict[str, Any]) -> str | None:
     """Return what is wrong between the claim's test and its other keys, or None."""
     kind = KINDS[claim["test"]]
     needed, allowed = kind.needs, COMMON | kind.needs | kind.takes
+    if claim["test"] in ("proposition", "published"):
+        allowed -= STATISTICAL
     for key in sorted(needed - claim.keys()):
         return f"test {claim['test']!r} needs the key {key!r}"
     for key in sorted(claim.keys() - allowed):
         return f"test {claim['test']!r} does not use the key {key!r}; it takes {', '.join(sorted(allowed - COMMON)) or 'none'}"
     known = {file.stem for file in METHODS.glob("*.yaml")}
-    for method in claim.get("methods", []):
+    needs = claim.get("needs", [])
+    for method in [*claim.get("methods", []), *(need["method"] for need in needs)]:
         if method not in known:
             return f"method {method!r} is unknown; {nearest(method, known)}"
+    for need in needs:
+        if "least" not in need and (need["what"] != "headroom" or "effect" not in claim):
+            return f"needs: {need['what']} needs the key 'least'"
+        if need["what"] == "headroom" and "window" not in claim:
+            return f"needs: headroom is of a window, which test {claim['test']!r} has none of"
     figures = [name.removeprefix("figures/") for name in declared() if name.startswith("figures/")]
     if claim["figure"] is not None and claim["figure"] not in figures:
         return f"figure: got {claim['figure']!r}; {nearest(str(claim['figure']), figures)}"
@@ -122,8 +159,19 @@ def _misfit(claim: dict[str, Any]) -> str | None:
             return f"{key} {claim[key]} is empty; expected [a, b] with a < b"
     if claim.get("relative") and claim.get("data") == "evaluation":
         return "relative goes with data: training"
-    if (claim.get("relative") or kind.relative) and claim["margin"] >= 1 and claim["direction"] == "below":
-        return f"a relative margin below must be less than 1, got {claim['margin']}"
+    if claim.get("relative") or kind.relative:
+        for key in ("margin", "effect"):
+            if claim["direction"] == "below" and claim.get(key, 0) >= 1:
+                return f"a relative {key} below must be less than 1, got {claim[key]}"
+    margin, half = thresholds(claim, claim.get("relative", False) or kind.relative)
+    if half is not None and half < margin:
+        return f"half of effect {claim['effect']} lies below margin {claim['margin']}, so it could be supported and refuted"
+    if kind.of == "collapse" and len(claim["methods"]) == 2 and claim["margin"]:
+        return f"a collapse of two methods is tested against 0, got margin {claim['margin']}"
+    if kind.of == "collapse" and claim["direction"] == "below":
+        return "a collapse is claimed above: put the method that collapses first"
+    if claim["test"] == "area" and claim.get("data") == "training":
+        return "area goes with data: evaluation"
     if claim.get("data") == "training" and {"tasks", "combine"} & claim.keys():
         return "tasks and combine go with data: evaluation; rollouts are of the training problems"
     return None
@@ -141,8 +189,8 @@ def _problem(content: Any, error: Any) -> str:
     got = error["input"]
     match error["type"]:
         case "extra_forbidden":
-            known = Claim.model_fields if claim else Claims.model_fields
-            return f"{claim}key {key!r} is unknown; {nearest(key, known)}"
+            known = (Need if len(path) > 1 else Claim).model_fields if claim else Claims.model_fields
+            return f"{claim}key {str(path[-1])!r} is unknown; {nearest(str(path[-1]), known)}"
         case "missing":
             return f"{claim}key {key!r} is missing"
         case "literal_error":

@@ -13,7 +13,6 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from sdpg.analysis.intervals import interval_name
 from sdpg.analysis.results import Results
 from sdpg.artefacts.declare import FigureSpec, has_chain
 from sdpg.artefacts.decomposition import COLUMNS, read
@@ -25,9 +24,10 @@ ARTEFACT = FigureSpec(
     planned=has_chain,
     caption=(
         "From GRPO to SDPG-URKL, one change at a time, in the order of config/decomposition.yaml (another order "
-        "could give other effects). Upper row, these runs: each bar is the difference in accuracy at the last "
-        "checkpoint between two neighbouring methods, with its 95% paired interval, bootstrap over seeds and "
-        "problems; pale where that includes 0. Changes whose method was not run are merged with the next one. Lower "
+        "could give other effects). Upper row, these runs: each bar is the difference in accuracy (mean of the second "
+        "half's checkpoints) between two neighbouring methods, among the units (base model and seed) whose two runs are "
+        "healthy, with the 95% t-interval paired by unit and problem; pale where that includes 0 or there is none. "
+        "Changes whose method was not run are merged with the next one. Lower "
         "row, the paper's own curves (Qwen3-4B, averaged over steps 330 to 400): single runs, so no intervals."
     ),
 )
@@ -60,7 +60,7 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
             ax.tick_params(axis="y", labelleft=j == 0, length=0)
             style.set_title(ax, f"{next(letters)} {source}{group['task'].iloc[0]}")
             ax.set_xlabel(f"{results.accuracy} (fraction)" if source == "" else "mean@32 (fraction)")
-    style.legend_below(figure, _marks(len(results.seeds)))
+    style.legend_below(figure, _marks())
     return figure, frame[COLUMNS]
 
 
@@ -91,7 +91,7 @@ def _panel(ax: Axes, rows: pd.DataFrame, ticks: int) -> None:
 
 def _bar(ax: Axes, y: int, row) -> None:
     color = UP if row.difference >= 0 else DOWN
-    clear = pd.isna(row.low) or row.low > 0 or row.high < 0
+    clear = row.source == "published" or row.low > 0 or row.high < 0
     ax.barh(y, row.difference, left=row.before, height=0.6, color=color, alpha=1 if clear else PALE, label="_bar")
     if not pd.isna(row.low):
         ends = [row.before + row.low, row.before + row.high]
@@ -107,11 +107,11 @@ def _words(row) -> str:
     return f"{row.difference:+.3f}{ends}".replace("-", "−")
 
 
-def _marks(seeds: int) -> list:
+def _marks() -> list:
     return [
         Line2D([], [], color=LEVEL, marker="D", linestyle="none", label="where it starts"),
         Patch(color=UP, label="gain"),
         Patch(color=DOWN, label="loss"),
-        Patch(color=style.GREY, alpha=PALE, label="interval includes 0"),
-        Line2D([], [], color="black", marker="|", linewidth=1.2, label=f"paired {interval_name(seeds)}"),
+        Patch(color=style.GREY, alpha=PALE, label="not told from 0"),
+        Line2D([], [], color="black", marker="|", linewidth=1.2, label="95% t-interval, paired"),
     ]

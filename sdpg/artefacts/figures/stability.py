@@ -14,7 +14,7 @@ from matplotlib.patches import Patch, Rectangle
 from sdpg.analysis.results import Results
 from sdpg.artefacts.declare import FigureSpec
 from sdpg.artefacts.figures import style
-from sdpg.artefacts.stability import ACCURACY, METRICS, read, text
+from sdpg.artefacts.stability import METRICS, read, text
 
 ARTEFACT = FigureSpec(
     reads=lambda files: [*files.made("stability"), *files.metrics],
@@ -32,6 +32,7 @@ SHOWN = (  # the metrics of training, of two that say nearly the same one; the t
     *("entropy_floor", "entropy_slope", "length_floor", "truncated_max", "gradient_spikes"),
     *("kl_ref_last", "logprob_gap_max", "informative_last", "gate_fraction"),
 )
+ON_SETS = ("last_minus_best", "drawdown", "collapsed", "seed_spread")  # likewise of accuracy
 BAD = "#d55e00"
 DEEPEST = 0.6  # opacity of a full shade: black text stays readable
 ROW, HEAD = 0.33, 1.05  # inches: a method's row, what a block has above and below its rows
@@ -44,7 +45,7 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
     """
     frame = read(results)
     styles = style.method_styles(results.methods)
-    blocks = [(task, tuple(ACCURACY)) for task in results.tasks]
+    blocks = [(task, ON_SETS) for task in results.tasks]
     lines = [blocks[i : i + 2] for i in range(0, len(blocks), 2)] + [[(None, SHOWN)]]
     height = HEAD + ROW * len(styles)
     width = CELLS + LETTER * max(len(look.label) for look in styles.values())

@@ -108,6 +108,8 @@ def diverged(results: Results, infos: Mapping[tuple[str, int], Mapping[str, Any]
     for (method, seed), found in results.diverged.items():
         outcome = infos[method, seed].get("outcome", {})
         last, batch = outcome.get("last_checkpoint"), f"runs/{method}/seed{seed}/{outcome.get('batch', 'diverged')}/"
+        if outcome.get("status") == "collapsed":  # stopped, with nothing broken to look at
+            batch = ""
         rows.append({"run": f"{method}, seed {seed}", "step": found.step, "reason": found.reason, "last": last, "batch": batch})
     return rows
 
@@ -141,11 +143,11 @@ def agreement(results: Results, folder: Path) -> dict[str, Any] | None:
     try:
         found = compare(results, folder)
     except ValueError as error:  # other problems, another accuracy: the page says so
-        return {"headline": f"not comparable: {error}", "holds": False, "rows": [], "notes": []}
+        return {"headline": f"not comparable: {error}", "holds": False, "rows": [], "changed": [], "notes": []}
     notes = list(found.notes)
     if sha256(results.root / "scores.csv") == sha256(folder / "scores.csv"):
         notes.insert(0, "scores.csv is the reference's own, byte for byte")
-    return {"headline": found.headline, "holds": found.holds, "rows": _rows(found), "notes": notes}
+    return {"headline": found.headline, "holds": found.holds, "rows": _rows(found), "changed": found.changed, "notes": notes}
 
 
 def _rows(found: Agreement) -> list[dict[str, Any]]:

@@ -68,6 +68,7 @@ def to_markdown(table: Table) -> str:
 
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 _LATEX |= {symbol: f"\\{symbol}" for symbol in "&%$#_{}"}
+_LATEX |= {"≈": r"$\approx$"}
 _LATEX |= {"–": "--", "−": "$-$", "±": r"$\pm$", "β": r"$\beta$", "<": r"\textless{}", ">": r"\textgreater{}"}
 
 

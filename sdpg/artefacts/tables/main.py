@@ -1,18 +1,20 @@
-"""Table 1's layout: a row per method, Last and Best of every evaluation set, each as mean and interval over seeds."""
+"""Table 1's layout: a row per method, Last and Best of every evaluation set; beside them, what methods are compared by."""
 
 from __future__ import annotations
 
 import pandas as pd
 
-from sdpg.analysis.comparisons import ALPHA
-from sdpg.analysis.intervals import interval_name
+from sdpg.analysis.intervals import ALPHA, Share, interval_name
 from sdpg.analysis.results import Results
 from sdpg.artefacts.declare import TableSpec
+from sdpg.artefacts.stability import collapses
 from sdpg.artefacts.tables.layout import Cell, Table, interval, number
 
 ARTEFACT = TableSpec(reads=lambda files: [*files.made("scores"), *files.metrics], place=1)
 
-COLUMNS = ["method", "task", "metric", "step", "last", "last_low", "last_high", "best", "best_low", "best_high", "bold"]
+COLUMNS = ["method", "task", "metric", "step", "last", "last_low", "last_high", "best", "best_low", "best_high"]
+COLUMNS += ["healthy", "healthy_low", "healthy_high", "collapsed", "runs", "shown_best", "tied"]
+TIED = "≈ "  # before a value that cannot be told from the best
 BASE = "base model (step 0)"
 
 
@@ -22,37 +24,54 @@ def build(results: Results) -> Table:
     """
     data = [_entry(results, method, task) for method in results.methods for task in results.tasks]
     for task in results.tasks:
-        bold = bold_methods({e["method"]: e["last"] for e in data if e["task"] == task}, _separated(results, task))
-        for entry in data:
-            if entry["task"] == task:
-                entry["bold"] = entry["method"] in bold
+        on_it = [entry for entry in data if entry["task"] == task]
+        best, tied = told_apart({e["method"]: e["healthy"] for e in on_it if e["healthy"] is not None}, _better(results, task))
+        for entry in on_it:
+            entry |= {"shown_best": entry["method"] == best, "tied": entry["method"] in tied}
     base = {task: _base(results, task) for task in results.tasks}
     rows = []
     if all(value is not None for value in base.values()):
-        rows.append((BASE, [cell for value in base.values() for cell in (Cell(number(value)), Cell())]))
+        rows.append((BASE, [cell for value in base.values() for cell in (Cell(number(value)), Cell(), Cell(), Cell())]))
         data += [dict.fromkeys(COLUMNS) | {"method": "base", "task": t, "step": 0, "last": v} for t, v in base.items()]
     for method in results.methods:
         entries = [entry for entry in data if entry["method"] == method]
         rows.append((method, [cell for entry in entries for cell in _cells(entry)]))
-    columns = [(task, name) for task in results.tasks for name in ("Last", "Best")]
+    columns = [(task, name) for task in results.tasks for name in ("Last", "Best", "Healthy", "Collapsed")]
     frame = pd.DataFrame(data, columns=COLUMNS)
     frame["metric"] = results.accuracy
     return Table(_caption(results), "method", columns, rows, frame)
 
 
-def bold_methods(last: dict[str, float], separated: set[frozenset[str]]) -> set[str]:
-    """Return the method with the highest Last and those not separated from it; none if that is every method.
+def told_apart(healthy: dict[str, float], better: set[tuple[str, str]]) -> tuple[str | None, set[str]]:
+    """Return (the method that is shown to be better than every other, or None; those that cannot be told from the best, if it
+    is not alone and they are not all).
 
-    last: accuracy per method. separated: the pairs whose paired difference is significant.
+    healthy: accuracy per method. better: pairs of which the first is shown to be better. The best is the highest that nothing
+    is shown to be better than.
     """
-    top = max(last, key=last.__getitem__)
-    tied = {method for method in last if method == top or frozenset((method, top)) not in separated}
-    return set() if len(tied) == len(last) else tied
+    leading = [method for method in healthy if not any((other, method) in better for other in healthy)]
+    if not leading:
+        return None, set()
+    top = max(leading, key=healthy.__getitem__)
+    tied = {method for method in healthy if method == top or (top, method) not in better}
+    if tied == {top}:
+        return (top, set()) if len(healthy) > 1 else (None, set())
+    return None, set() if len(tied) == len(healthy) else tied
 
 
-def _separated(results: Results, task: str) -> set[frozenset[str]]:
-    rows = results.comparisons.query("task == @task and metric == @results.accuracy and p_holm <= @ALPHA")
-    return {frozenset(pair) for pair in zip(rows["method"], rows["other"], strict=True)}
+def _better(results: Results, task: str) -> set[tuple[str, str]]:
+    """Return the pairs of methods of which the first is shown to be better: by performance among healthy runs or by fewer
+    collapses, and not shown to be worse by the other.
+    """
+    found = set()
+    rows = results.comparisons.query("task == @task and metric == @results.accuracy and measure == 'late'")
+    for row in rows.itertuples():
+        signs = [(row.difference > 0) - (row.difference < 0) if row.p_holm <= ALPHA else 0]
+        fewer = (row.other_collapsed > row.collapsed) - (row.other_collapsed < row.collapsed)
+        signs.append(fewer if row.p_collapse_holm <= ALPHA else 0)
+        if max(signs) - min(signs) < 2 and any(signs):
+            found.add((row.method, row.other) if sum(signs) > 0 else (row.other, row.method))
+    return found
 
 
 def _entry(results: Results, method: str, task: str) -> dict:
@@ -66,7 +85,11 @@ def _entry(results: Results, method: str, task: str) -> dict:
     entry = {"method": method, "task": task, "step": int(last["step"])}
     for name, row in (("last", last), ("best", best.iloc[0])):
         entry |= {name: row["mean"], f"{name}_low": row["low"], f"{name}_high": row["high"]}
-    return entry
+    healthy = rows.query("selection == 'healthy'")
+    values = healthy[["mean", "low", "high"]].iloc[0] if len(healthy) else (None, None, None)
+    entry |= dict(zip(("healthy", "healthy_low", "healthy_high"), values, strict=True))
+    fell = collapses(results, method, task).ever
+    return entry | {"collapsed": int(fell.sum()), "runs": len(fell)}
 
 
 def _base(results: Results, task: str) -> float | None:
@@ -75,19 +98,28 @@ def _base(results: Results, task: str) -> float | None:
     return None if rows.empty else float(rows["value"].mean())
 
 
-def _cells(entry: dict) -> tuple[Cell, Cell]:
+def _cells(entry: dict) -> tuple[Cell, ...]:
     last = interval(entry["last"], entry["last_low"], entry["last_high"])
     best = interval(entry["best"], entry["best_low"], entry["best_high"])
-    return Cell(last, bold=entry["bold"]), Cell(best)
+    healthy = Cell()
+    if entry["healthy"] is not None:
+        text = interval(entry["healthy"], entry["healthy_low"], entry["healthy_high"])
+        healthy = Cell((TIED if entry["tied"] else "") + text, bold=entry["shown_best"])
+    low, high = Share(entry["collapsed"], entry["runs"]).interval()
+    ends = f" [{low:.2f}, {high:.2f}]" if entry["runs"] > 1 else ""
+    return Cell(last), Cell(best), healthy, Cell(f"{entry['collapsed']} of {entry['runs']}{ends}")
 
 
 def _caption(results: Results) -> str:
     count = len(results.seeds)
     return (
         f"Accuracy ({results.accuracy} at the evaluation temperature, fraction) of {count} seed{'s' * (count > 1)} per "
-        f"method: mean and {interval_name(count)}. Last is the last checkpoint, the primary number. Best is each seed's "
-        "highest checkpoint, picked on the test set itself and so biased upwards (its interval takes the choice as given). "
-        "Bold: the highest Last and every method that cannot be told from it, that is, whose difference paired by seed and "
-        f"problem has a Holm-adjusted p-value above {ALPHA:.2g} (adjusted for all pairs of methods on the same set); nothing "
-        "is bold where that is all of them."
+        f"method: mean and {interval_name(count)}. Last is the last checkpoint of all runs. Best is each seed's highest "
+        "checkpoint, picked on the test set itself and so biased upwards (its interval takes the choice as given). "
+        "Methods are compared by two outcomes. Healthy is the mean of the second half's checkpoints over the runs that "
+        "did not collapse; Collapsed counts those whose accuracy ever fell below half of its running maximum, that "
+        "diverged or that were stopped, with the exact 95% interval of their share. Bold: shown to be better than every "
+        "other method, by performance among units whose two runs are healthy (paired t-test) or by collapses (McNemar's "
+        f"exact test), each with a Holm-adjusted p-value of at most {ALPHA:.2g} over all pairs on the set; nothing is bold "
+        f"if no method is. {TIED.strip()}: cannot be told from the best; no mark where that is all of them."
     )

@@ -45,7 +45,7 @@ def _entry(results: Results, frame: pd.DataFrame, method: str, task: str | None,
 def _cell(entry: dict) -> Cell:
     if pd.isna(entry["mean"]):
         return Cell(NONE)
-    if entry["metric"] == "collapsed":
+    if entry["metric"] in ("collapsed", "collapsed_end", "rollouts_collapsed"):
         return Cell(f"{round(entry['mean'] * entry['seeds'])} of {entry['seeds']}")
     mean, extreme = text(entry["mean"]), entry["worst_seed"]
     return Cell(mean if pd.isna(extreme) or entry["seeds"] == 1 else f"{mean} ({text(extreme)})")
@@ -56,8 +56,8 @@ def _caption(results: Results) -> str:
     bad = {way: ", ".join(about.label for about in METRICS.values() if about.bad == way) for way in ("low", "high")}
     seeds = f"mean over {count} seeds, in brackets the worst one" if count > 1 else "one seed"
     return (
-        f"Stability of training: {seeds}; below start: seeds whose last accuracy is below their first, however little, or that "
-        "diverged. "
+        f"Stability of training: {seeds}; collapsed: seeds whose accuracy ever fell below half of its running maximum, that "
+        "diverged or were stopped; first fall: mean step of those. "
         f"Bad when low: {bad['low']}; bad when high: {bad['high']}; for the others it depends on the accuracy. {NONE}: no such "
         "number (no reference, too few steps, one seed). Units and definitions: docs/metrics.md."
     )
