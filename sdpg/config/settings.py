@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from sdpg.config.alternatives import Alternatives
 from sdpg.config.fits import check_temperature, check_training
+from sdpg.config.pauses import Pauses
 from sdpg.config.resources import Resources
 from sdpg.config.task import Task
 from sdpg.io import ROOT
@@ -99,6 +100,8 @@ class WarmStart(Settings):
     """The rule `base_model` fails unless the student's accuracy lies in [low, high]."""
     teacher_min: Fraction = 0.9
     """The rule `base_model` fails unless the hinted teacher's accuracy is at least this."""
+    pauses: Pauses | None = None
+    """Demonstrations of which some pause before every value, for the verifier `pauses`; null for none."""
 
     _unique = field_validator("seeds")(_none_twice)
 
