@@ -33,7 +33,7 @@ def spread(lengths: list[float]) -> float:
 
 
 def measure(checkpoint: Path, config: Config, data: Path, role: str = "student") -> dict[str, float]:
-    """Sample evaluation problems -> accuracy, length of correct responses and its spread: over all, and against the direct way."""
+    """Sample evaluation problems -> accuracy; length of correct responses and its spread, over all and for the same problem."""
     from transformers import AutoTokenizer
 
     from sdpg.rollout.engines.in_process import HFEngine

@@ -58,11 +58,10 @@ def held_at(own: np.ndarray, steps: np.ndarray) -> np.ndarray:
 
 def sentences(diverged: Mapping[Run, Divergence], methods: Collection[str] | None = None) -> str:
     """Return what a caption says of the diverged runs of these methods (None: all), beginning with a space; "" for none."""
-    named = [
-        f"{method} seed {seed} at step {found.step}"
-        for (method, seed), found in diverged.items()
-        if methods is None or method in methods
-    ]
-    if not named:
-        return ""
-    return f" Diverged: {', '.join(named)}; from there on a run counts with its last checkpoint and its last metrics."
+    named: dict[str, list[str]] = {"Diverged": [], "Stopped as collapsed": []}
+    for (method, seed), found in diverged.items():
+        if methods is None or method in methods:
+            how = "Stopped as collapsed" if found.reason.startswith("collapsed: ") else "Diverged"
+            named[how].append(f"{method} seed {seed} at step {found.step}")
+    said = "; ".join(f"{how}: {', '.join(runs)}" for how, runs in named.items() if runs)
+    return f" {said}; from there on a run counts with its last checkpoint and its last metrics." if said else ""

@@ -273,6 +273,10 @@ class Train(Settings):
     """DAPO's dynamic sampling: at most so many more batches a step in search of groups whose rewards are not all equal; 0:
     none."""
 
+    stop_collapsed: Fraction | None = None
+    """A run ends as collapsed when its validation accuracy is below this share of its best at two looks running; null: never.
+    What it did not reach counts with its last checkpoint, as after a divergence."""
+
     @field_validator("engine")
     @classmethod
     def _known(cls, value: str) -> str:
@@ -356,6 +360,9 @@ class Sweep(Settings):
     """Method -> list of settings to try; every list is equally long."""
     inherit: dict[str, str] = {}
     """Method that is not tuned -> the method whose choice it takes, as an ablation or a control of it."""
+    one_rate: bool = False
+    """One learning rate for a matched family: the trials are of one method, and of train.lr alone. The methods of `inherit` get
+    its best, which must lie between the lowest and the highest tried."""
 
 
 class Config(Settings):

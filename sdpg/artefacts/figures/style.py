@@ -78,7 +78,11 @@ METHODS = {
     "sdpg-no-gate": Style("SDPG without gate", "#aa4499", _DASHDOTDOT, "d"),
     "sdpg-no-schedule": Style("SDPG without schedule", "#999933", _SOLID, "h"),
 }
-LABELS = {"grpo-double": "GRPO, twice the responses", "grpo-imitation": "GRPO with imitation"}  # of methods without a style
+LABELS = {  # of methods without a style
+    "grpo-double": "GRPO, twice the responses",
+    "grpo-equal-compute": "GRPO at SDPG's compute",
+    "grpo-imitation": "GRPO with imitation",
+}
 _SPARE = [  # for every other method name, in the order in which they are asked for
     ("#2b8073", _SOLID, "*"),
     ("#bb5566", _DASH, "8"),

@@ -107,6 +107,8 @@ def diverged(results: Results, infos: Mapping[tuple[str, int], Mapping[str, Any]
     for (method, seed), found in results.diverged.items():
         outcome = infos[method, seed].get("outcome", {})
         last, batch = outcome.get("last_checkpoint"), f"runs/{method}/seed{seed}/{outcome.get('batch', 'diverged')}/"
+        if outcome.get("status") == "collapsed":  # stopped, with nothing broken to look at
+            batch = ""
         rows.append({"run": f"{method}, seed {seed}", "step": found.step, "reason": found.reason, "last": last, "batch": batch})
     return rows
 
