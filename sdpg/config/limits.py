@@ -58,9 +58,9 @@ def check_jobs(config: Config, where: str) -> None:
         text = "resources.evaluate_at_once: is true, but evaluation.lm_eval is set, which takes a job of its own"
         raise ConfigError(f"{text}; set one of them to false or null ({where})")
     if not config.data.validation:
-        stops = [config.train.stop_collapsed]
-        stops += [block.get("train", {}).get("stop_collapsed") for block in config.methods.values()]
-        if any(share is not None for share in stops):
+        blocks = [block.get("train") for block in config.methods.values()]
+        asked = [config.train.stop_collapsed, *(b.get("stop_collapsed") for b in blocks if isinstance(b, dict))]
+        if any(share is not None for share in asked):
             text = "train.stop_collapsed: looks at data.validation, which is empty; give it a set, or leave the key out"
             raise ConfigError(f"{text} ({where})")
 

@@ -1,4 +1,4 @@
-"""A run that has lost what it learned, and does not come back, need not be trained to its end: it collapsed, and that counts."""
+"""A run that has lost what it learned, and does not come back, need not go on to its last step: it collapsed, which is a result."""
 
 from __future__ import annotations
 
