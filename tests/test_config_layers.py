@@ -239,7 +239,10 @@ def test_a_list_of_methods_that_is_none_is_refused(methods):
         ("[{kl_coef: 0.1}, {kl_coef: 0.2}, {kl_coef: 0.3}]", "got {'kl_coef': 0.1}, expected train.lr alone"),
         ("[{train: {lr: 1e-4, steps: 3}}]", "expected train.lr alone"),
         ("[{train: {lr: 1e-4}}, {train: {lr: 2e-4}}]", "got 0.0001, 0.0002, expected three or more different"),
-        ("[{train: {lr: 1e-4}}, {train: {lr: 2e-4}}, {train: {lr: 0.0001}}]", "expected three or more different learning rates"),
+        (
+            "[{train: {lr: 1e-4}}, {train: {lr: 2e-4}}, {train: {lr: 0.0001}}]",
+            "expected three or more different learning rates",
+        ),
     ],
 )
 def test_one_rate_takes_trials_of_learning_rates_alone(scale_file, trials, expected):
@@ -272,5 +275,9 @@ def test_scale_room_has_one_seed_for_each_base_model_and_is_matched():
     assert not set(swept.model.warm_start.seeds) & set(config.model.warm_start.seeds)
     runs = [run_config(config, method, 0).train for method in config.methods]
     assert len({run.lr for run in runs}) == 1
-    differ = {method for method, run in zip(config.methods, runs, strict=True) if run != config.train.model_copy(update={"lr": run.lr})}
+    differ = {
+        method
+        for method, run in zip(config.methods, runs, strict=True)
+        if run != config.train.model_copy(update={"lr": run.lr})
+    }
     assert differ <= {"grpo-equal-compute"}

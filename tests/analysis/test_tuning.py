@@ -115,7 +115,9 @@ def test_one_rate_for_all(swept, tmp_path):
 @pytest.mark.parametrize(("scores", "end"), [((0.5, 0.4, 0.3), "lowest"), ((0.1, 0.2, 0.3), "highest")])
 def test_a_best_rate_at_an_edge_of_the_grid_is_no_choice(swept, tmp_path, scores, end):
     results, sweep = rates(swept, *scores)
-    with pytest.raises(ValueError, match=f"sweep.trials.grpo: the best learning rate, .* is the {end} of 0.0001, 0.0002, 0.0003"):
+    with pytest.raises(
+        ValueError, match=f"sweep.trials.grpo: the best learning rate, .* is the {end} of 0.0001, 0.0002, 0.0003"
+    ):
         make("tuning", results, tmp_path / "out", sweep=sweep)
     assert not (tmp_path / "out" / "sweep" / "tuned.yaml").exists()
 
