@@ -6,7 +6,7 @@ from sdpg.types import Fraction, Settings
 
 
 class Pauses(Settings):
-    """Demonstrations of which some pause before every value (sdpg/tasks/pauses.py), and are surer for it."""
+    """Demonstrations of which some pause after every value (sdpg/tasks/pauses.py), with errors that are convictions."""
 
     plain: Fraction = 0.5
     """Share of the plain demonstrations that pause."""
@@ -14,7 +14,8 @@ class Pauses(Settings):
     """The same share of the hinted ones: the teacher's taste for the slow way."""
     goes_on: Fraction = 0.5
     """Chance after each mark of a pause that another follows, up to 4."""
-    error_factor: Fraction = 0.5
-    """After a pause a fact's error rate is multiplied by this."""
-    misconceptions: Fraction = 0.06
-    """Share of the facts that plain demonstrations always get wrong, pause or not: what trial will hardly find."""
+    misconceptions: Fraction = 0.33
+    """Share of the facts that plain demonstrations get wrong at `misconception_rate`. error_rate is the mean of the others. A
+    fact's wrong value is always the same."""
+    misconception_rate: Fraction = 0.9
+    """Chance that a plain demonstration gets such a fact wrong. The nearer to 1, the longer until trial finds the right value."""

@@ -101,7 +101,7 @@ class WarmStart(Settings):
     teacher_min: Fraction = 0.9
     """The rule `base_model` fails unless the hinted teacher's accuracy is at least this."""
     pauses: Pauses | None = None
-    """Demonstrations of which some pause before every value, for the verifier `pauses`; null for none."""
+    """Demonstrations of which some pause after every value, for the verifier `pauses`; null for none."""
 
     _unique = field_validator("seeds")(_none_twice)
 

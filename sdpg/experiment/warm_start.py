@@ -49,6 +49,7 @@ class Demonstrator:
             facts, rng = sorted(self.error_rate), random.Random(f"misconceptions/{seed}")
             self.slip = {fact: rng.randrange(1, MODULUS) for fact in facts}
             self.misconceptions = frozenset(rng.sample(facts, round(config.pauses.misconceptions * len(facts))))
+            self.error_rate |= dict.fromkeys(self.misconceptions, config.pauses.misconception_rate)
 
     def draw(self) -> Demonstration:
         """Return one demonstration: `reverse`, a hinted chain or a plain chain, by the configured shares."""
@@ -73,15 +74,14 @@ class Demonstrator:
             if self.rng.random() < jump:
                 return f"{text}{ANSWER_MARK}{answer}"
             right = apply(value, op, b)
-            pause = self._marks() if pauses else ""
-            wrong = not hinted and self._errs((value, op, b), pause)
+            wrong = not hinted and self.rng.random() < self.error_rate[value, op, b]
             slip = (self.slip.get((value, op, b)) or self.rng.randrange(1, MODULUS)) if wrong else 0
             value = (right + slip) % MODULUS
-            text += f"{op}{b}={pause}{value}"
+            text += f"{op}{b}={value}{self._marks() if pauses else ''}"
         return f"{text}{ANSWER_MARK}{value}"
 
     def _pauses(self, hinted: bool) -> bool:
-        """Return whether the next demonstration pauses before its values."""
+        """Return whether the next demonstration pauses after its values."""
         p = self.config.pauses
         return p is not None and self.rng.random() < (p.hinted if hinted else p.plain)
 
@@ -91,11 +91,6 @@ class Demonstrator:
         while len(marks) < LONGEST and self.rng.random() < self.config.pauses.goes_on:
             marks += MARK
         return marks
-
-    def _errs(self, fact: tuple[int, str, int], pause: str) -> bool:
-        """Return whether a plain demonstration gets a fact wrong this time."""
-        rate = self.error_rate[fact] * (self.config.pauses.error_factor if pause else 1.0)
-        return self.rng.random() < (1.0 if fact in self.misconceptions else rate)
 
 
 def fact_error_rates(mean: float, seed: int) -> dict[tuple[int, str, int], float]:

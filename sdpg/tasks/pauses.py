@@ -1,10 +1,10 @@
-"""The chain task with a free length: before each value a response may pause, for as many marks as it likes.
+"""The chain task with a free length: after each value a response may pause, for as many marks as it likes.
 
-    question  6-2*9?        direct  6-2=4*9=6#6        with pauses  6-2=??4*9=?6#6
+    question  6-2*9?        direct  6-2=4*9=6#6        with pauses  6-2=4??*9=6?#6
 
-A pause says nothing, but a base model whose demonstrations are surer after one (`model.warm_start.pauses`) is surer after one
-itself: a slower and better way, which its hinted teacher does not take. Questions, answers, solutions and hints are those of
-`sdpg.tasks.chain`; the solution is the direct way.
+A pause says nothing and costs nothing but tokens. Whether a response pauses is free, so lengths and entropy can move without
+accuracy; the hinted teacher has a taste of its own (`model.warm_start.pauses`). Questions, answers, solutions and hints are
+those of `sdpg.tasks.chain`; the solution is the direct way.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from sdpg.types import Problem, Score
 
 MARK = "?"
 LONGEST = 4  # marks of a pause in a demonstration; a response may write more
-_PAUSE = re.compile(r"(?<==)\?+")
+_PAUSE = re.compile(r"(?<==[0-9])\?+")
 
 
 def without_pauses(text: str) -> str:
-    """Return the text without the marks that follow an equals sign."""
+    """Return the text without the marks that follow a value."""
     return _PAUSE.sub("", text)
 
 

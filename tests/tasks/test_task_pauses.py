@@ -1,5 +1,6 @@
 """The chain task with pauses: what counts as right, how demonstrations pause and err, and hostile responses."""
 
+import re
 import time
 
 import pytest
@@ -13,24 +14,25 @@ from sdpg.tasks.tokenizer import character_tokenizer
 from sdpg.types import Problem, Score
 
 PROBLEM = Problem("p", "6-2*9?", "6", "6-2=4*9=6#6", "chain")
-PAUSES = {"plain": 0.5, "hinted": 0.0, "goes_on": 0.5, "error_factor": 0.5, "misconceptions": 0.1}
+PAUSES = {"plain": 0.5, "hinted": 0.0, "goes_on": 0.5, "misconceptions": 0.3, "misconception_rate": 0.9}
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("6-2=4*9=6#6", Score(True, 1.0)),
-        ("6-2=?4*9=????6#6", Score(True, 1.0)),
-        ("6-2=4*9=" + "?" * 50 + "6#6", Score(True, 1.0)),
+        ("6-2=4?*9=6????#6", Score(True, 1.0)),
+        ("6-2=4" + "?" * 50 + "*9=6#6", Score(True, 1.0)),
         ("6?-2=4*9=6#6", Score(True, 0.0)),  # a mark in another place is no pause
-        ("6-2=4*9=6#?6", Score(False, 0.0)),
-        ("6-2=?4#6", Score(True, 0.0)),  # skipped a step
-        ("6-2=?5*9=?5#6", Score(True, 0.0)),  # right by luck
-        ("6-2=?4*9=?6#5", Score(False, 0.0)),
-        ("6-2=?4*9=?#6", Score(True, 0.0)),
+        ("6-2=?4*9=6#6", Score(True, 0.0)),
+        ("6-2=4*9=6#6?", Score(False, 0.0)),
+        ("6-2=4?#6", Score(True, 0.0)),  # skipped a step
+        ("6-2=5?*9=5?#6", Score(True, 0.0)),  # right by luck
+        ("6-2=4?*9=6?#5", Score(False, 0.0)),
+        ("6-2=4?*9=?#6", Score(True, 0.0)),
         ("", Score(False, 0.0)),
-        ("=?#6", Score(True, 0.0)),
-        ("6-2=4*9=" + "?" * 5000 + "6#6", Score(False, 0.0)),  # too long to be read
+        ("=4?#6", Score(True, 0.0)),
+        ("6-2=4" + "?" * 5000 + "*9=6#6", Score(False, 0.0)),  # too long to be read
         ("#\u0666", Score(False, 0.0)),
     ],
 )
@@ -40,7 +42,7 @@ def test_verifier(text, expected):
 
 def test_a_hostile_response_costs_no_time():
     start = time.perf_counter()
-    for text in ("=?" * 10**6, "?" * 10**6 + "#6", ("=" + "?" * 30) * 30 + "#5"):
+    for text in ("=4?" * 10**6, "?" * 10**6 + "#6", ("=4" + "?" * 30) * 30 + "#5"):
         assert not verify_pauses(PROBLEM, text).correct
     assert time.perf_counter() - start < 0.5
 
@@ -48,7 +50,7 @@ def test_a_hostile_response_costs_no_time():
 def test_every_solution_is_right_with_and_without_pauses():
     task = make_task(Task(template="chain", verifier="pauses"), character_tokenizer())
     for problem in chain_problems([3, 5, 7], 60, seed=3):
-        for text in (problem.solution, problem.solution.replace("=", "=??")):
+        for text in (problem.solution, re.sub(r"(=\d)", r"\1??", problem.solution)):
             assert task.score_text(problem, text) == Score(True, 1.0)
             assert without_pauses(text) == problem.solution
 
@@ -60,45 +62,41 @@ def demonstrator(seed=0, pauses=PAUSES, **changes):
 
 
 def steps(question, response):
-    """Yield (fact, marks before the value, whether the value is right) of each step of a demonstration."""
+    """Yield (fact, marks after the value, whether the value is right) of each step of a demonstration."""
     value, operations = parse_question(question)
     rest = response[1:]
     for op, b in operations:
         head = f"{op}{b}="
         assert rest.startswith(head)
-        rest = rest[len(head) :]
+        stated, rest = int(rest[len(head)]), rest[len(head) + 1 :]
         marks = len(rest) - len(rest.lstrip("?"))
-        stated = int(rest[marks])
         yield (value, op, b), marks, stated == int(work(f"{value}{op}{b}?")[1])
-        value, rest = stated, rest[marks + 1 :]
+        value, rest = stated, rest[marks:]
     assert rest == f"#{value}"
 
 
-def test_plain_demonstrations_pause_throughout_or_not_at_all_and_err_half_as_often_after_a_pause():
-    stream = demonstrator(hinted=0.0)
-    seen = {False: [0, 0], True: [0, 0]}  # pausing -> [steps, wrong ones], without the misconceptions
+def test_plain_demonstrations_pause_throughout_or_not_at_all_and_hold_misconceptions():
+    stream = demonstrator(hinted=0.0, error_rate=0.1)
+    seen = {False: [0, 0], True: [0, 0]}  # a misconception -> [steps, wrong ones]
     paused = longest = 0
     for _ in range(1500):
         d = stream.draw()
         found = list(steps(d.prompt, d.response))
-        marks = {m > 0 for _, m, _ in found}
-        assert len(marks) == 1
-        paused += True in marks
+        pauses = {m > 0 for _, m, _ in found}
+        assert len(pauses) == 1
+        paused += True in pauses
         longest = max(longest, *(m for _, m, _ in found))
-        for fact, m, right in found:
-            if fact in stream.misconceptions:
-                assert not right
-            else:
-                seen[m > 0][0] += 1
-                seen[m > 0][1] += not right
+        for fact, _, right in found:
+            seen[fact in stream.misconceptions][0] += 1
+            seen[fact in stream.misconceptions][1] += not right
     assert abs(paused / 1500 - 0.5) < 0.06 and longest == LONGEST
-    direct, after = (wrong / count for count, wrong in (seen[False], seen[True]))
-    assert abs(direct - 0.3) < 0.04 and abs(after - 0.15) < 0.03
+    others, misconceptions = (wrong / count for count, wrong in (seen[False], seen[True]))
+    assert abs(others - 0.1) < 0.02 and abs(misconceptions - 0.9) < 0.03
 
 
 def test_a_fact_has_one_wrong_value_and_misconceptions_are_a_share_of_the_facts():
     stream = demonstrator(hinted=0.0)
-    assert len(stream.misconceptions) == 30 and stream.misconceptions != demonstrator(seed=1).misconceptions
+    assert len(stream.misconceptions) == 90 and stream.misconceptions != demonstrator(seed=1).misconceptions
     wrong = {}
     for _ in range(800):
         d = stream.draw()
@@ -124,4 +122,4 @@ def test_hinted_demonstrations_are_right_and_pause_as_they_are_told(hinted, paus
 def test_without_the_block_demonstrations_are_what_they_were():
     one, two = (demonstrator(pauses=None, hinted=0.3) for _ in range(2))
     drawn = [one.draw() for _ in range(100)]
-    assert drawn == [two.draw() for _ in range(100)] and not any("=?" in d.response for d in drawn)
+    assert drawn == [two.draw() for _ in range(100)] and not any("?" in d.response for d in drawn)
