@@ -1,4 +1,4 @@
-"""A run that has lost what it learned, and does not come back, is not trained to its last step: it collapsed, and that counts."""
+"""A run that has lost what it learned and does not come back is not trained to its last step: it collapsed, and that counts."""
 
 from __future__ import annotations
 
