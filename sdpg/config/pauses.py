@@ -15,6 +15,6 @@ class Pauses(Settings):
     goes_on: Fraction = 0.5
     """Chance after each mark of a pause that another follows, up to 4."""
     misconceptions: Fraction = 0.33
-    """Share of the facts that plain demonstrations get wrong at misconception_rate, in one way; error_rate is the others' mean."""
+    """Share of the facts that plain demonstrations get wrong at misconception_rate; error_rate is the others' mean."""
     misconception_rate: Fraction = 0.9
-    """Chance that a plain demonstration gets such a fact wrong. The nearer to 1, the longer until trial finds the right value."""
+    """Chance that a plain demonstration gets such a fact wrong. The nearer to 1, the longer until trial finds what is right."""
