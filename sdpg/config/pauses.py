@@ -9,7 +9,7 @@ class Pauses(Settings):
     """Demonstrations of which some pause after every value (sdpg/tasks/pauses.py), with errors that are convictions."""
 
     plain: Fraction = 0.5
-    """Share of the plain demonstrations that pause."""
+    """Share of the plain demonstrations that pause. These never skip steps: the slow way is the surer one."""
     hinted: Fraction = 0.0
     """The same share of the hinted ones: the teacher's taste for the slow way."""
     goes_on: Fraction = 0.5

@@ -71,7 +71,7 @@ class Demonstrator:
         text = str(value)
         pauses = self._pauses(hinted)
         for op, b in steps:
-            if self.rng.random() < jump:
+            if self.rng.random() < jump and not pauses:  # who takes time skips nothing
                 return f"{text}{ANSWER_MARK}{answer}"
             right = apply(value, op, b)
             wrong = not hinted and self.rng.random() < self.error_rate[value, op, b]
