@@ -119,6 +119,13 @@ def test_hinted_demonstrations_are_right_and_pause_as_they_are_told(hinted, paus
         assert ("?" in d.response) == pausing
 
 
+def test_demonstrations_that_pause_skip_nothing():
+    stream = demonstrator(hinted=0.0, jump_plain=1.0)
+    responses = [stream.draw().response for _ in range(100)]
+    assert all(("=" in response) == ("?" in response) for response in responses)
+    assert 20 < sum("?" in response for response in responses) < 80
+
+
 def test_without_the_block_demonstrations_are_what_they_were():
     one, two = (demonstrator(pauses=None, hinted=0.3) for _ in range(2))
     drawn = [one.draw() for _ in range(100)]
