@@ -120,7 +120,9 @@ def main() -> None:
     for base in a.bases:
         for rate in a.rates:
             name = f"lr{rate:g}"
-            config = resolve(a.scale, parse_overrides([*a.set, f"train.lr={rate}", f"name={name}", f"methods=[{a.method}]"]))
+            config = resolve(
+                a.scale, parse_overrides([*a.set, f"train.lr={rate}", f"name={name}", "tuned=null", f"methods=[{a.method}]"])
+            )
             root = a.folder / name
             if not (root / "data" / "train.parquet").is_file():
                 make_problems(config, root / "data")
