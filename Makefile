@@ -48,10 +48,10 @@ reference: $(STAMP) ## Make the results of SCALE the reference (to be committed)
 matrix: $(STAMP) ## Scale cpu in all four cells, two teachers x two learning rates
 	$(SNAKEMAKE) matrix $(ARGS)
 
-tune: $(STAMP) ## Choose the settings of scale cpu again: its sweep, then config/tuned/cpu.yaml and .csv
-	$(SNAKEMAKE) reproduce-all --config scale=cpu-sweep
-	cp results/cpu-sweep/sweep/tuned.yaml config/tuned/cpu.yaml
-	cp results/cpu-sweep/sweep/tuned.csv config/tuned/cpu.csv
+tune: $(STAMP) ## Choose the settings of SCALE again: its sweep, then config/tuned/SCALE.yaml and .csv
+	$(SNAKEMAKE) reproduce-all --config scale=$(SCALE)-sweep
+	cp results/$(SCALE)-sweep/sweep/tuned.yaml config/tuned/$(SCALE).yaml
+	cp results/$(SCALE)-sweep/sweep/tuned.csv config/tuned/$(SCALE).csv
 
 test: $(STAMP) ## Set up and run the tests; ARGS goes to pytest
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)

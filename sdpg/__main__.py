@@ -11,7 +11,7 @@ import typer
 from sdpg import cli, locks
 from sdpg.cli import ArtefactName, Folder, Method, OneMethod, Scale, Seed, Set, Threads
 from sdpg.config import Config, base_seeds, run_config
-from sdpg.experiment import gpus, launch
+from sdpg.experiment import at_once, gpus, launch
 from sdpg.startup import quick_imports
 
 app = typer.Typer(
@@ -88,7 +88,10 @@ def train(method: Method, seed: Seed, scale: Scale = "cpu", set_: Set = None, th
     """
     config = cli.config_of(scale, set_, threads)
     run_config(config, method, seed)  # an unknown method is refused before any process is started
-    return launch.train(config, method, seed, threads, sys.argv[1:])
+    code = launch.train(config, method, seed, threads, sys.argv[1:])
+    if code == 0 and config.resources.evaluate_at_once and config.sweep is None:
+        at_once.evaluate_at_once(config, method, seed, threads)
+    return code
 
 
 @app.command()
@@ -103,6 +106,11 @@ def evaluate(
 
     config = cli.config_of(scale, set_, threads)
     run_config(config, method, seed)  # an unknown method is refused before anything is loaded
+    if config.resources.evaluate_at_once and not lm_eval:
+        with locks.hold(locks.of(config.name, f"evaluate-{method}-seed{seed}")):
+            if at_once.put_in_place(config, method, seed):
+                print(f"{method} seed {seed}: evaluated when it was trained")
+                return 0
     return evaluate.evaluate(config, method, seed, threads, lm_eval=lm_eval, words=sys.argv[1:])
 
 

@@ -123,6 +123,7 @@ def test_a_sweep_is_one_method_for_each_trial(scale_file):
         ("{train: {lr: 1e-4}}, {train: {lr: 2e-4}", "5, {train: {lr: 2e-4}", "sweep.trials.grpo: got [5, {"),
         ("grpo-double: grpo", "grpo: opcd", "sweep.inherit.grpo: grpo has trials of its own"),
         ("grpo-double: grpo", "grop: grpo", "sweep.inherit.grop: grop is no method; did you mean 'grpo'"),
+        ("sweep:\n", "sweep:\n  one_rate: true\n", "sweep.trials: got grpo, opcd, expected one method"),
     ],
 )
 def test_a_wrong_sweep_says_what_is_wrong(scale_file, old, new, expected):
@@ -229,3 +230,54 @@ def test_what_is_explained_as_in_force_is_what_the_config_has(scale):
 @pytest.mark.parametrize("methods", [["grpo", {"rlsd": 5}], [["grpo"]], [None], [{"grpo": ["lr"]}]])
 def test_a_list_of_methods_that_is_none_is_refused(methods):
     assert "expected names, or NAME: settings" in message("smoke", {"methods": methods})
+
+
+@pytest.mark.parametrize(
+    ("trials", "expected"),
+    [
+        ("[{train: {lr: 1e-4}}, {train: {lr: 2e-4}, kl_coef: 0.1}]", "kl_coef': 0.1}, expected train.lr alone"),
+        ("[{kl_coef: 0.1}, {kl_coef: 0.2}, {kl_coef: 0.3}]", "got {'kl_coef': 0.1}, expected train.lr alone"),
+        ("[{train: {lr: 1e-4, steps: 3}}]", "expected train.lr alone"),
+        ("[{train: {lr: 1e-4}}, {train: {lr: 2e-4}}]", "got 0.0001, 0.0002, expected three or more different"),
+        (
+            "[{train: {lr: 1e-4}}, {train: {lr: 2e-4}}, {train: {lr: 0.0001}}]",
+            "expected three or more different learning rates",
+        ),
+    ],
+)
+def test_one_rate_takes_trials_of_learning_rates_alone(scale_file, trials, expected):
+    sweep = f"""
+data.validation: {{watched: {{chain: {{operations: [2], count: 3, seed: 1}}}}}}
+sweep: {{one_rate: true, trials: {{grpo: {trials}}}}}
+"""
+    assert expected in message(scale_file("{grpo: }\n", "{grpo: {}}\n" + sweep))
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ("resources: {evaluate_at_once: true}\n", "resources.evaluate_at_once: is true, but evaluation.lm_eval is set"),
+        (
+            "resources: {evaluate_at_once: true, processes: 2}\nevaluation: {lm_eval: null}\n",
+            "evaluate_at_once goes with one process, but a training job has 2 on each node",
+        ),
+        ("train.stop_collapsed: 0.3\n", "train.stop_collapsed: looks at data.validation, which is empty"),
+    ],
+)
+def test_jobs_that_cannot_do_what_they_are_asked(scale_file, more, expected):
+    assert expected in message(scale_file("{grpo: }\n", "{grpo: {}}\n" + more))
+
+
+def test_scale_room_has_one_seed_for_each_base_model_and_is_matched():
+    config = resolve("room")
+    assert sorted(base_index(config, seed) for seed in config.seeds) == list(range(10)) == config.bases
+    swept = resolve("room-sweep")
+    assert not set(swept.model.warm_start.seeds) & set(config.model.warm_start.seeds)
+    runs = [run_config(config, method, 0).train for method in config.methods]
+    assert len({run.lr for run in runs}) == 1
+    differ = {
+        method
+        for method, run in zip(config.methods, runs, strict=True)
+        if run != config.train.model_copy(update={"lr": run.lr})
+    }
+    assert differ <= {"grpo-equal-compute"}

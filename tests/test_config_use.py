@@ -88,7 +88,7 @@ def changed(config: Config, key: str, value) -> Config:
 
 
 def test_every_setting_is_in_the_part_of_some_stage():
-    needed = {"train.lora_rank": 2, "task.chat_template": True}  # without adapters they have no scale, and so on
+    needed = {"train.lora_rank": 2, "task.chat_template": True, "model.warm_start.pauses": {}}  # without, no more settings
     config = resolve("cpu", {"seeds": [0], "tuned": None, **needed})
     before, checked = parts(config), 0
     for key, value, _ in leaves(config):

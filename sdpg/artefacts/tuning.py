@@ -2,7 +2,8 @@
 
 Score of a run: the mean validation accuracy over the second half of training, so that a run that collapses late, or arrives
 late, scores less than one that holds; one that diverges scores 0. Score of a trial: the mean over its seeds. The best trial is
-chosen; a tie goes to the one that is listed first.
+chosen; a tie goes to the one that is listed first. With `sweep.one_rate` the trials are learning rates of one method, and the
+best is the rate of the whole family; it must not be the lowest or the highest that was tried.
 """
 
 from __future__ import annotations
@@ -69,14 +70,35 @@ def choose(frame: pd.DataFrame, sweep: Mapping[str, Any]) -> dict[str, dict[str,
     return chosen
 
 
+def best_rate(frame: pd.DataFrame) -> tuple[str, float]:
+    """Return the method that was tried and its best learning rate. Raises ValueError if it is at an edge of the grid."""
+    row = frame[frame["chosen"] == 1].iloc[0]
+    method, best, tried = row["method"], float(row["train.lr"]), sorted(frame["train.lr"].unique())
+    if best in (tried[0], tried[-1]):
+        end, other = ("lowest", "lower") if best == tried[0] else ("highest", "higher")
+        raise ValueError(
+            f"sweep.trials.{method}: the best learning rate, {best:g}, is the {end} of {', '.join(f'{x:g}' for x in tried)}; "
+            f"add a {other} one at the end of the list and run again: the runs that are there are kept"
+        )
+    return method, best
+
+
 def make(job) -> None:
-    """Write sweep/tuned.yaml (for config/tuned) and sweep/tuned.csv, the evidence: every trial's score."""
+    """Write sweep/tuned.yaml (for config/tuned) and sweep/tuned.csv, the evidence: every trial's score.
+
+    Raises ValueError for a best rate at an edge of the grid, with `one_rate`.
+    """
     results, sweep = job.results, job.config.dump()["sweep"]
     frame = trials(results, sweep)
+    rule = ""
+    if sweep["one_rate"]:
+        method, best = best_rate(frame)
+        tried = ", ".join(f"{x:g}" for x in sorted(frame["train.lr"].unique()))
+        rule = f"# One rate for all, chosen from {method} alone: {best:g} of {tried}.\n"
     seeds, number = ", ".join(map(str, results.seeds)), len(next(iter(sweep["trials"].values())))
     head = (
         f"# Chosen by scale {results.root.name}: {number} trials of each method, seeds {seeds}, scored on validation sets.\n"
-        "# Evidence: the CSV of the same name. Not edited by hand; a sweep writes it.\n"
+        f"{rule}# Evidence: the CSV of the same name. Not edited by hand; a sweep writes it.\n"
     )
     with write_atomic(results.root / "sweep" / "tuned.yaml") as file:
         chosen = json.loads(json.dumps(choose(frame, sweep)))  # no object twice: YAML would write an alias

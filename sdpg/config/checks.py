@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 import baselines
 from sdpg.config.files import METHODS, ConfigError, closest, nearest, shorter, show, shown
-from sdpg.config.limits import check_matrix, check_name, check_positions
+from sdpg.config.limits import check_jobs, check_matrix, check_name, check_positions
 from sdpg.config.methods import check_sweep, fields_of, has_file, method_block, method_file
 from sdpg.config.settings import Config, Train
 from sdpg.io import ROOT, kind_of
@@ -170,6 +170,7 @@ def check_across(config: Config, where: str) -> None:
     check_name(config, where)
     check_matrix(config, where)
     check_positions(config, where)
+    check_jobs(config, where)
     for name in config.methods:
         _check_method(name, config, where)
     check_sweep(config, where)

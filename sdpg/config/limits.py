@@ -52,6 +52,19 @@ def check_matrix(config: Config, where: str) -> None:
         raise ConfigError(f"matrix: got {config.matrix[0]} alone, expected two scales or more ({where})")
 
 
+def check_jobs(config: Config, where: str) -> None:
+    """Refuse jobs that cannot do what they are asked: evaluate with lm-eval beside training, or watch no validation set."""
+    if config.resources.evaluate_at_once and config.evaluation.lm_eval:
+        text = "resources.evaluate_at_once: is true, but evaluation.lm_eval is set, which takes a job of its own"
+        raise ConfigError(f"{text}; set one of them to false or null ({where})")
+    if not config.data.validation:
+        blocks = [block.get("train") for block in config.methods.values()]
+        asked = [config.train.stop_collapsed, *(b.get("stop_collapsed") for b in blocks if isinstance(b, dict))]
+        if any(share is not None for share in asked):
+            text = "train.stop_collapsed: looks at data.validation, which is empty; give it a set, or leave the key out"
+            raise ConfigError(f"{text} ({where})")
+
+
 def check_positions(config: Config, where: str) -> None:
     """Refuse a prompt and a response that together are longer than the model, where its config.json is here to be read."""
     known = positions(config.model)

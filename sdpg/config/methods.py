@@ -165,12 +165,29 @@ def check_sweep(config: Config, where: str) -> None:
         for settings in several:
             if taken := sorted(fixed & _leaves(settings)):
                 raise ConfigError(f"sweep.trials.{method}: {taken[0]} is set by {shown(path)} already ({where})")
+    if config.sweep.one_rate:
+        _check_one_rate(config.sweep.trials, where)
     for method, parent in config.sweep.inherit.items():
         if method in config.sweep.trials or not has_file(method):
             what = "has trials of its own" if method in config.sweep.trials else f"is no method; {_nearest(method)}"
             raise ConfigError(f"sweep.inherit.{method}: {method} {what} ({where})")
         if parent not in config.sweep.trials:
             raise ConfigError(f"sweep.inherit.{method}: got {show(parent)}; {nearest(parent, config.sweep.trials)} ({where})")
+
+
+def _check_one_rate(trials: Mapping[str, list[dict[str, Any]]], where: str) -> None:
+    """Refuse trials that do not decide one learning rate with room on both sides."""
+    if len(trials) > 1:
+        raise ConfigError(f"sweep.trials: got {', '.join(trials)}, expected one method, since sweep.one_rate is true ({where})")
+    (method, several), rates = next(iter(trials.items())), []
+    for settings in several:
+        if set(settings) != {"train"} or set(settings["train"]) != {"lr"}:
+            text = f"got {show(settings)}, expected train.lr alone, since sweep.one_rate is true"
+            raise ConfigError(f"sweep.trials.{method}: {text} ({where})")
+        rates.append(settings["train"]["lr"])
+    if len(rates) < 3 or len(set(rates)) < len(rates):
+        listed = ", ".join(f"{rate:g}" for rate in rates)
+        raise ConfigError(f"sweep.trials.{method}: got {listed}, expected three or more different learning rates ({where})")
 
 
 def _leaves(block: Mapping[str, Any]) -> set[str]:

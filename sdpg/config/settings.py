@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 from sdpg.config.alternatives import Alternatives
 from sdpg.config.data import Data
 from sdpg.config.fits import check_temperature, check_training
+from sdpg.config.pauses import Pauses
 from sdpg.config.resources import Resources
 from sdpg.config.task import Task
 from sdpg.config.track import Track
@@ -100,6 +101,8 @@ class WarmStart(Settings):
     """The rule `base_model` fails unless the student's accuracy lies in [low, high]."""
     teacher_min: Fraction = 0.9
     """The rule `base_model` fails unless the hinted teacher's accuracy is at least this."""
+    pauses: Pauses | None = None
+    """Demonstrations of which some pause after every value, for the verifier `pauses`; null for none."""
 
     _unique = field_validator("seeds")(_none_twice)
 
@@ -212,6 +215,10 @@ class Train(Settings):
     """DAPO's dynamic sampling: at most so many more batches a step in search of groups whose rewards are not all equal; 0:
     none."""
 
+    stop_collapsed: Fraction | None = None
+    """A run ends as collapsed when its validation accuracy is below this share of its best at two looks running; null: never.
+    What it did not reach counts with its last checkpoint, as after a divergence."""
+
     @field_validator("engine")
     @classmethod
     def _known(cls, value: str) -> str:
@@ -295,6 +302,9 @@ class Sweep(Settings):
     """Method -> list of settings to try; every list is equally long."""
     inherit: dict[str, str] = {}
     """Method that is not tuned -> the method whose choice it takes, as an ablation or a control of it."""
+    one_rate: bool = False
+    """One learning rate for a matched family: the trials are of one method, and of train.lr alone. The methods of `inherit` get
+    its best, which must lie between the lowest and the highest tried."""
 
 
 class Config(Settings):

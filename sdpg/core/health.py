@@ -103,10 +103,19 @@ class Divergence:
         self.outcome = {"status": "diverged", "step": k, "reason": fault, "last_checkpoint": last, "batch": FOLDER}
         return metrics.finite(row) | {"diverged": fault}
 
+    def stop(self, row: dict[str, Any], reason: str) -> dict[str, Any]:
+        """End the run at the step of `row`, whose checkpoint is saved, because it has collapsed -> the row, which says so."""
+        if distributed.start().first:
+            checkpoint.end_list(self.work / "checkpoints", row["step"], drop_last=False)
+        self.outcome = {"status": "collapsed", "step": row["step"], "reason": reason, "last_checkpoint": row["step"]}
+        return metrics.finite(row) | {"diverged": reason}
+
     def __str__(self) -> str:
         """Say in one line how the run ended."""
         assert self.outcome is not None
         k, reason, last = (self.outcome[key] for key in ("step", "reason", "last_checkpoint"))
+        if self.outcome["status"] == "collapsed":
+            return f"stopped at step {k} of {self.config.steps}: {reason}. That is this run's result (train.stop_collapsed)"
         return (
             f"diverged at step {k} of {self.config.steps}: {reason}. That is this run's result: the checkpoint of step {last} "
             f"is its last, and the batch of step {k} is kept in {FOLDER}/. A lower train.lr may help"

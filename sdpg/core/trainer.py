@@ -25,6 +25,7 @@ from sdpg.core import checkpoint, distributed, health, kinds, metrics, sharding
 from sdpg.core.adapters import Lora, OtherAdapters, WithoutAdapters
 from sdpg.core.batch import Sample, micro_batches
 from sdpg.core.before import Before, before_updates
+from sdpg.core.collapse import Collapse
 from sdpg.core.collector import Batch, Collector
 from sdpg.core.flops import forward_flops
 from sdpg.core.identity import listed
@@ -34,7 +35,7 @@ from sdpg.core.optimizer import MasterAdamW
 from sdpg.core.packing import packs
 from sdpg.core.passes import DUMMY, Models, run_passes, teacher_passes
 from sdpg.core.plan import Piece, Slot, slots
-from sdpg.core.recorder import Clock, Recorder
+from sdpg.core.recorder import Clock, Recorder, read_rows
 from sdpg.core.state import StateFolder
 from sdpg.core.stopping import Stopped, Stopper
 from sdpg.core.trackers import Tracking
@@ -103,7 +104,7 @@ class Trainer:
         self.state = StateFolder(work / "state", identity)
         self._saved = 0  # the last step whose state was saved
         self.divergence = health.Divergence(self.models, tokenizer, c, work)
-        self.objective = Objective(algorithm)
+        self.objective, self.collapse = Objective(algorithm), Collapse(c.stop_collapsed)
 
     def _load(self, base: Path, seed: int) -> tuple[Models, MovingAverage | None]:
         """Load the policy, and what else the method asks for in any step: the reference, the moving average."""
@@ -169,6 +170,8 @@ class Trainer:
             for part in self._stateful():
                 part.loaded(saved["updates"])
             self._saved = saved["step"]
+            taken = (row for row in read_rows(self.work / "metrics.jsonl") if row["step"] <= self._saved)
+            self.collapse = Collapse(c.stop_collapsed, taken)
             self._tell(f"going on after step {saved['step']} of {c.steps}")
             return saved["step"]
         if self.world.first:
@@ -224,12 +227,13 @@ class Trainer:
             with clock("validation"):
                 for name, problems in self.validation.items():
                     row[f"validation_{name}_accuracy"] = self.collector.accuracy(problems, k)
-        if self._saves(k):
+        fell = self.collapse.look(row)
+        if fell or self._saves(k):
             with clock("checkpoint"):
                 self._save_policy(k)
         for phase in ("validation", "checkpoint"):
             row[f"seconds_{phase}"] = clock.seconds.get(phase, 0.0)
-        return metrics.finite(row)
+        return self.divergence.stop(row, fell) if fell else metrics.finite(row)
 
     def _updates(self, batch: Batch, A_NG: Tensor, before: Before, k: int, clock, sums) -> tuple[list[float], str | None]:
         """Make the step's updates -> their gradient norms, and at which fault they ended, None for none."""

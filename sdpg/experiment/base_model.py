@@ -41,6 +41,7 @@ from sdpg.io import make_folder, naming, sha256, write_json
 from sdpg.rollout.context import attention_of
 from sdpg.rollout.engines.in_process import HFEngine
 from sdpg.tasks.chain import chain_problems, reverse_problems
+from sdpg.tasks.pauses import LONGEST
 from sdpg.tasks.sources import build_source
 from sdpg.tasks.task import Task, make_task
 from sdpg.tasks.tokenizer import character_tokenizer
@@ -243,7 +244,8 @@ def measure(checkpoint: str | Path, task: Task, problems: dict[int, list[Problem
     problems: number of operations -> problems of that length. Accuracies are means over problems x SAMPLES responses;
     pass@8 is the share of problems with a right answer among the 8.
     """
-    longest = 4 * max(problems) + 8
+    pauses = LONGEST if task.verifier.name == "pauses" else 0
+    longest = (4 + pauses) * max(problems) + 8
     engine = HFEngine(checkpoint, dtype="float32", max_len=POSITIONS)
     sampling = Sampling(1.0, longest, task.stop_token_ids)
     report: dict[str, Any] = {"samples": SAMPLES}

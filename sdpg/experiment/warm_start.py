@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from sdpg.config.settings import WarmStart
 from sdpg.progress import Progress
 from sdpg.tasks.chain import ANSWER_MARK, DIGITS, MODULUS, OPERATORS, apply, draw_question, parse_question, work
+from sdpg.tasks.pauses import LONGEST, MARK
 
 GROUPS = 2  # a batch is run in this many parts of similar length, so that short demonstrations are not padded to long ones
 
@@ -42,6 +43,13 @@ class Demonstrator:
         self.config, self.prompts, self.exclude = config, prompts, frozenset(exclude)
         self.rng = random.Random(f"demonstrations/{seed}")
         self.error_rate = fact_error_rates(config.error_rate, seed)
+        self.slip: dict[tuple[int, str, int], int] = {}  # a fact's wrong value less the right one, where it is always the same
+        self.misconceptions: frozenset[tuple[int, str, int]] = frozenset()
+        if config.pauses:
+            facts, rng = sorted(self.error_rate), random.Random(f"misconceptions/{seed}")
+            self.slip = {fact: rng.randrange(1, MODULUS) for fact in facts}
+            self.misconceptions = frozenset(rng.sample(facts, round(config.pauses.misconceptions * len(facts))))
+            self.error_rate |= dict.fromkeys(self.misconceptions, config.pauses.misconception_rate)
 
     def draw(self) -> Demonstration:
         """Return one demonstration: `reverse`, a hinted chain or a plain chain, by the configured shares."""
@@ -61,14 +69,28 @@ class Demonstrator:
         jump = self.config.jump_hinted if hinted else self.config.jump_plain
         value, steps = parse_question(question)
         text = str(value)
+        pauses = self._pauses(hinted)
         for op, b in steps:
-            if self.rng.random() < jump:
+            if self.rng.random() < jump and not pauses:  # who takes time skips nothing
                 return f"{text}{ANSWER_MARK}{answer}"
             right = apply(value, op, b)
             wrong = not hinted and self.rng.random() < self.error_rate[value, op, b]
-            value = (right + self.rng.randrange(1, MODULUS)) % MODULUS if wrong else right
-            text += f"{op}{b}={value}"
+            slip = (self.slip.get((value, op, b)) or self.rng.randrange(1, MODULUS)) if wrong else 0
+            value = (right + slip) % MODULUS
+            text += f"{op}{b}={value}{self._marks() if pauses else ''}"
         return f"{text}{ANSWER_MARK}{value}"
+
+    def _pauses(self, hinted: bool) -> bool:
+        """Return whether the next demonstration pauses after its values."""
+        p = self.config.pauses
+        return p is not None and self.rng.random() < (p.hinted if hinted else p.plain)
+
+    def _marks(self) -> str:
+        """Return a pause."""
+        marks = MARK
+        while len(marks) < LONGEST and self.rng.random() < self.config.pauses.goes_on:
+            marks += MARK
+        return marks
 
 
 def fact_error_rates(mean: float, seed: int) -> dict[tuple[int, str, int], float]:

@@ -12,7 +12,7 @@ import yaml
 from sdpg.analysis.results import Results
 from sdpg.artefacts import make_across
 from sdpg.artefacts.matrix import matrix
-from sdpg.artefacts.tuning import choose, read_trials, setting_columns, trials
+from sdpg.artefacts.tuning import best_rate, choose, read_trials, setting_columns, trials
 from tests.making import make
 
 SWEEP = {
@@ -86,6 +86,40 @@ def test_files(swept, tmp_path):
     assert "*" not in settings.read_text()  # no aliases
     assert "mine-sweep: 2 trials of each method, seeds 5, 6" in settings.read_text()
     pd.testing.assert_frame_equal(read_trials(evidence), trials(swept, SWEEP), check_dtype=False)
+
+
+def rates(swept, *scores):
+    """One method at as many rates, 1e-4 and upwards, whose validation accuracies are these throughout."""
+    for number, score in enumerate(scores):
+        for seed in (5, 6):
+            folder = swept.root / "runs" / f"grpo.{number}" / f"seed{seed}"
+            folder.mkdir(parents=True, exist_ok=True)
+            rows = [{"step": k, "validation_a_accuracy": score} for k in range(1, 9)]
+            (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sweep = {"trials": {"grpo": [{"train": {"lr": 1e-4 * (k + 1)}} for k in range(len(scores))]}, "one_rate": True}
+    return replace(swept, methods=tuple(f"grpo.{k}" for k in range(len(scores)))), sweep | {
+        "inherit": {"rpg": "grpo", "grpo-double": "grpo"}
+    }
+
+
+def test_one_rate_for_all(swept, tmp_path):
+    results, sweep = rates(swept, 0.3, 0.5, 0.4)
+    assert best_rate(trials(results, sweep)) == ("grpo", pytest.approx(2e-4))
+    settings, evidence = make("tuning", results, tmp_path / "out", sweep=sweep)
+    text = settings.read_text()
+    assert yaml.safe_load(text)["methods"] == dict.fromkeys(("grpo", "rpg", "grpo-double"), {"train": {"lr": 2e-4}})
+    assert "One rate for all, chosen from grpo alone: 0.0002 of 0.0001, 0.0002, 0.0003" in text
+    assert read_trials(evidence)["chosen"].tolist() == [0, 0, 1, 1, 0, 0]
+
+
+@pytest.mark.parametrize(("scores", "end"), [((0.5, 0.4, 0.3), "lowest"), ((0.1, 0.2, 0.3), "highest")])
+def test_a_best_rate_at_an_edge_of_the_grid_is_no_choice(swept, tmp_path, scores, end):
+    results, sweep = rates(swept, *scores)
+    with pytest.raises(
+        ValueError, match=f"sweep.trials.grpo: the best learning rate, .* is the {end} of 0.0001, 0.0002, 0.0003"
+    ):
+        make("tuning", results, tmp_path / "out", sweep=sweep)
+    assert not (tmp_path / "out" / "sweep" / "tuned.yaml").exists()
 
 
 def test_a_run_without_validation_and_a_missing_run_are_named(swept):

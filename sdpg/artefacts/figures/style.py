@@ -80,6 +80,7 @@ METHODS = {
 }
 LABELS = {  # of methods without a style
     "grpo-double": "GRPO, twice the responses",
+    "grpo-equal-compute": "GRPO at SDPG's compute",
     "grpo-imitation": "GRPO with imitation",
     "rlcsd": "RLCSD",
     "opsa": "OPSA",

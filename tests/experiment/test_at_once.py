@@ -1,0 +1,68 @@
+"""Evaluation in the training job: the responses are those of the evaluation's own job, and are taken only while they hold."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+import torch
+
+from sdpg.experiment import at_once
+from sdpg.experiment.base_model import make_base_model
+from sdpg.experiment.compose import train_run
+from sdpg.io import write_json
+from sdpg.tasks.data import build_data
+from tests.scale import config_of
+from tests.test_config_use import BLOCKS
+
+SAMPLED = {"engine": "in-process", "samples": 2, "pass_k": [1], "lm_eval": None}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run that is trained, in a folder of its own; its config."""
+    from sdpg.experiment import base_model
+
+    config = config_of(**BLOCKS, methods={"grpo": {}}, resources={"evaluate_at_once": True})
+    folder = tmp_path_factory.mktemp("at_once")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(base_model, "PROBLEMS", 2)
+        threads = torch.get_num_threads()
+        build_data(config, at_once.RESULTS / config.name / "data")
+        make_base_model(config, at_once.RESULTS / config.name / "model")
+        train_run(config, "grpo", 0, threads=1)
+        torch.set_num_threads(threads)
+    return folder, config
+
+
+def test_what_training_left_is_what_evaluation_would_sample(finished, monkeypatch):
+    from sdpg.evaluation.run import evaluate_run
+
+    folder, config = finished
+    monkeypatch.chdir(folder)
+    root = at_once.RESULTS / config.name
+    assert not at_once.put_in_place(config, "grpo", 0)  # nothing was left
+    at_once.evaluate_at_once(config, "grpo", 0, 1)
+    assert at_once.put_in_place(config, "grpo", 0) and not at_once.put_in_place(config, "grpo", 0)
+    evaluate_run(
+        root / "runs/grpo/seed0", config, seed=0, data_dir=root / "data", out_dir=root / "again", work_dir=root / "work"
+    )
+    one, two = (pd.read_parquet(path / "chain.parquet") for path in (root / "eval/grpo/seed0", root / "again"))
+    pd.testing.assert_frame_equal(one, two)
+
+
+@pytest.mark.parametrize("change", ["config", "checkpoints", "problems"])
+def test_what_no_longer_holds_is_not_taken(finished, monkeypatch, change):
+    folder, config = finished
+    monkeypatch.chdir(folder)
+    at_once.evaluate_at_once(config, "grpo", 0, 1)
+    root = at_once.RESULTS / config.name
+    if change == "config":
+        config = config_of(**BLOCKS | {"evaluation": SAMPLED | {"samples": 3}}, methods={"grpo": {}})
+    else:
+        path = root / ("runs/grpo/seed0/checkpoints/checkpoints.json" if change == "checkpoints" else "data/eval/chain.parquet")
+        before = path.read_bytes()
+        write_json(path, {})
+    assert not at_once.put_in_place(config, "grpo", 0)
+    if change != "config":
+        path.write_bytes(before)
