@@ -36,6 +36,7 @@ SOURCES = {
     "reverse": {"count": 3, "seed": 0},
     "reasoning-gym": {"mix": {"add": {"dataset": "basic_arithmetic", "weight": 1}}, "count": 3, "seed": 0},
     "path": "train.jsonl",
+    "dataset": "aime24",
 }
 ASKED = {"base_url": "http://127.0.0.1:1/v1", "model": "m", "input_price": 0, "output_price": 0, "max_cost": 0}
 WRITERS = {"local": {"model": "some/dir"}, "endpoint": ASKED, "file": {"path": "solutions.jsonl"}}
