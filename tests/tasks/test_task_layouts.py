@@ -190,6 +190,12 @@ def test_a_byte_order_mark_is_no_part_of_the_text_and_other_encodings_are_named(
     path.write_text(plain, encoding="utf-16")
     with pytest.raises(ValueError, match=f"own.{kind}, line 1 is not UTF-8: .*looks like UTF-16"):
         read(path)
+    path.write_text(plain, encoding="utf-32")
+    with pytest.raises(ValueError, match=f"own.{kind}, line 1 is not UTF-8: .*looks like UTF-32"):
+        read(path)
+    path.write_text(plain, encoding="utf-16-le")
+    with pytest.raises(ValueError, match=f"own.{kind}, line 1 has bytes of 0 .*save the file as UTF-8"):
+        read(path)
 
 
 @pytest.mark.parametrize(
