@@ -21,7 +21,7 @@ _OTHER_ENCODINGS = {
     b"PK\x03\x04": "a zip or Excel file",
     b"\x1f\x8b": "gzipped",
 }
-_NOT_NUMBERS = ("nan", "NaN")  # what pandas writes for nothing
+NOT_NUMBERS = ("nan", "NaN")  # what pandas writes for nothing
 _LONGEST_CELL = 2**31 - 1  # characters
 
 
@@ -157,7 +157,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[Place, Row]]:
 
 
 def _cell(text: str) -> str | None:
-    return None if text in _NOT_NUMBERS else text
+    return None if text in NOT_NUMBERS else text
 
 
 def _parquet_rows(path: Path, wanted: list[str]) -> Iterator[tuple[Place, Row]]:
