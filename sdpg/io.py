@@ -62,6 +62,8 @@ def make_folder(path: Path) -> None:
 def check_folder(path: Path) -> None:
     """Raise OSError, naming the place, unless files can be made in a folder, which may be still to be made itself."""
     there = next(place for place in [path, *path.absolute().parents] if os.path.lexists(place))
+    if there.is_symlink() and not there.exists():
+        raise FileNotFoundError(errno.ENOENT, f"This link leads to {there.readlink()}, which is not there", str(there))
     if not there.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "This is a file, and a folder is to be here; move it away", str(there))
     space = os.statvfs(there)

@@ -105,7 +105,7 @@ def committed() -> list[str]:
     return sorted({path.split("/")[1] for path in listed}) or ["published", "reference"]
 
 
-@pytest.mark.parametrize("name", [*committed(), "cpu-matrix", "other-matrix"])
+@pytest.mark.parametrize("name", [*committed(), "Published", "cpu-matrix", "other-matrix"])
 def test_a_name_whose_folder_is_taken_is_refused(scale_file, name):
     said = message(scale_file("name: mine", f"name: {name}"))
     assert f"name: results/{name} is" in said and "take another name" in said

@@ -15,7 +15,7 @@ ALLOWED = {
     "sdpg/algorithms": {"sdpg.algorithms", *LEAVES},
     "baselines": {"baselines", "sdpg.algorithms", *LEAVES},
     "sdpg/rollout": {"sdpg.rollout", *LEAVES},
-    "sdpg/tasks": {"sdpg.tasks", SETTINGS, *LEAVES},
+    "sdpg/tasks": {"sdpg.tasks", "sdpg.config.reading", SETTINGS, *LEAVES},
     "sdpg/config": {"sdpg.config", "baselines", "sdpg.tasks.sources", "sdpg.tasks.verifiers", "sdpg.rollout.engines", *LEAVES},
     "sdpg/core": {
         "sdpg.core",

@@ -86,3 +86,9 @@ def test_json_round_trip_refuses_nan_and_names_a_broken_file(tmp_path):
     (tmp_path / "c.json").write_text('{"x": ')
     with pytest.raises(ValueError, match=r"c.json is not valid JSON .*run its rule again"):
         read_json(tmp_path / "c.json")
+
+
+def test_a_link_that_leads_nowhere_is_no_file(tmp_path):
+    (tmp_path / "results").symlink_to(tmp_path / "unmounted")
+    with pytest.raises(FileNotFoundError, match="This link leads to .*unmounted, which is not there: '.*/results'$"):
+        check_folder(tmp_path / "results" / "mine")

@@ -18,7 +18,7 @@ WARM_START = 512  # positions of the tiny model: hinted prompt and response of a
 
 def check_name(config: Config, where: str) -> None:
     """Refuse a name whose folder of results belongs to something else."""
-    if config.name in COMMITTED:
+    if config.name.casefold() in COMMITTED:  # on some file systems Published is published
         raise ConfigError(
             f"name: results/{config.name} is part of the project and not overwritten; take another name ({where})"
         )

@@ -42,17 +42,28 @@ def check_causal(model: PreTrainedModel, name: str) -> None:
     model.eval()
     whole, before = (model.base_model(input_ids=x, use_cache=False).last_hidden_state.float() for x in (ids, ids[:, :-1]))
     model.train(training)
+    if not whole.isfinite().all():
+        raise ValueError(f"{name}: its hidden states are not finite numbers; the weights are broken: copy or download it again")
     limit = 1e-3 if model.dtype == torch.float32 else 5e-2
     if not (whole[:, :-1] - before).abs().max() <= limit * whole.abs().max():
         raise ValueError(f"{name}: tokens of {type(model).__name__} see later ones; take a causal language model")
 
 
 def lacking(model: PreTrainedModel, report: dict[str, Any]) -> str | None:
-    """Return which weights a checkpoint lacks, or has in another shape; None if none: transformers would draw them at random.
+    """Return what of a checkpoint does not fit its config.json: weights that it lacks (transformers would draw them at random),
+    has in another shape, or has beside tied ones. None if nothing.
 
     report: of `from_pretrained(..., output_loading_info=True, ignore_mismatched_sizes=True)`.
     """
     kind = type(model).__name__
+    own = model.config.get_text_config() is model.config and model.config.tie_word_embeddings
+    if own and not report["missing_keys"] and not report["mismatched_keys"]:
+        head = getattr(model.get_output_embeddings(), "weight", None)
+        if head is not None and head is not model.get_input_embeddings().weight:  # vLLM would go by config.json
+            return (
+                "its lm-head differs from its embedding, but config.json says tie_word_embeddings: true; set that to false, or "
+                "leave the lm-head out of the weights"
+            )
     if missing := sorted(report["missing_keys"]):
         return f"it lacks {len(missing)} weights of {kind}, first {missing[0]}; copy or download it again"
     if others := sorted(report["mismatched_keys"], key=str):

@@ -47,4 +47,4 @@ def check_disk(config: Config, method: str, seed: int) -> None:
 
 
 def _gb(count: float) -> str:
-    return f"{count / 1e9:,.1f} GB"
+    return f"{count / 1e9:,.1f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"

@@ -67,7 +67,9 @@ def unique(
             f"{first[0].problem.question[:60]!r}; correct the data, or set data.conflicting_answers to drop"
         )
     if repeated := [id for id, n in Counter(row.problem.id for row in kept).items() if n > 1]:
-        raise ValueError(f"data.{name}: problem ids must differ, got {repeated[0]!r} more than once ({len(repeated)} such ids)")
+        where = ", ".join([f"{row.number}" for row in kept if row.problem.id == repeated[0]][:4])
+        text = f"problem ids must differ, got {repeated[0]!r} more than once, in rows {where} ({len(repeated)} such ids)"
+        raise ValueError(f"data.{name}: {text}; take another column (columns: {{id: ...}}), or leave it out to number the rows")
     loose = Counter(content_key(row.problem.question) for row in kept)
     rows = [row for group in conflicting for row in group]
     return kept, {

@@ -23,7 +23,11 @@ JUDGED = 64  # requests to judging processes for a set, where nothing is to be d
 TO_THE_LETTER = ("chain", "reverse", "reasoning-gym")  # verifiers of generated problems, with rules of their own
 _NUMBER = r"[+-]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)?(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,2})?"
 _WORDS = r"(?:\s+(?!(?:and|cos|exp|log|mod|sin|sqrt|tan)\b)[A-Za-z]{3,}){0,3}"
-_AROUND = re.compile(rf"[#=:>*\s]*(?:\\?[$€£]\s?)?({_NUMBER}){_WORDS}\s*\.?", re.DOTALL)
+_AROUND = re.compile(rf"[#=:>*\s]*(?:\\?[$€£]\s?)?({_NUMBER})(?:\s*[€£]|{_WORDS})\s*\.?", re.DOTALL)
+_SAID = re.compile(r"(?i)(?:(?:so|thus|hence|therefore),?\s+)?(?:the\s+)?(?:final\s+)?answer\s*(?:is\b\s*:?|[:=])\s*(.+?)\.?")
+_BOXED = re.compile(r"\$?\\boxed\s?\{([^{}]*)\}\$?\.?")
+_TAGGED = re.compile(r"(?i)<answer>(.*)</answer>", re.DOTALL)
+_CONTROL = re.compile(r"(?:\s*(?:</s>|<\|[^<|>]+\|>))+$")
 
 
 def bare_number(answer: str) -> str | None:
@@ -41,10 +45,28 @@ def bare_number(answer: str) -> str | None:
     return "0" if text in ("-0", "") else text
 
 
+def said(answer: str) -> str | None:
+    """Return what an answer gives inside a sentence, a box, a tag or before a control token; None where it is itself.
+
+    42 for `The answer is 42.`, also as the last line of several, `\\boxed{42}`, `<answer>42</answer>` and `42</s>`.
+    """
+    text = _CONTROL.sub("", answer)
+    if tagged := _TAGGED.fullmatch(text):
+        text = tagged[1].strip()
+    last = text.strip().rpartition("\n")[2]
+    if found := _SAID.fullmatch(last):
+        text = found[1]
+    if boxed := _BOXED.fullmatch(text.strip()):
+        text = boxed[1].strip()
+    return text if text and text != answer else None
+
+
 def other_spellings(verifier: str, answer: str) -> list[str]:
     """Return spellings of an answer that the verifier should take for it."""
     if verifier in TO_THE_LETTER:
         return []
+    if inner := said(answer):
+        return [bare_number(inner) or inner]
     number = bare_number(answer)
     found = [number] if number not in (None, answer) else []
     if verifier == "exact":

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from sdpg.tasks.rows import Row, parse_json
+from sdpg.tasks.rows import NOT_NUMBERS, Row, parse_json
 
 MISSING = object()
 SHOWN = 60  # characters of a value in an error
@@ -40,14 +40,14 @@ def _json_text(text: str) -> Any:
 
 
 def as_text(value: Any) -> str:
-    """Return text or a number as text without white space around it; "" for None, NaN and infinity.
+    """Return text or a number as text without white space around it; "" for None, NaN and infinity, and for the text "nan".
 
     72.0 is 72, as a table of numbers may make one of the other; no number is written with an exponent. Raises ValueError.
     """
     if value is None:
         return ""
     if isinstance(value, str):
-        return _encodable(value.strip())
+        return "" if value.strip() in NOT_NUMBERS else _encodable(value.strip())
     if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
         kind = {bool: f"{value} (true or false)", dict: "mapping", list: "list"}.get(type(value), type(value).__name__)
         inner = ", ".join(map(repr, list(value)[:8])) if isinstance(value, Mapping) else ""

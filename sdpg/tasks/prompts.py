@@ -18,11 +18,13 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-import yaml
+from sdpg.config.reading import parse_value
 
 FOLDER = Path(__file__).parent / "templates"
 _FIELD = re.compile(r"\{(question|answer|solution|student)\}")
-_PRIVILEGED = ("answer", "solution", "student")
+_LIKE_FIELD = re.compile(r"\{\s*([A-Za-z_]+)\s*\}")
+_FIELDS = ("question", "answer", "solution", "student")
+_PRIVILEGED = _FIELDS[1:]
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:
@@ -43,9 +45,17 @@ class Template:
     teacher_without_solution: str | None = None
 
     def __post_init__(self):
-        for field in ("student", "teacher", "shot_response"):
-            if not isinstance(value := getattr(self, field), str):
+        for field in ("student", "teacher", "shot_response", "answer_after", "teacher_without_solution"):
+            value = getattr(self, field)
+            if value is None and field in ("answer_after", "teacher_without_solution"):
+                continue
+            if not isinstance(value, str):
                 raise ValueError(f"template {self.name!r}: {field!r} is {value!r}, expected text; put it in quotes")
+            for match in _LIKE_FIELD.finditer(value if field != "answer_after" else ""):
+                near = get_close_matches(match[1].lower(), _FIELDS, n=1, cutoff=0.8)
+                if near and match[0] != f"{{{near[0]}}}":
+                    text = f"{field!r} has {match[0]} in it, which no text takes the place of; write {{{near[0]}}}"
+                    raise ValueError(f"template {self.name!r}: {text}")
         if "{question}" not in self.student:
             raise ValueError(f"template {self.name!r}: 'student' has no {{question}} in it, so no problem could be put")
         for field in _PRIVILEGED:
@@ -110,12 +120,12 @@ def load_template(name: str) -> Template:
         hint = f"; nearest: {near[0]!r}" if near else ""
         raise ValueError(f"unknown template {name!r}{hint}; known: {', '.join(template_names())}, or a path to a .yaml file")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        values = parse_value(path.read_text(encoding="utf-8"), f"template {path}")
+    except UnicodeDecodeError as error:
         raise ValueError(f"template {path} is not valid YAML: {' '.join(str(error).split())}") from error
     known = {"student", "teacher", "shots", "shot_response", "answer_after", "teacher_without_solution"}
     if not isinstance(values, dict) or set(values) - known or not {"student", "teacher"} <= set(values):
-        got = sorted(values) if isinstance(values, dict) else type(values).__name__
+        got = sorted(map(str, values)) if isinstance(values, dict) else type(values).__name__
         raise ValueError(f"template {path}: got {got}, expected student and teacher, and optionally {sorted(known)}")
     shots = values.pop("shots", None) or ()
     if not isinstance(shots, list | tuple) or not all(isinstance(shot, dict) for shot in shots):

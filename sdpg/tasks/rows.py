@@ -14,8 +14,14 @@ from typing import Any
 FORMATS = ("jsonl", "json", "csv", "parquet")
 Row = dict[str, Any]
 Place = str  # "row 3"
-_OTHER_ENCODINGS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"PK\x03\x04": "a zip or Excel file", b"\x1f\x8b": "gzipped"}
-_NOT_NUMBERS = ("nan", "NaN")  # what pandas writes for nothing
+_OTHER_ENCODINGS = {
+    b"\xff\xfe\0\0": "UTF-32",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+    b"PK\x03\x04": "a zip or Excel file",
+    b"\x1f\x8b": "gzipped",
+}
+NOT_NUMBERS = ("nan", "NaN")  # what pandas writes for nothing
 _LONGEST_CELL = 2**31 - 1  # characters
 
 
@@ -71,6 +77,10 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         for number, line in enumerate(file, start=1):
             if number == 1:
                 line = line.removeprefix(b"\xef\xbb\xbf")
+                if b"\0" in line[:4] and not line.startswith(tuple(_OTHER_ENCODINGS)):
+                    raise ValueError(
+                        f"{path.name}, line 1 has bytes of 0 (it looks like UTF-16 or UTF-32); save the file as UTF-8"
+                    )
             try:
                 yield number, line.decode()
             except UnicodeDecodeError as error:
@@ -147,7 +157,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[Place, Row]]:
 
 
 def _cell(text: str) -> str | None:
-    return None if text in _NOT_NUMBERS else text
+    return None if text in NOT_NUMBERS else text
 
 
 def _parquet_rows(path: Path, wanted: list[str]) -> Iterator[tuple[Place, Row]]:

@@ -210,6 +210,7 @@ def test_a_generation_config_that_transformers_does_not_write_is_kept(published,
     make_model(tmp_path / "model", ["1 + 1?"])
     published = published | {"eos_token_id": [0, 5]}
     (tmp_path / "model" / "generation_config.json").write_text(json.dumps(published))
+    capsys.readouterr()  # transformers' own bar
     make_base_model(config_of(model={"pretrained": str(tmp_path / "model")}, task={"verifier": "exact"}), tmp_path)
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1 and said[0].startswith("generation_config.json of the model is kept as it is")

@@ -160,6 +160,20 @@ def test_weights_that_do_not_fit_the_config_are_one_line(fault, folder):
     assert re.search(expected, refusal(plain(folder), folder))
 
 
+def test_a_head_of_its_own_under_a_config_that_ties_it_is_refused(folder):
+    config(tie_word_embeddings=True)(folder)
+    assert "its lm-head differs from its embedding, but config.json says tie_word_embeddings: true" in refusal(
+        plain(folder), folder
+    )
+
+
+def test_weights_that_are_no_numbers_are_named_as_such(folder):
+    tensors = load_file(folder / WEIGHTS)
+    tensors["model.norm.weight"] *= float("nan")
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    assert "its hidden states are not finite numbers; the weights are broken" in refusal(plain(folder), folder)
+
+
 def test_known_architectures_with_own_code_beside_them_are_taken_and_the_code_is_not_run(folder):
     config(auto_map={"AutoModelForCausalLM": "modeling_llama.Other", "AutoConfig": "modeling_llama.Config"})(folder)
     (folder / "modeling_llama.py").write_text("raise RuntimeError('this must not be run')")

@@ -43,6 +43,8 @@ def test_a_disk_without_room_is_refused_with_what_would_do(monkeypatch):
     disk.check_disk(resolve("qwen3-4b", {"train.keep": "last"}), "grpo", 0)
     free(monkeypatch, 10e9)
     assert "train.keep" not in refused(config) and "make room" in refused(config)
+    free(monkeypatch, 64e3)
+    assert "and 0.1 MB are free" in refused(config)
 
 
 def test_what_an_unfinished_run_has_written_counts(monkeypatch, tmp_path):

@@ -10,7 +10,7 @@ from sdpg.config import data_config, resolve
 from sdpg.experiment.problems import make_problems, summary
 from sdpg.tasks.cleaning import exact_key
 from sdpg.tasks.data import build_data, load_problems
-from sdpg.tasks.gold import Gold, bare_number
+from sdpg.tasks.gold import Gold, bare_number, said
 from sdpg.tasks.prompts import Template, load_template
 from sdpg.types import Problem
 from tests.scale import config_of
@@ -42,7 +42,7 @@ def refusal(*arguments, **keys) -> str:
     [
         *[
             (text, "42")
-            for text in ("42", "42.", "#### 42", "= 42", "$42", r"\$42", "42 dollars", "42.0", "+42", "042", "4.2e1")
+            for text in ("42", "42.", "#### 42", "= 42", "$42", r"\$42", "42 dollars", "42.0", "+42", "042", "4.2e1", "42 €")
         ],
         *[(text, "1000") for text in ("1000", "1,000", "1e3", "1.0e3", "1,000.00")],
         ("He sold 48.\nSo 72\n#### 72", "72"),
@@ -57,6 +57,37 @@ def refusal(*arguments, **keys) -> str:
 )
 def test_the_number_that_a_reference_means(answer, number):
     assert bare_number(answer) == number
+
+
+SAID = {
+    "The answer is 42": "42",
+    "So the final answer is: 7.": "7",
+    "72 clips.\nThe answer is 72": "72",
+    "Answer: B": "B",
+    r"\boxed{42}": "42",
+    "<answer>42</answer>": "42",
+    "42</s>": "42",
+    "42<|im_end|>": "42",
+    r"The answer is \boxed{42}.": "42",
+}
+
+
+@pytest.mark.parametrize(("answer", "inner"), [*SAID.items(), ("42", None), ("no answer is given", None), ("(0, 1)", None)])
+def test_what_a_reference_says_in_a_sentence_a_box_or_a_tag(answer, inner):
+    assert said(answer) == inner
+
+
+@pytest.mark.parametrize("answer", SAID)
+@pytest.mark.parametrize(("template", "verifier"), [("boxed", "math-verify"), ("plain", "exact")])
+def test_a_reference_inside_a_sentence_is_taken_bare_or_refused(tmp_path, answer, template, verifier):
+    made = config(tmp_path, rows_of("3", answer), template=template, verifier=verifier)
+    gold = Gold(made.task)
+    accepted = gold.accepts(Problem("i", "Q?", answer, "", "own"), SAID[answer])
+    gold.close()
+    if accepted:
+        build_data(made, tmp_path / "data")
+    else:
+        assert "rejects 1 of 2 reference answers: row 2 (train-000001)" in refusal(made, tmp_path / "data")
 
 
 @pytest.mark.parametrize(("template", "verifier"), [("boxed", "math-verify"), ("plain", "exact")])

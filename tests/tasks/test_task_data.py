@@ -143,7 +143,7 @@ def test_bad_sources_are_named(tmp_path):
 def test_ids_that_were_asked_for_must_differ(tmp_path):
     rows = [{"id": 1, "question": "1+1?", "answer": 2}, {"id": 1, "question": "1+2?", "answer": 3}]
     path = jsonl(tmp_path / "x.jsonl", rows)
-    with pytest.raises(ValueError, match="data.train: problem ids must differ, got '1' more than once"):
+    with pytest.raises(ValueError, match="data.train: problem ids must differ, got '1' more than once, in rows 1, 2 "):
         build_data(config({"path": path, "columns": {"id": "id"}}), tmp_path / "data")
     build_data(config({"path": path}), tmp_path / "data")  # a column that happens to be called id
     assert [p.id for p in load_problems(tmp_path / "data" / "train.parquet")] == ["train-000000", "train-000001"]

@@ -85,6 +85,7 @@ def test_a_chats_system_turn_is_dropped_by_name_alone(tmp_path):
         ({"answer": "So it is.\n####"}, {"answer_after": "####"}, "row 1: answer .*is empty"),
         ({"answer": True}, {}, "row 1: answer .*must be text or a number, got True"),
         ({"answer": float("nan")}, {}, "row 1: answer .*is empty; got None"),
+        ({"answer": "nan"}, {}, "row 1: answer .*is empty; got 'nan'"),
         ({"answer": float("-inf")}, {}, "row 1: answer .*is empty; got None"),
         ({"answer": {"ground_truth": 1}}, {}, "got mapping of 'ground_truth'; name an entry"),
         ({"answer": "\ud800"}, {}, "row 1: answer .*surrogate"),
@@ -123,8 +124,9 @@ def test_empty_solutions_are_empty_whatever_stands_for_them(tmp_path):
     (tmp_path / "x.jsonl").write_text(
         '{"question": "a?", "answer": 1, "solution": NaN}\n\n{"question": "b?", "answer": 2, "solution": Infinity}\n'
         '{"question": "c?", "answer": 3, "solution": null}\n{"question": "d?", "answer": 4}\n'
+        '{"question": "e?", "answer": 5, "solution": "nan"}\n{"question": "f?", "answer": 6, "solution": " NaN"}\n'
     )
-    assert [p.solution for p in read(tmp_path / "x.jsonl")] == [""] * 4
+    assert [p.solution for p in read(tmp_path / "x.jsonl")] == [""] * 6
     frame = pd.DataFrame({"question": ["a?"], "answer": [Decimal("72.00")], "solution": [float("nan")]})
     frame.to_parquet(tmp_path / "x.parquet")
     (problem,) = read(tmp_path / "x.parquet")
@@ -189,6 +191,12 @@ def test_a_byte_order_mark_is_no_part_of_the_text_and_other_encodings_are_named(
         read(path)
     path.write_text(plain, encoding="utf-16")
     with pytest.raises(ValueError, match=f"own.{kind}, line 1 is not UTF-8: .*looks like UTF-16"):
+        read(path)
+    path.write_text(plain, encoding="utf-32")
+    with pytest.raises(ValueError, match=f"own.{kind}, line 1 is not UTF-8: .*looks like UTF-32"):
+        read(path)
+    path.write_text(plain, encoding="utf-16-le")
+    with pytest.raises(ValueError, match=f"own.{kind}, line 1 has bytes of 0 .*save the file as UTF-8"):
         read(path)
 
 

@@ -101,6 +101,20 @@ def test_bad_templates_are_refused(tmp_path):
     path.write_text("student: '{question}'\nteacherr: x\n")
     with pytest.raises(ValueError, match="teacherr"):
         load_template(str(path))
+    start = "student: '{question}'\nteacher: '{question}'\n"
+    for text, expected in {
+        start + "student: 'again {question}'\n": "key 'student' appears twice",
+        start + "5: x\n": "got ['5', 'student', 'teacher']",
+        start + "answer_after: 5\n": "'answer_after' is 5, expected text",
+        start + "teacher_without_solution: [x]\n": "'teacher_without_solution' is ['x'], expected text",
+        "student: '{question}'\nteacher: '{question} {soluton}'\n": "'teacher' has {soluton} in it.*write {solution}",
+        "student: '{question}'\nteacher: '{question} { Answer }'\n": "'teacher' has { Answer } in it.*write {answer}",
+    }.items():
+        path.write_text(text)
+        with pytest.raises(ValueError, match=expected.replace("[", r"\[")):
+            load_template(str(path))
+    path.write_text("student: '{question} \\frac{1}{x} {ans} {text}'\nteacher: '{student}'\n")  # other braces are text
+    assert "{1}{x} {ans} {text}" in load_template(str(path)).student
     path.write_text("student: 'Ask: {question}'\nteacher: '{student} ({answer})'\n")
     assert load_template(str(path)).teacher_text("a?", "b", "") == "Ask: a? (b)"
 
