@@ -18,7 +18,7 @@ from typing import Annotated, NamedTuple
 import yaml
 from pydantic import Field, ValidationError
 
-from sdpg.io import ROOT
+from sdpg.io import ROOT, path_of
 from sdpg.tasks.cleaning import content_key
 from sdpg.tasks.rows import FORMATS
 from sdpg.types import Count, Problem, Settings, Text
@@ -139,7 +139,7 @@ def mirrored(wanted: Wanted) -> list[Path]:
     """
     if wanted.mirror is None:
         return []
-    folder = Path(wanted.mirror).expanduser()
+    folder = path_of(wanted.mirror)
     if not folder.is_dir():
         raise ValueError(f"mirror: {wanted.mirror} is no folder (looked in {folder.absolute().parent})")
     stems = [f"{wanted.name}/{wanted.split}", f"{wanted.name}-{wanted.split}"]
@@ -165,7 +165,7 @@ def read_pinned(wanted: Wanted, read: Callable[..., list[Problem]], prefix: str)
             problems = read({key: value for key, value in (place | own).items() if value})
         except ValueError as error:
             name = f"{wanted.name}-{wanted.split}.jsonl (or .json, .csv, .parquet)"
-            told = f"data.mirror, {wanted.mirror}, has no {name}"
+            told = f"data.mirror, {wanted.mirror}, has no {name}; {_listed(wanted)}"
             asked = f"without the hub, put a copy into a folder as {name}, and name the folder in data.mirror"
             raise ValueError(f"{error}; {told if wanted.mirror else asked}") from None
         if reason := _other(problems, dataset.splits[wanted.split]):
@@ -175,6 +175,12 @@ def read_pinned(wanted: Wanted, read: Callable[..., list[Problem]], prefix: str)
     source = f"{wanted.label}@{dataset.revision[:12]}" if dataset.revision else wanted.label
     problems = sorted(problems, key=_pair)
     return [replace(problem, id=f"{prefix}-{i:06d}", source=source) for i, problem in enumerate(problems)]
+
+
+def _listed(wanted: Wanted) -> str:
+    """Say what a mirror has instead of a copy."""
+    there = sorted(path.name + "/" * path.is_dir() for path in path_of(wanted.mirror or "").iterdir())
+    return f"it has {', '.join(there[:6])}{', ...' if there[6:] else ''}" if there else "it is empty"
 
 
 def _from_file(

@@ -166,6 +166,8 @@ def test_a_copy_of_other_content_is_refused(sums, tmp_path, rows, said):
 def test_a_mirror_that_is_none_is_refused_at_the_dry_run(sums, tmp_path):
     with pytest.raises(ValueError, match=r"data\.train: mirror: .*nowhere is no folder"):
         check_source({"dataset": "sums"}, "train", str(tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match=r"data\.train: mirror: ~nobody-of-that-name/x is no folder"):
+        check_source({"dataset": "sums"}, "train", "~nobody-of-that-name/x")
     check_source({"dataset": "sums"}, "train", str(tmp_path))  # without a file of it: the hub is asked later
     check_source({"chain": {"operations": [2], "count": 1, "seed": 0}}, "train", str(tmp_path / "nowhere"))
 
@@ -201,7 +203,12 @@ def test_without_the_hub_one_is_told_what_to_do(sums, monkeypatch, tmp_path, err
     hub(monkeypatch, error)
     text = refused()
     assert said in text and "sums-train.jsonl" in text and "data.mirror" in text
-    assert f"data.mirror, {tmp_path}, has no sums-train.jsonl" in refused(tmp_path)
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    assert f"data.mirror, {mirror}, has no sums-train.jsonl (or .json, .csv, .parquet); it is empty" in refused(mirror)
+    (mirror / "main").mkdir()
+    (mirror / "sums-train.txt").write_text("")
+    assert "has no sums-train.jsonl (or .json, .csv, .parquet); it has main/, sums-train.txt" in refused(mirror)
 
 
 # --- the file of a data set
