@@ -9,6 +9,7 @@ sys.path.insert(0, workflow.basedir)  # the code is this folder's, wherever Snak
 
 from sdpg import slurm
 from sdpg.config import from_snakemake
+from sdpg.config.limits import no_matrix
 from sdpg.experiment.gpus import executors, jobs_run_here, visible
 from sdpg.experiment.workflow import DATABASE, Matrix, Scale
 from sdpg.io import check_folder
@@ -29,6 +30,8 @@ try:
     # The cells of the matrix beside the first scale take its overrides.
     CELLS = [Scale(cell, OVERRIDES, first=False) for cell in MAIN.other_cells]
     MATRIX = Matrix(MAIN, CELLS) if CELLS else None
+    if "matrix" in sys.argv and not MATRIX:
+        raise ValueError(no_matrix(MAIN.name))
     HERE = len(visible())
     if workflow.is_main_process and "slurm" in executors(sys.argv):
         slurm.need_commands()
