@@ -163,6 +163,20 @@ def test_a_copy_of_other_content_is_refused(sums, tmp_path, rows, said):
     assert said in text and "sums.jsonl" in text and "config/datasets/sums.yaml pins" in text and "`path:`" in text
 
 
+def test_the_worked_solutions_of_a_copy_are_those_that_are_pinned(sums, tmp_path):
+    solved = [{**row, "solution": "One <<1+1=2>>adds."} for row in ROWS]
+    right = [Problem("", row["question"], row["answer"], "One  adds.\n", "") for row in ROWS]
+    pin = {"rows": len(ROWS), "sha256": pinned.content_hash(right), "solutions": pinned.solutions_hash(right)}
+    sums(splits={"train": pin})
+    for rows, solution in ((solved, "One adds."), (WORKED, "One adds."), (ROWS, "")):  # none: data.missing_solutions
+        write_rows(tmp_path / "sums.jsonl", rows)
+        assert {p.solution for p in build_source({"dataset": "sums"}, "train", str(tmp_path))} == {solution}
+    for wrong in ("One guesses.", ""):
+        write_rows(tmp_path / "sums.jsonl", [*solved[:-1], {**solved[-1], "solution": wrong}])
+        text = refused(tmp_path)
+        assert "sums.jsonl: got worked solutions with the content" in text and f"expected {pin['solutions'][:16]}" in text
+
+
 def test_a_mirror_that_is_none_is_refused_at_the_dry_run(sums, tmp_path):
     with pytest.raises(ValueError, match=r"data\.train: mirror: .*nowhere is no folder"):
         check_source({"dataset": "sums"}, "train", str(tmp_path / "nowhere"))
