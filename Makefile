@@ -17,6 +17,8 @@ install_into = $(BIN)/uv pip install --quiet --compile-bytecode --python $(1)/bi
 INSTALL := $(call install_into,$(VENV))
 # PROFILE=slurm: profiles/slurm, for a cluster.
 SNAKEMAKE := $(BIN)/snakemake $(if $(PROFILE),--profile $(or $(wildcard profiles/$(PROFILE)),$(PROFILE)))
+# The scale beside what ARGS configures, in one --config: of two, Snakemake takes the last alone.
+CONFIG = $(if $(filter --config -C,$(ARGS)),$(patsubst -C,--config scale=$(SCALE),$(patsubst --config,--config scale=$(SCALE),$(ARGS))),--config scale=$(SCALE) $(ARGS))
 PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed-$(FLAVOUR)
 SMK_FILES := Snakefile workflows/rules
@@ -31,7 +33,7 @@ help: ## List the targets
 	@echo "  Options: SCALE=cpu|smoke|lm|FILE.yaml  FLAVOUR=cpu|cuda  PROFILE=slurm  PYTHON=python3.12  ARGS='more arguments'"
 
 reproduce: $(STAMP) ## Set up and run everything at SCALE (default cpu)
-	$(SNAKEMAKE) reproduce-all --config scale=$(SCALE) $(ARGS)
+	$(SNAKEMAKE) reproduce-all $(CONFIG)
 
 verify: $(STAMP) ## Which results of SCALE do not match their manifest, or the present code and config
 	@$(BIN)/sdpg verify --scale $(SCALE) $(ARGS)
@@ -45,8 +47,8 @@ archive: $(STAMP) ## Pack the results of SCALE with generations and manifest int
 reference: $(STAMP) ## Make the results of SCALE the reference (to be committed), if they match their manifest
 	@$(BIN)/sdpg reference --scale $(SCALE) $(ARGS)
 
-matrix: $(STAMP) ## Scale cpu in all four cells, two teachers x two learning rates
-	$(SNAKEMAKE) matrix $(ARGS)
+matrix: $(STAMP) ## All cells of SCALE side by side; of cpu, two teachers x two learning rates
+	$(SNAKEMAKE) matrix $(CONFIG)
 
 tune: $(STAMP) ## Choose the settings of SCALE again: its sweep, then config/tuned/SCALE.yaml and .csv
 	$(SNAKEMAKE) reproduce-all --config scale=$(SCALE)-sweep
@@ -63,7 +65,7 @@ smoke: $(STAMP) ## Everything at scale smoke: the whole chain in minutes
 	$(SNAKEMAKE) smoke $(ARGS)
 
 figures: $(STAMP) ## The figures of SCALE, and what they need
-	$(SNAKEMAKE) figures --config scale=$(SCALE) $(ARGS)
+	$(SNAKEMAKE) figures $(CONFIG)
 
 bench: $(STAMP) $(PEERS_STAMP) ## Measure against TRL, Liger, vLLM and the machine; ARGS=--quick: two minutes, nothing kept
 	$(BIN)/python -m benchmarks.bench $(ARGS)

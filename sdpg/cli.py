@@ -15,7 +15,7 @@ from typer.exceptions import TyperException
 from sdpg.artefacts import Job, declared, files_of
 from sdpg.config import METHODS, available_presets, available_scales, parse_overrides, resolve
 from sdpg.config.files import shorter
-from sdpg.io import kind_of
+from sdpg.io import kind_of, path_of
 from sdpg.progress import Interrupted
 from sdpg.slurm import requeueing
 
@@ -40,11 +40,6 @@ def _scales() -> list[str]:
 
 def _methods() -> list[str]:
     return sorted(path.stem for path in METHODS.glob("*.yaml"))
-
-
-def path_of(text: str) -> Path:
-    """Return the path that is meant: ~ is the user's home, which no shell expands in `--results=~/there`."""
-    return Path(os.path.expanduser(text))  # noqa: PTH111  Path.expanduser raises for a user that there is not
 
 
 def folder_of(text: str) -> Path:

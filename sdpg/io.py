@@ -13,6 +13,11 @@ ROOT = Path(__file__).resolve().parents[1]  # the project's folder
 LEAST_SPACE = 2**20  # bytes that must be free before work begins
 
 
+def path_of(text: str | Path) -> Path:
+    """Return the path that is meant: ~ is the user's home, and stays as it is where there is no such user."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111  Path.expanduser raises for a user that there is not
+
+
 @contextmanager
 def write_atomic(path: str | Path, mode: str = "w"):
     """Yield an open file; on success it replaces `path` in one step, on any error nothing is left behind.

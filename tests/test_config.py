@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import subprocess
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -18,7 +19,9 @@ from sdpg.config import (
     resolve,
     run_config,
 )
+from sdpg.config.command import check_once
 from sdpg.config.settings import schema_text
+from sdpg.io import ROOT
 from sdpg.rollout import engines
 from sdpg.tasks.sources import KINDS
 from tests.scale import message
@@ -313,3 +316,37 @@ def test_greedy_evaluation_and_an_engines_own_range_are_allowed(scale_file):
     cold = {"evaluation.temperature": 0.005, "evaluation.engine": "in-process", "evaluation.lm_eval": None}
     assert resolve(scale_file(), cold).evaluation.temperature == 0.005
     assert resolve(scale_file(), {"evaluation.temperature": 0.01}).evaluation.temperature == 0.01
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--config", "scale=lm", "--config", "quick=true"], "--config: is given twice"),
+        (["--config", "scale=lm", "-n", "-C", "quick=true"], "--config: is given twice"),
+        (["--config=scale=lm", "--config", "quick=true"], "--config: is given twice"),
+        (["--config", "set=train.steps=2", "set=train.lr=1"], "--config set: is given twice.*several settings"),
+        (["--config=seeds=[0]", "scale=lm", "seeds=[1]"], "--config seeds: is given twice"),
+    ],
+)
+def test_what_snakemake_would_take_the_last_of_is_refused(words, said):
+    with pytest.raises(ConfigError, match=said):
+        check_once(["snakemake", "train", *words])
+    check_once(["snakemake", "train", "-n", "--config", "scale=lm", "quick=true", "set=train.steps=2 train.lr=1", "-j", "1"])
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], "--config scale=gsm8k"),
+        (["ARGS=--config quick=true methods=[grpo]"], "--config scale=gsm8k quick=true methods=[grpo]"),
+        (["ARGS=-n -C quick=true -j 1"], "-n --config scale=gsm8k quick=true -j 1"),
+        (["ARGS=-n"], "--config scale=gsm8k -n"),
+        (["ARGS=--configfile x.yaml"], "--config scale=gsm8k --configfile x.yaml"),
+    ],
+)
+@pytest.mark.parametrize(("target", "rule"), [("reproduce", "reproduce-all"), ("matrix", "matrix"), ("figures", "figures")])
+def test_make_gives_snakemake_the_scale_and_what_args_configures(target, rule, words, expected):
+    """`ARGS="--config ..."` once took the place of the scale."""
+    done = subprocess.run(["make", "-n", target, "SCALE=gsm8k", *words], cwd=ROOT, capture_output=True, text=True, check=True)
+    (command,) = [line for line in done.stdout.splitlines() if f" {rule} " in line and "snakemake" in line]
+    assert command.split(rule, 1)[1].split() == expected.split()

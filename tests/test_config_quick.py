@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sdpg.config import available_presets, available_scales, resolve
+from sdpg.config import ConfigError, available_presets, available_scales, resolve
+from sdpg.config.layers import explain
 from sdpg.config.methods import method_config
 from sdpg.config.parts import run_config
 from sdpg.experiment.workflow import Scale
@@ -53,6 +54,27 @@ def test_overrides_have_the_last_word():
 def test_anything_but_true_or_false_is_refused(value):
     text = message("cpu", {"quick": value})
     assert "override quick: got" in text and "expected true or false" in text
+
+
+@pytest.mark.parametrize("key", ["train.steps", "data.train.limit", "data.train", "name", "seeds", "task.verifier", "matrix"])
+@pytest.mark.parametrize("more", [{}, {"train.steps": 20}])
+def test_what_it_changes_is_explained(key, more):
+    config = resolve("gsm8k", {"quick": True, **more}).dump()
+    origin, value = explain(key, "gsm8k", {"quick": True, **more})[-1]
+    for part in key.split("."):
+        config = config[part]
+    assert value == config
+    files = "config/scales/gsm8k.yaml"
+    wanted = f"override {key}" if key in more else files if key == "task.verifier" else "quick=true"
+    assert origin == wanted
+
+
+def test_it_is_no_setting(tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text("name: own\nextends: cpu\nquick: true\n")
+    assert "config key 'quick' is none of a scale file" in message(str(own)) and "quick=true" in message(str(own))
+    with pytest.raises(ConfigError, match="'quick' is no setting.*quick=true"):
+        explain("quick", "cpu", {"quick": True})
 
 
 def test_the_jobs_of_a_quick_workflow_are_quick():

@@ -10,7 +10,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from sdpg.io import check_folder, naming, read_json, write_atomic, write_json
+from sdpg.io import check_folder, naming, path_of, read_json, write_atomic, write_json
+
+
+def test_a_home_that_there_is_not_is_a_path_as_any_other():
+    assert path_of("~nobody-of-that-name/x") == Path("~nobody-of-that-name/x") and path_of("~/x") == Path.home() / "x"
+    code = [*Path(__file__).parents[1].glob("sdpg/**/*.py")]
+    assert [path for path in code if ".expanduser()" in path.read_text(encoding="utf-8")] == []  # it raises RuntimeError
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 from sdpg.config.files import ConfigError, parse_value, show
@@ -46,6 +47,22 @@ def from_snakemake(options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         elif key != "scale":
             overrides[key] = _reread(value, f"--config {key}")
     return scale, overrides
+
+
+def check_once(arguments: Sequence[str]) -> None:
+    """Refuse a second `--config`, or a key that is there twice: Snakemake takes the last alone. Raises ConfigError.
+
+    arguments: Snakemake's command line.
+    """
+    starts = [i for i, word in enumerate(arguments) if word.partition("=")[0] in ("--config", "-C")]
+    if len(starts) > 1:
+        raise ConfigError("--config: is given twice, of which Snakemake would take the last alone; put all behind one --config")
+    for start in starts:
+        words = [arguments[start].partition("=")[2], *takewhile(lambda word: not word.startswith("-"), arguments[start + 1 :])]
+        keys = [word.partition("=")[0] for word in words if "=" in word]
+        if twice := [key for i, key in enumerate(keys) if key in keys[:i]]:
+            hint = ' (several settings: set="train.steps=20 train.lr=1e-4")' if twice[0] == "set" else ""
+            raise ConfigError(f"--config {twice[0]}: is given twice, of which Snakemake would take the last alone{hint}")
 
 
 def _words(text: str) -> list[str]:

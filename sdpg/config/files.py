@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sdpg.config.reading import ConfigError, parse_value, show
-from sdpg.io import ROOT, kind_of
+from sdpg.io import ROOT, kind_of, path_of
 
 SCALES = ROOT / "config" / "scales"
 PRESETS = ROOT / "config" / "presets"
@@ -73,7 +73,7 @@ def scale_path(scale: str | Path) -> Path:
         for folder in (SCALES, PRESETS):
             if kind_of(by_name := folder / f"{scale}.yaml") == "file":
                 return by_name
-    path = Path(scale).expanduser() if str(scale).startswith("~/") else Path(scale)
+    path = path_of(scale) if str(scale).startswith("~/") else Path(scale)
     if path.suffix in (".yaml", ".yml"):
         if (there := kind_of(path)) != "file":
             what = "is a folder" if there else "does not exist"

@@ -6,6 +6,7 @@ tuned values, its file in config/methods, and its block in the scale.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from baselines import hyperparameters
 from sdpg.config.checks import check_across, dotted_keys, expected, rule_at, validated
 from sdpg.config.files import ConfigError, closest, expand_shorthands, merged, nearest, override, scale_layers, scale_path, show
 from sdpg.config.methods import algorithm_files, expand_sweep, method_block, method_layers, tuned
-from sdpg.config.quick import make_quick, wants_quick
+from sdpg.config.quick import ASKED, KEY, make_quick, refuse_in_a_file, wants_quick
 from sdpg.config.settings import Config
 
 OVERRIDE = "override"
@@ -39,6 +40,7 @@ def resolve(scale: str | Path, overrides: Mapping[str, Any] | None = None) -> Co
 
 def _resolved(layers: list[tuple[str, dict[str, Any]]], overrides: dict[str, Any], where: str) -> Config:
     config, quick = merged(layers), wants_quick(overrides)
+    refuse_in_a_file(config)
     for key, value in overrides.items():
         if key.partition(".")[0] == "sweep":
             override(config, key, value)
@@ -83,13 +85,16 @@ def explain(
         raise ConfigError(f"method {method!r} is not in scale {config.name}; {nearest(method, config.methods)}")
     if method is not None and key in hyperparameters(method_block(method, config)["algorithm"]).model_fields:
         return _of_method(key, method, config)
+    if key == KEY:
+        raise ConfigError(f"{KEY!r} is no setting, but changes several (as every `explain` of these says): {ASKED}")
     rule = rule_at(Config, key.split("."))
     if not rule and _get(config.dump(), key) is MISSING:
         known = dotted_keys(Config)
         hint = "" if method else "; a method's own setting goes with --method"
         raise ConfigError(f"config key {key!r} is unknown; nearest valid key: {closest(key, known)!r}{hint}")
-    files = scale_layers(scale_path(scale))
-    layers = [*files, *((f"{OVERRIDE} {name}", merged([("", {name: value})])) for name, value in (overrides or {}).items())]
+    files, overrides = scale_layers(scale_path(scale)), dict(overrides or {})
+    quick = [(f"{KEY}=true", _shrunk(files, key))] if wants_quick(overrides) else []
+    layers = [*files, *quick, *((f"{OVERRIDE} {name}", merged([("", {name: value})])) for name, value in overrides.items())]
     found = [("default", rule["default"])] if "default" in rule else []
     for origin, keys in layers:
         expand_shorthands(keys)
@@ -100,6 +105,15 @@ def explain(
         found = [(o, v if not isinstance(v, dict) else _get({"train": v}, key)) for o, v in found]
         return [(origin, value) for origin, value in found if value is not MISSING]
     return _ending_with(_get(config.dump(), key), found)
+
+
+def _shrunk(files: list[tuple[str, dict[str, Any]]], key: str) -> dict[str, Any]:
+    """Return what the files say after `quick=true`, or nothing where that leaves the key as it was."""
+    config = merged(files)
+    expand_shorthands(config)
+    before = copy.deepcopy(_get(config, key))
+    make_quick(config)
+    return {} if _get(config, key) == before else config
 
 
 def _ending_with(value: Any, found: list[tuple[str, Any]]) -> list[tuple[str, Any]]:

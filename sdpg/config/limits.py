@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdpg.config.files import ConfigError, merged, scale_layers, scale_path
+from sdpg.config.files import ConfigError, available_scales, merged, scale_layers, scale_path
+from sdpg.io import path_of
 
 if TYPE_CHECKING:
     from sdpg.config.settings import Config
@@ -52,6 +52,13 @@ def check_matrix(config: Config, where: str) -> None:
         raise ConfigError(f"matrix: got {config.matrix[0]} alone, expected two scales or more ({where})")
 
 
+def no_matrix(name: str) -> str:
+    """Return what is said of `snakemake matrix` at a scale without cells."""
+    having = [scale for scale in available_scales() if scale_layers(scale_path(scale))[-1][1].get("matrix")]
+    quick = "; with quick=true or another name each cell is run by itself" if name not in available_scales() else ""
+    return f"matrix: scale {name} lists no cells under `matrix`; expected one that does, such as {', '.join(having)}{quick}"
+
+
 def check_jobs(config: Config, where: str) -> None:
     """Refuse jobs that cannot do what they are asked: evaluate with lm-eval beside training, or watch no validation set."""
     if config.resources.evaluate_at_once and config.evaluation.lm_eval:
@@ -83,7 +90,7 @@ def positions(model: Any) -> int | None:
     if model.warm_start:
         return WARM_START
     try:
-        text = (Path(model.pretrained or "").expanduser() / "config.json").read_text(encoding="utf-8")
+        text = (path_of(model.pretrained or "") / "config.json").read_text(encoding="utf-8")
         own = json.loads(text) if model.pretrained else {}
     except (
         OSError,

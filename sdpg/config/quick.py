@@ -8,6 +8,7 @@ from typing import Any
 from sdpg.config.files import ConfigError, show
 
 KEY = "quick"
+ASKED = "`snakemake --config quick=true`, or --set quick=true of `sdpg`"
 STEPS, PROMPTS, GROUP, TOKENS, SAMPLES = 2, 4, 4, 256, 2
 SCHEDULE = {"T_warm": 1, "T_decay": 1}  # of a method that has one
 
@@ -20,10 +21,16 @@ def wants_quick(overrides: dict[str, Any]) -> bool:
     return value
 
 
+def refuse_in_a_file(keys: Mapping[str, Any]) -> None:
+    """Raise ConfigError for `quick` in a scale file: it is no part of a scale."""
+    if KEY in keys:
+        raise ConfigError(f"config key {KEY!r} is none of a scale file; ask for it when you run: {ASKED}")
+
+
 def make_quick(config: dict[str, Any]) -> None:
     """Shrink a merged config in place: two steps of four problems, four responses each, one seed, sets of four problems."""
     config["name"] = f"{config.get('name')}-{KEY}"
-    config.pop("matrix", None)
+    config["matrix"] = []
     config["seeds"] = config["seeds"][:1] if isinstance(config.get("seeds"), list) else [0]
     config["train"] = (config.get("train") or {}) | {"steps": STEPS, "prompts_per_step": PROMPTS, "warmup_steps": 0}
     config["train"] |= {"checkpoint_every": STEPS, "validate_every": STEPS, "group_size": GROUP}

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sdpg.config import Config
 from sdpg.config.files import nearest, read_mapping
 from sdpg.config.settings import Model, WarmStart
-from sdpg.io import ROOT, read_json
+from sdpg.io import ROOT, path_of, read_json
 
 TABLE = ROOT / "config" / "models.yaml"
 CHARACTERS = 23  # entries of the tiny models' vocabulary (sdpg/tasks/tokenizer.py, which loads transformers)
@@ -160,7 +159,7 @@ def activations(model: Architecture, b: int, tokens: int, checkpointing: bool, r
 
 def _pretrained(name: str) -> Architecture:
     """Return the sizes of a local checkpoint, else of the hub's cached config.json, else of the table's entry."""
-    folder = Path(name).expanduser()
+    folder = path_of(name)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise ValueError(f"model directory {name} has no config.json; expected a Hugging Face checkpoint")

@@ -37,7 +37,7 @@ from sdpg.core.kinds import check_causal, check_kind, lacking, without_dropout
 from sdpg.experiment.checkpoint_folder import config_fault, engine_fault, folder_fault
 from sdpg.experiment.inputs import engines_of, model_files
 from sdpg.experiment.warm_start import Demonstrator, train
-from sdpg.io import make_folder, naming, sha256, write_json
+from sdpg.io import make_folder, naming, path_of, sha256, write_json
 from sdpg.rollout.context import attention_of
 from sdpg.rollout.engines.in_process import HFEngine
 from sdpg.tasks.chain import chain_problems, reverse_problems
@@ -110,7 +110,7 @@ def _save(model, tokenizer, target: Path) -> dict[str, Any]:
 
 def _check_task(config: Config, name: str, target: Path) -> None:
     """Raise ValueError now, and not when training starts, for a chat template or an end token that is no good."""
-    own = Path(name).expanduser()  # its files, where it has some here, not the copies: they are the ones to mend
+    own = path_of(name)  # its files, where it has some here, not the copies: they are the ones to mend
     make_task(config.task, AutoTokenizer.from_pretrained(own if own.is_dir() else target), name=name).close()
 
 
@@ -119,7 +119,7 @@ def _pretrained(name: str, target: Path, engines: Mapping[str, str]) -> dict[str
 
     engines: key in the config -> engine, for those that are to sample from it.
     """
-    path = Path(name).expanduser()
+    path = path_of(name)
     options: dict[str, Any] = {}
     if path.is_dir():
         if fault := folder_fault(path, engines):

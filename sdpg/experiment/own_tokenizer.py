@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sdpg.config.settings import Model
+from sdpg.io import path_of
 
 
 def load_tokenizer(model: Model) -> tuple[Any, int | None]:
@@ -23,7 +24,7 @@ def load_tokenizer(model: Model) -> tuple[Any, int | None]:
 
     options: dict[str, Any] = {}
     if model.pretrained:
-        name, folder = model.pretrained, Path(model.pretrained).expanduser()
+        name, folder = model.pretrained, path_of(model.pretrained)
         if folder.is_dir():
             name = str(folder)
         elif "@" in name:
@@ -48,7 +49,7 @@ def load_tokenizer(model: Model) -> tuple[Any, int | None]:
 
 def tokenizer_files(model: Model) -> list[str]:
     """Return the files of the user's own model folder that decide its tokenizer and context length."""
-    folder = Path(model.pretrained).expanduser() if model.pretrained else None
+    folder = path_of(model.pretrained) if model.pretrained else None
     if folder is None or not folder.is_dir():
         return []
     names = ("*.json", "*.model", "*.txt", "*.jinja")

@@ -13,6 +13,7 @@ from sdpg.config.data import Source
 from sdpg.config.settings import Config, Train, kept_steps
 from sdpg.experiment.architecture import Architecture
 from sdpg.experiment.planner import PROMPT_SHARE, TEACHER_SHARE, Job, Plan, cache_bytes, resume_bytes, sequence_bytes
+from sdpg.io import path_of
 from sdpg.tasks.pinned import load_dataset, split_of
 
 BANDWIDTH_SHARE = 0.55  # of a card's bandwidth that decoding reaches, with the scheduler's gaps
@@ -133,7 +134,7 @@ def problems(source: Source) -> int | None:
     if source.dataset:
         rows = load_dataset(source.dataset).splits[split_of(source.dataset, source.split)].rows
         return min(rows, source.limit or rows)
-    file = Path(options).expanduser()
+    file = path_of(options)
     rows = [_rows(file)] if file.suffix == ".jsonl" and file.is_file() else []
     return min([*rows, *([source.limit] if source.limit else [])], default=None)
 

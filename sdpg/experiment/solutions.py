@@ -15,7 +15,7 @@ from typing import Any
 from sdpg.config import Config
 from sdpg.experiment.inputs import content_params, is_folder_name, model_files
 from sdpg.experiment.written import FOLDER, TABLE, wanted
-from sdpg.io import kind_of, write_atomic, write_json
+from sdpg.io import kind_of, path_of, write_atomic, write_json
 from sdpg.solutions.asking import Stop
 from sdpg.solutions.prompt import load_prompt, prompt_path
 
@@ -45,10 +45,10 @@ def check(config: Config) -> None:
 
 def _check_folder(model: str) -> None:
     """Raise ValueError for a folder that has no checkpoint. What is only read may be quantised, unlike `model.pretrained`."""
-    if is_folder_name(model) and not (Path(model).expanduser() / "config.json").is_file():
-        what = "has no config.json" if kind_of(Path(model).expanduser()) == "folder" else "does not exist"
+    if is_folder_name(model) and not (path_of(model) / "config.json").is_file():
+        what = "has no config.json" if kind_of(path_of(model)) == "folder" else "does not exist"
         raise ValueError(
-            f"data.solutions.local.model: {model} {what} (looked in {Path(model).expanduser().absolute().parent}); expected a "
+            f"data.solutions.local.model: {model} {what} (looked in {path_of(model).absolute().parent}); expected a "
             "Hugging Face checkpoint with tokenizer, or a hub id such as 'owner/name'"
         )
 
@@ -72,7 +72,7 @@ def prompt_file(config: Config) -> list[str]:
 
 
 def _weights(model: str) -> list[Path]:
-    folder = Path(model).expanduser()
+    folder = path_of(model)
     return model_files(folder) if is_folder_name(model) and kind_of(folder) == "folder" else []
 
 

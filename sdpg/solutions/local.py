@@ -10,6 +10,7 @@ from typing import Any
 
 from sdpg.config.settings import Config
 from sdpg.config.solutions import Local
+from sdpg.io import path_of
 from sdpg.rollout.engine import derive_seed
 from sdpg.rollout.engines import make_engine
 from sdpg.rollout.placement import own_gpu, share
@@ -139,7 +140,7 @@ def identity(settings: Local, content: list[str]) -> dict[str, Any]:
 
 def fetched(model: str) -> Path:
     """Return a checkpoint's folder, which for a hub id is fetched into the hub's own cache. Raises ValueError."""
-    folder = Path(model).expanduser()
+    folder = path_of(model)
     if folder.is_dir():
         return folder
     from huggingface_hub import snapshot_download

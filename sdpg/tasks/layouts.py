@@ -106,7 +106,12 @@ def split_answer(text: str, mark: str) -> tuple[str, str]:
     before, found, after = text.rpartition(mark)
     if not found:
         raise ValueError(f"has no {mark!r} (answer_after) in it: it ends {text[-SHOWN:]!r}")
-    return after.strip(), _CALCULATOR.sub("", before).strip()
+    return after.strip(), without_marks(before).strip()
+
+
+def without_marks(text: str) -> str:
+    """Return a worked solution without calculator marks."""
+    return _CALCULATOR.sub("", text)
 
 
 def _cut(text: str) -> str:

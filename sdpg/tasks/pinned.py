@@ -18,8 +18,9 @@ from typing import Annotated, NamedTuple
 import yaml
 from pydantic import Field, ValidationError
 
-from sdpg.io import ROOT
+from sdpg.io import ROOT, path_of
 from sdpg.tasks.cleaning import content_key
+from sdpg.tasks.layouts import without_marks
 from sdpg.tasks.rows import FORMATS
 from sdpg.types import Count, Problem, Settings, Text
 
@@ -37,6 +38,8 @@ class Split(Settings):
     """Rows, repeated ones included."""
     sha256: Annotated[str, Field(pattern=_SHA256)] | None = None
     """`content_hash` of its problems; null where it is not known: then the commit and the rows are all that is checked."""
+    solutions: Annotated[str, Field(pattern=_SHA256)] | None = None
+    """`solutions_hash` of its worked solutions, which those of a copy must have; null where it has none."""
 
 
 class Dataset(Settings):
@@ -120,6 +123,12 @@ def content_hash(problems: Iterable[Problem]) -> str:
     return hashlib.sha256("\n".join(sorted(map(_pair, problems))).encode()).hexdigest()
 
 
+def solutions_hash(problems: Iterable[Problem]) -> str:
+    """Return the SHA-256 over the problems with their worked solutions, whatever their white space."""
+    lines = (f"{_pair(problem)}\t{' '.join(problem.solution.split())}" for problem in problems)
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
 class Wanted(NamedTuple):
     """A split of a data set, and where copies of it may lie."""
 
@@ -139,7 +148,7 @@ def mirrored(wanted: Wanted) -> list[Path]:
     """
     if wanted.mirror is None:
         return []
-    folder = Path(wanted.mirror).expanduser()
+    folder = path_of(wanted.mirror)
     if not folder.is_dir():
         raise ValueError(f"mirror: {wanted.mirror} is no folder (looked in {folder.absolute().parent})")
     stems = [f"{wanted.name}/{wanted.split}", f"{wanted.name}-{wanted.split}"]
@@ -165,7 +174,7 @@ def read_pinned(wanted: Wanted, read: Callable[..., list[Problem]], prefix: str)
             problems = read({key: value for key, value in (place | own).items() if value})
         except ValueError as error:
             name = f"{wanted.name}-{wanted.split}.jsonl (or .json, .csv, .parquet)"
-            told = f"data.mirror, {wanted.mirror}, has no {name}"
+            told = f"data.mirror, {wanted.mirror}, has no {name}; {_listed(wanted)}"
             asked = f"without the hub, put a copy into a folder as {name}, and name the folder in data.mirror"
             raise ValueError(f"{error}; {told if wanted.mirror else asked}") from None
         if reason := _other(problems, dataset.splits[wanted.split]):
@@ -177,6 +186,12 @@ def read_pinned(wanted: Wanted, read: Callable[..., list[Problem]], prefix: str)
     return [replace(problem, id=f"{prefix}-{i:06d}", source=source) for i, problem in enumerate(problems)]
 
 
+def _listed(wanted: Wanted) -> str:
+    """Say what a mirror has instead of a copy."""
+    there = sorted(path.name + "/" * path.is_dir() for path in path_of(wanted.mirror or "").iterdir())
+    return f"it has {', '.join(there[:6])}{', ...' if there[6:] else ''}" if there else "it is empty"
+
+
 def _from_file(
     wanted: Wanted, split: Split, file: Path, read: Callable[..., list[Problem]], layouts: list[dict]
 ) -> list[Problem]:
@@ -185,16 +200,27 @@ def _from_file(
     for layout in layouts:
         try:
             problems = read({"path": str(file), **layout})
+            if split.solutions:  # as the hub's are read, whose column of answers has them
+                problems = [replace(problem, solution=without_marks(problem.solution).strip()) for problem in problems]
         except ValueError as error:
             reasons.append(str(error))
             continue
-        if not (reason := _other(problems, split)):
+        if not (reason := _other(problems, split) or _other_solutions(problems, split)):
             return problems
         reasons.insert(0, f"{file}: {reason}")
     raise ValueError(
         f"the mirror's copy of {wanted.label} is not what {dataset_file(wanted.name)} pins: {reasons[0]}; mend or remove it, "
         "or take your own rows as they are with `path:`"
     )
+
+
+def _other_solutions(problems: list[Problem], split: Split) -> str | None:
+    """Return how a copy's worked solutions differ from what is pinned; one without any has none to differ."""
+    if not split.solutions or not any(problem.solution for problem in problems):
+        return None
+    if (found := solutions_hash(problems)) != split.solutions:
+        return f"got worked solutions with the content {found[:16]}..., expected {split.solutions[:16]}..."
+    return None
 
 
 def _other(problems: list[Problem], split: Split) -> str | None:

@@ -163,9 +163,25 @@ def test_a_copy_of_other_content_is_refused(sums, tmp_path, rows, said):
     assert said in text and "sums.jsonl" in text and "config/datasets/sums.yaml pins" in text and "`path:`" in text
 
 
+def test_the_worked_solutions_of_a_copy_are_those_that_are_pinned(sums, tmp_path):
+    solved = [{**row, "solution": "One <<1+1=2>>adds."} for row in ROWS]
+    right = [Problem("", row["question"], row["answer"], "One  adds.\n", "") for row in ROWS]
+    pin = {"rows": len(ROWS), "sha256": pinned.content_hash(right), "solutions": pinned.solutions_hash(right)}
+    sums(splits={"train": pin})
+    for rows, solution in ((solved, "One adds."), (WORKED, "One adds."), (ROWS, "")):  # none: data.missing_solutions
+        write_rows(tmp_path / "sums.jsonl", rows)
+        assert {p.solution for p in build_source({"dataset": "sums"}, "train", str(tmp_path))} == {solution}
+    for wrong in ("One guesses.", ""):
+        write_rows(tmp_path / "sums.jsonl", [*solved[:-1], {**solved[-1], "solution": wrong}])
+        text = refused(tmp_path)
+        assert "sums.jsonl: got worked solutions with the content" in text and f"expected {pin['solutions'][:16]}" in text
+
+
 def test_a_mirror_that_is_none_is_refused_at_the_dry_run(sums, tmp_path):
     with pytest.raises(ValueError, match=r"data\.train: mirror: .*nowhere is no folder"):
         check_source({"dataset": "sums"}, "train", str(tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match=r"data\.train: mirror: ~nobody-of-that-name/x is no folder"):
+        check_source({"dataset": "sums"}, "train", "~nobody-of-that-name/x")
     check_source({"dataset": "sums"}, "train", str(tmp_path))  # without a file of it: the hub is asked later
     check_source({"chain": {"operations": [2], "count": 1, "seed": 0}}, "train", str(tmp_path / "nowhere"))
 
@@ -201,7 +217,12 @@ def test_without_the_hub_one_is_told_what_to_do(sums, monkeypatch, tmp_path, err
     hub(monkeypatch, error)
     text = refused()
     assert said in text and "sums-train.jsonl" in text and "data.mirror" in text
-    assert f"data.mirror, {tmp_path}, has no sums-train.jsonl" in refused(tmp_path)
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    assert f"data.mirror, {mirror}, has no sums-train.jsonl (or .json, .csv, .parquet); it is empty" in refused(mirror)
+    (mirror / "main").mkdir()
+    (mirror / "sums-train.txt").write_text("")
+    assert "has no sums-train.jsonl (or .json, .csv, .parquet); it has main/, sums-train.txt" in refused(mirror)
 
 
 # --- the file of a data set

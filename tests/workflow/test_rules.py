@@ -45,6 +45,13 @@ def test_a_dry_run_explains_itself_and_hands_the_threads_down(finished):
 
 
 @pytest.mark.slow
+def test_a_matrix_of_a_scale_without_cells_is_refused(finished):
+    output = finished.snakemake("-n", "matrix", "--config", "scale=cpu", "quick=true", ok=False)
+    assert "error: matrix: scale cpu-quick lists no cells" in output and "such as cpu, gsm8k" in output
+    assert "with quick=true or another name each cell is run by itself" in output
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("option", "expected"),
     [

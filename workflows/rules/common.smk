@@ -9,6 +9,8 @@ sys.path.insert(0, workflow.basedir)  # the code is this folder's, wherever Snak
 
 from sdpg import slurm
 from sdpg.config import from_snakemake
+from sdpg.config.command import check_once
+from sdpg.config.limits import no_matrix
 from sdpg.experiment.gpus import executors, jobs_run_here, visible
 from sdpg.experiment.workflow import DATABASE, Matrix, Scale
 from sdpg.io import check_folder
@@ -22,6 +24,8 @@ LIGHT_MB = 1500  # of the jobs that read and write files
 CAPTION = "../report/caption.rst"
 
 try:
+    if workflow.is_main_process:
+        check_once(sys.argv)
     SOURCE, OVERRIDES = from_snakemake(config)
     MAIN = Scale(SOURCE, OVERRIDES)
     # `snakemake smoke` runs everything at scale smoke, whatever the scale of the other targets.
@@ -29,6 +33,8 @@ try:
     # The cells of the matrix beside the first scale take its overrides.
     CELLS = [Scale(cell, OVERRIDES, first=False) for cell in MAIN.other_cells]
     MATRIX = Matrix(MAIN, CELLS) if CELLS else None
+    if "matrix" in sys.argv and not MATRIX:
+        raise ValueError(no_matrix(MAIN.name))
     HERE = len(visible())
     if workflow.is_main_process and "slurm" in executors(sys.argv):
         slurm.need_commands()

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
+from sdpg.io import path_of
 from sdpg.tasks.layouts import MISSING, as_text, lookup, split_answer, user_turn, without
 from sdpg.tasks.rows import FORMATS, Place, Row, format_of, read_rows
 from sdpg.types import Count, PathText, Problem, Settings, Text
@@ -57,7 +58,7 @@ class Options(Settings):
 
 def files(options: Options) -> list[str]:
     """Name the file, if it is one."""
-    return [options.path] if Path(options.path).expanduser().is_file() else []
+    return [options.path] if path_of(options.path).is_file() else []
 
 
 def problems(options: Options, prefix: str) -> list[Problem]:
