@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ class FakeRuns(Runs):
 
     def values(self, method: str, metric: str, steps: np.ndarray, stream: int) -> np.ndarray:
         """Return [S, K]: what the function says, with each run's own and each step's noise."""
-        rng = np.random.default_rng([self.seed, stream, METHODS_ALL.index(method), list(BASE).index(metric)])
+        rng = np.random.default_rng([self.seed, stream, zlib.crc32(method.encode()), list(BASE).index(metric)])
         S = len(self.results.seeds)
         clean = np.array([[self.curves[method][metric](step / STEPS, s) for step in steps] for s in range(S)])
         noise = rng.normal(0, SD[metric], (S, 1)) + rng.normal(0, SD[metric] / 3, clean.shape)

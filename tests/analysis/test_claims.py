@@ -57,7 +57,8 @@ def test_positive_controls_are_supported_and_nulls_are_not(claim, world, tmp_pat
     the rest.
     """
     row = verdict_of(claim, fake(claim, world), tmp_path)
-    expected = {"claimed": {"supported"}, "null": {"refuted", "open"}, "wild": {"open"}}
+    small = {"refuted"} if claim["id"] == "1c" else set()  # its units part by little: what is so on average may be found
+    expected = {"claimed": {"supported"}, "null": {"refuted", "open"}, "wild": {"open"} | small}
     assert row["verdict"] in expected[world], row
     if claim["id"] != "1c":  # half of the paper's effect is .011 of accuracy there
         assert row["verdict"] == {"claimed": "supported", "null": "refuted", "wild": "open"}[world]

@@ -24,7 +24,7 @@ ANALYSIS = {
     "figure final_accuracy",
     "table main",
     "table lm_eval",
-    "power.csv: the seeds that telling two methods apart takes",
+    "power.csv: the differences between two methods that so many units can find",
     "table power",
     CLAIMS,
     REPORT,
