@@ -104,7 +104,9 @@ def test_labels_and_layout(drawn, name):
     nothing_overlaps(figure)
 
 
-@pytest.mark.parametrize("sets, methods, seeds", [(1, 2, 1), (2, 12, 2), (3, 3, 2), (4, 12, 2)])
+@pytest.mark.parametrize(
+    "sets, methods, seeds", [(1, 2, 1), pytest.param(2, 12, 2, marks=pytest.mark.long), (3, 3, 2), (4, 12, 2)]
+)
 def test_layout_for_other_numbers_of_sets_and_methods(make_tree, sets, methods, seeds):
     tasks = ("chain", "an-evaluation-set-with-a-long-name", "c", "d")[:sets]
     tree = make_tree(methods=MANY[:methods], tasks=tasks, seeds=tuple(range(seeds)), problems=3, steps=40, lm_eval=False)

@@ -298,6 +298,7 @@ CASES = {
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_do_what_one_does(tmp_path):
     models = {tied: str(save_tiny(tmp_path / f"tied-{tied}", tied=tied)) for tied in (True, False)}
     cases = {name: {"model": models[case.get("tied", True)], "lora_rank": 4} | case for name, case in CASES.items()}

@@ -167,6 +167,7 @@ def whole(models, tmp_path_factory):
     return folder / "work", run("whole_run", 1, folder, RUN | {"model": models[True], "work": str(folder / "work")})
 
 
+@pytest.mark.long
 def test_a_run_saved_by_two_processes_goes_on_in_one_and_in_four(models, whole, tmp_path):
     given = RUN | {"model": models[True], "work": str(tmp_path / "work")}
     stop_after(Processes("whole_run", 2, tmp_path / "two", given), given["work"], 5, signal.SIGTERM)
@@ -199,7 +200,10 @@ def stop_after(processes, work, steps, number, least=0.0):
     return processes.wait()
 
 
-@pytest.mark.parametrize(("phase", "number"), [("sampling", signal.SIGUSR1), ("update", signal.SIGTERM)])
+SIGNALS = [pytest.param("sampling", signal.SIGUSR1, marks=pytest.mark.long), ("update", signal.SIGTERM)]
+
+
+@pytest.mark.parametrize(("phase", "number"), SIGNALS)
 def test_a_signal_in_mid_step_saves_the_last_step_on_all_processes(models, whole, tmp_path, phase, number):
     """One of two processes gets the signal while step 5 samples or learns; the other one is told."""
     given = RUN | {"model": models[True], "work": str(tmp_path / "work"), "micro_batch_tokens": 60}
@@ -231,7 +235,7 @@ def test_killed_at_random_points_the_run_is_the_same_and_no_file_is_torn(models,
     assert out == expected
 
 
-@pytest.mark.parametrize("lr", [1e38, 1e10])
+@pytest.mark.parametrize("lr", [pytest.param(1e38, marks=pytest.mark.long), 1e10])
 def test_all_processes_end_a_diverged_run_at_the_same_step(models, tmp_path, lr):
     given = RUN | {"model": models[True], "lr": lr, "warmup_steps": 0, "checkpoint_every": 1}
     rows, batches = {}, {}

@@ -116,6 +116,7 @@ def test_two_processes_leave_the_bytes_of_one(place, expected):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_evaluation_goes_on_from_its_parts(place, expected):
     """Killed twice, as by a power cut: two processes, then one, then finished by two."""
     mark = f"mark-{os.getpid()}"

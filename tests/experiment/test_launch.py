@@ -146,6 +146,7 @@ def test_an_error_of_the_processes_is_said_once_by_each(project):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_with_vllm_through_the_rule(project):
     """Each has an engine, which samples with the weights that it was pushed."""
     config = ["--config", "scale=smoke", "resources={processes: 2}", "train={engine: vllm}"]

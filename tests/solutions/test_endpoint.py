@@ -405,7 +405,10 @@ def wait_for(condition, seconds=60):
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=str)
+STOPS = [signal.SIGKILL, *(pytest.param(number, marks=pytest.mark.long) for number in (signal.SIGINT, signal.SIGTERM))]
+
+
+@pytest.mark.parametrize("number", STOPS, ids=str)
 def test_a_run_that_is_killed_goes_on_and_asks_nothing_twice(tmp_path, number):
     slow = {4: 30.0 if number == signal.SIGKILL else 1.5}
 
