@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import subprocess
 
 import pytest
@@ -347,6 +348,8 @@ def test_what_snakemake_would_take_the_last_of_is_refused(words, said):
 @pytest.mark.parametrize(("target", "rule"), [("reproduce", "reproduce-all"), ("matrix", "matrix"), ("figures", "figures")])
 def test_make_gives_snakemake_the_scale_and_what_args_configures(target, rule, words, expected):
     """`ARGS="--config ..."` once took the place of the scale."""
-    done = subprocess.run(["make", "-n", target, "SCALE=gsm8k", *words], cwd=ROOT, capture_output=True, text=True, check=True)
+    own = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS", "ARGS"))}  # not this run's
+    command = ["make", "-n", target, "SCALE=gsm8k", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env=own)
     (command,) = [line for line in done.stdout.splitlines() if f" {rule} " in line and "snakemake" in line]
     assert command.split(rule, 1)[1].split() == expected.split()

@@ -120,6 +120,7 @@ def clean_environment():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_signal_to_the_command_reaches_its_processes_and_the_run_goes_on(project):
     work = project / "results/smoke/.work/grpo/seed0"
     run = start(project, "grpo", *TWO, "--set", "train.steps=400")

@@ -65,6 +65,7 @@ def test_touching_nothing_or_only_dates_plans_nothing(finished):
     assert finished.planned(*SMOKE) == set()
 
 
+@pytest.mark.long
 def test_the_target_smoke_is_the_scale_smoke(finished):
     assert finished.planned("smoke") == set()
     assert any(message.startswith("train sdpg-ufkl, seed 0: 160") for message in finished.planned("train"))
@@ -102,6 +103,7 @@ def test_editing_what_training_does_not_use_retrains_nothing(finished):
         assert finished.planned(*SMOKE) == set()
 
 
+@pytest.mark.long
 def test_an_edited_comment_or_docstring_plans_nothing(finished):
     for file in ("sdpg/core/trainer.py", "baselines/grpo.py", "sdpg/artefacts/figures/cost.py"):
         path = finished.folder / file
@@ -135,6 +137,7 @@ def test_adding_a_method_trains_that_method(finished):
     assert planned == {train("opcd")}
 
 
+@pytest.mark.long
 def test_results_copied_into_a_fresh_clone_count_there(finished, tmp_path):
     clone = copy_project(tmp_path / "clone", finished.folder)
     shutil.copytree(finished.folder / "results", clone.folder / "results", dirs_exist_ok=True, copy_function=shutil.copyfile)

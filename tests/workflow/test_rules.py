@@ -148,8 +148,15 @@ def test_a_bug_keeps_its_traceback():
     assert "Traceback" in done.stderr
 
 
+ALWAYS = ("cpu", "gsm8k", "lm", "qwen3-1.7b", "room", "smoke")
+PLANNED = [
+    pytest.param(path.stem, marks=[] if path.stem in ALWAYS else pytest.mark.long)
+    for path in sorted((ROOT / "config" / "scales").glob("*.yaml"))
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("scale", sorted(path.stem for path in (ROOT / "config" / "scales").glob("*.yaml")))
+@pytest.mark.parametrize("scale", PLANNED)
 def test_every_scale_that_comes_with_the_project_can_be_planned(finished, scale):
     output = finished.snakemake("-n", "reproduce-all", "--config", f"scale={scale}")
     assert f"Scale {scale}: " in output
