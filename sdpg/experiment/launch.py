@@ -13,6 +13,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,6 +61,7 @@ def train(config: Config, method: str, seed: int, threads: int, words: Sequence[
 def _run(config: Config, method: str, seed: int, threads: int) -> int:
     for number in (signal.SIGTERM, signal.SIGUSR1):  # until the trainer listens
         signal.signal(number, _leave)
+    sys.unraisablehook = _ask_again
     if "RANK" in os.environ and sys.platform == "linux":  # saves its state, too, when what started it is killed
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     from sdpg.startup import quick_imports
@@ -82,6 +84,14 @@ def _run(config: Config, method: str, seed: int, threads: int) -> int:
 
 def _leave(number, frame) -> None:
     raise Interrupted("stopped before training went on; run the same command again")
+
+
+def _ask_again(unraisable) -> None:
+    """Send a signal again whose exception came up where Python drops it: in a finaliser, while modules are imported."""
+    if issubclass(unraisable.exc_type, Interrupted):
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def check_memory(config: Config, method: str, device: Device) -> None:

@@ -42,6 +42,22 @@ def test_all_nodes_meet_at_the_first_one(tmp_path, monkeypatch):
     assert launch._endpoint(2) == "node7:29856"
 
 
+def test_a_signal_that_comes_in_a_finaliser_is_not_lost(monkeypatch, capsys):
+    class Dropped:
+        def __del__(self):
+            signal.raise_signal(signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, launch._leave)
+    monkeypatch.setattr(sys, "unraisablehook", launch._ask_again)
+    try:
+        with pytest.raises(launch.Interrupted):
+            Dropped()
+            time.sleep(30)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     ("codes", "expected", "said"),
     [
