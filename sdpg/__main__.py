@@ -26,6 +26,7 @@ LmEval = Annotated[bool, typer.Option("--lm-eval", help="Also run lm-eval on the
 Reference = Annotated[
     Path | None, typer.Option("--reference", metavar="DIR", parser=cli.path_of, help="Default: results/reference/NAME.")
 ]
+Step = Annotated[int | None, typer.Option("--step", metavar="N", min=0, help="Checkpoint (default: the last).")]
 With = Annotated[
     Path | None,
     typer.Option("--with", metavar="FILE", parser=cli.path_of, help="An archive of `sdpg archive` in the reference's place."),
@@ -141,7 +142,7 @@ def show(
     seed: Seed,
     problem: Annotated[str, typer.Option("--problem", metavar="ID|N", help="Its id, or its number in the set, from 0.")],
     scale: Scale = "cpu",
-    step: Annotated[int | None, typer.Option("--step", metavar="N", help="Checkpoint (default: the last).")] = None,
+    step: Step = None,
     sample: Annotated[int | None, typer.Option("--sample", metavar="N", min=0, help="One response alone.")] = None,
     right: Annotated[bool | None, typer.Option("--right/--wrong", help="Right responses alone, or wrong ones.")] = None,
     train: Annotated[bool, typer.Option("--train", help="A training problem: its prompts.")] = False,
@@ -329,7 +330,7 @@ def push(
     seed: Seed,
     to: Annotated[str, typer.Option("--to", metavar="OWNER/NAME", help="A model repository of the hub.")],
     scale: Scale = "cpu",
-    step: Annotated[int | None, typer.Option("--step", metavar="N", min=0, help="Checkpoint (default: the last).")] = None,
+    step: Step = None,
     public: Annotated[bool, typer.Option("--public", help="For all to see; otherwise private.")] = False,
     licence: Annotated[str | None, typer.Option("--licence", metavar="ID", help="For the card: apache-2.0, mit, ...")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write the folder and print the card; no network.")] = False,

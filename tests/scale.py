@@ -34,6 +34,19 @@ def block(model: type[Settings], **values: Any) -> Settings:
     return model.model_validate(values)
 
 
+def evaluated(name: str, *sets: str, **evaluation: Any) -> dict[str, Any]:
+    """Return a scale whose finished runs are evaluated in process on these sets: nothing of it is trained."""
+    return {
+        "name": name,
+        "model": "nowhere",
+        "task": {"template": "chain", "verifier": "chain"},
+        "data": {"train": CHAIN, "evaluation": dict.fromkeys(sets, CHAIN)},
+        "train": {"steps": 20, "max_prompt_tokens": 16, "max_response_tokens": 24},
+        "evaluation": {"engine": "in-process", "lm_eval": None, **evaluation},
+        "methods": {"grpo": {}},
+    }
+
+
 def message(scale, overrides=None) -> str:
     """The text of the ConfigError that resolving raises; it is one line."""
     with pytest.raises(ConfigError) as error:

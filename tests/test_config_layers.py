@@ -257,9 +257,12 @@ sweep: {{one_rate: true, trials: {{grpo: {trials}}}}}
     ("more", "expected"),
     [
         ("resources: {evaluate_at_once: true}\n", "resources.evaluate_at_once: is true, but evaluation.lm_eval is set"),
-        (
-            "resources: {evaluate_at_once: true, processes: 2}\nevaluation: {lm_eval: null}\n",
-            "evaluate_at_once goes with one process, but a training job has 2 on each node",
+        *(
+            (
+                f"resources: {{evaluate_at_once: true, {more}}}\nevaluation: {{lm_eval: null}}\n",
+                "evaluate_at_once goes with one process",
+            )
+            for more in ("processes: 2", "gpus: 1", "gpus: 1, processes: 1", "nodes: 2")
         ),
         ("train.stop_collapsed: 0.3\n", "train.stop_collapsed: looks at data.validation, which is empty"),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from sdpg.config import ConfigError, available_presets, available_scales, resolve
@@ -42,6 +44,19 @@ def test_methods_keep_what_makes_them():
         assert {k: v for k, v in got.items() if k not in ("T", "train")} == {
             k: v for k, v in want.items() if k not in ("T", "train")
         }
+
+
+def test_what_a_method_trains_with_is_shrunk_too(scale_file):
+    own = "{steps: 900, group_size: 64, prompts_per_step: 99, max_response_tokens: 5000, updates_per_batch: 8, lr: 1e-3}"
+    path = scale_file("methods: {grpo: }", f"methods: {{grpo: {{train: {own}}}, opsd: {{train: {{group_size: 1}}}}}}")
+    quick = resolve(path, {"quick": True})
+    train = run_config(quick, "grpo", 0).train
+    assert (train.steps, train.prompts_per_step, train.group_size, train.max_response_tokens) == (2, 4, 8, 256)
+    assert (train.updates_per_batch, train.lr) == (2, 1e-3)
+    assert run_config(quick, "opsd", 0).train.group_size == 1
+    alone = Path(scale_file("train: {steps: 5,", "train: {steps: 5, group_size: 1,"))
+    alone.write_text(alone.read_text().replace("methods: {grpo: }", "methods: {opsd: }"))
+    assert resolve(alone, {"quick": True}).train.group_size == 1
 
 
 def test_overrides_have_the_last_word():

@@ -43,6 +43,7 @@ ALLOWED = {
     "sdpg/sharing": {
         "sdpg.sharing",
         "sdpg.analysis",
+        "sdpg.artefacts.declare",
         "sdpg.artefacts.manifest",
         "sdpg.config",
         "sdpg.evaluation.checkpoints",

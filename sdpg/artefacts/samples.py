@@ -20,7 +20,7 @@ ARTEFACT = ArtefactSpec(
         *(f"{files.root}/data/eval/{task}.parquet" for task in files.config.data.evaluation),
     ],
     writes=("samples.html",),
-    files=("sdpg/artefacts/report/templates/samples.html", "sdpg/artefacts/report/templates/report.css"),
+    files=tuple(f"sdpg/artefacts/report/templates/{name}" for name in ("samples.html", "head.html", "report.css")),
     caption="Responses of the first seed's run of every method, at its first, middle and last checkpoint, right and wrong.",
     shown="html",
     category="Report",

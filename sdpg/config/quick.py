@@ -10,6 +10,8 @@ from sdpg.config.files import ConfigError, show
 KEY = "quick"
 ASKED = "`snakemake --config quick=true`, or --set quick=true of `sdpg`"
 STEPS, PROMPTS, GROUP, TOKENS, SAMPLES = 2, 4, 4, 256, 2
+TRAIN = {"steps": STEPS, "prompts_per_step": PROMPTS, "warmup_steps": 0, "checkpoint_every": STEPS, "validate_every": STEPS}
+MOST = {"group_size": GROUP, "max_response_tokens": TOKENS, "updates_per_batch": 2}
 SCHEDULE = {"T_warm": 1, "T_decay": 1}  # of a method that has one
 
 
@@ -32,10 +34,7 @@ def make_quick(config: dict[str, Any]) -> None:
     config["name"] = f"{config.get('name')}-{KEY}"
     config["matrix"] = []
     config["seeds"] = config["seeds"][:1] if isinstance(config.get("seeds"), list) else [0]
-    config["train"] = (config.get("train") or {}) | {"steps": STEPS, "prompts_per_step": PROMPTS, "warmup_steps": 0}
-    config["train"] |= {"checkpoint_every": STEPS, "validate_every": STEPS, "group_size": GROUP}
-    config["train"] |= {key: 2 for key in ("updates_per_batch",) if config["train"].get(key, 1) > 1}
-    _at_most(config["train"], "max_response_tokens", TOKENS)
+    config["train"] = _at_most(MOST, {"group_size": GROUP} | (config.get("train") or {}) | TRAIN)
     config["evaluation"] = (config.get("evaluation") or {}) | {"samples": SAMPLES, "pass_k": [1, SAMPLES]}
     if lm_eval := config["evaluation"].get("lm_eval"):
         config["evaluation"]["lm_eval"] = lm_eval | {"repeats": 1, "limit": PROMPTS}
@@ -46,8 +45,9 @@ def make_quick(config: dict[str, Any]) -> None:
     for block in (config.get("methods") or {}).values():
         if isinstance(block, dict):
             block |= {key: value for key, value in SCHEDULE.items() if block.get(key)}
-            if "group_size" in (block.get("train") or {}):
-                block["train"]["group_size"] = 2 * GROUP if block["train"]["group_size"] > 1 else 1
+            if isinstance(own := block.get("train"), dict):
+                own |= {key: value for key, value in TRAIN.items() if key in own}
+                block["train"] = _at_most(MOST | {"group_size": 2 * GROUP}, own)  # a control with more of them keeps more
 
 
 def _shrink(source: dict[str, Any]) -> None:
@@ -58,6 +58,5 @@ def _shrink(source: dict[str, Any]) -> None:
         source["limit"] = PROMPTS
 
 
-def _at_most(block: dict[str, Any], key: str, most: int) -> None:
-    if isinstance(block.get(key), int):
-        block[key] = min(block[key], most)
+def _at_most(most: Mapping[str, int], block: dict[str, Any]) -> dict[str, Any]:
+    return block | {key: min(block[key], limit) for key, limit in most.items() if isinstance(block.get(key), int)}

@@ -54,7 +54,7 @@ class Resources(Settings):
     """Minutes that a job may take on a cluster."""
     evaluate_at_once: bool = False
     """Evaluate a run in its training job, which saves a start of the engine and its imports; the evaluation's own job then only
-    puts the files in place. For runs of one process, without lm-eval, whose evaluation is short."""
+    puts the files in place. For runs of one process without a GPU and lm-eval, whose evaluation is short."""
 
     @property
     def local_processes(self) -> int:
@@ -69,7 +69,7 @@ class Resources(Settings):
         if self.local_processes % self.vllm.tensor_parallel:
             text = "vllm.tensor_parallel is {tensor_parallel}, expected a divisor of the {processes} processes of a node"
             raise PydanticCustomError("together", text, both)
-        if self.evaluate_at_once and (self.nodes > 1 or self.local_processes > 1):
-            text = "evaluate_at_once goes with one process, but a training job has {processes} on each node; set it to false"
-            raise PydanticCustomError("together", text, both)
+        if self.evaluate_at_once and (self.gpus or self.nodes > 1 or self.local_processes > 1):
+            text = "evaluate_at_once goes with one process and no GPU, whose memory the trainer keeps; set it to false"
+            raise PydanticCustomError("together", text)
         return self

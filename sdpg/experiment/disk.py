@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 
 from sdpg.config import Config
-from sdpg.experiment.architecture import architecture
 from sdpg.experiment.machine import card, placement
 from sdpg.experiment.plan_time import checkpoints
 from sdpg.experiment.planner import make_plan, resume_bytes
@@ -17,7 +16,6 @@ def run_bytes(config: Config, method: str, steps_kept: int | None = None) -> flo
 
     steps_kept: checkpoints that stay; by default those of `train.keep`. Raises ValueError for a model of unknown sizes.
     """
-    architecture(config)
     gpu = card(None, None)
     job = make_plan(config, gpu=gpu, place=placement(config, gpu), methods=[method]).job
     return (steps_kept or checkpoints(job.train)) * job.b * job.model.parameters + 2 * resume_bytes(job)

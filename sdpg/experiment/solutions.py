@@ -169,14 +169,14 @@ def listening() -> Iterator[Stop]:
         yield stop
         return
 
-    def ask(number, frame) -> None:
+    def _ask(number, frame) -> None:
         if stop.asked and number == signal.SIGINT:
             os._exit(130)  # every answer that came is on the disk
         if not stop.asked:
             print("stopping after the answers that are on their way; Ctrl-C again leaves them", file=sys.stderr, flush=True)
         stop.asked = True
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    before = {number: signal.signal(number, _ask) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     try:
         yield stop
     finally:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from sdpg.analysis.outcome import CURVES, IDENTITY, accuracy_curves, identity
+from sdpg.artefacts.declare import PAPER
 from sdpg.artefacts.manifest import NAME as MANIFEST
 from sdpg.artefacts.manifest import artefacts, read_manifest
 from sdpg.config.command import assignment
@@ -202,7 +203,7 @@ def _readme(
         f"and `{shlex.join(report)}` makes the report again from the unpacked files.",
         "The problems under `data/` and in the generations under `eval/` are under the licences of their data sets.",
         "",
-        "The method is that of *Self-Distilled Policy Gradient*, arXiv 2606.04036; please cite it.",
+        f"The method is that of *Self-Distilled Policy Gradient*, {PAPER}; please cite it.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -218,7 +219,7 @@ MEANING = {
     "intervals.csv": "means over seeds with 95% intervals",
     "comparisons.csv": "differences of methods with intervals and p-values",
     "cost.csv": "accuracy against tokens, FLOPs and seconds",
-    "power.csv": "seeds that telling two methods apart takes",
+    "power.csv": "differences between two methods that so many units can find",
     "stability.csv": "how steadily each run trained",
     "claims.json": "a verdict for each claim of the paper",
     "claims.md": "the same to read",

@@ -15,7 +15,6 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-import yaml
 from pydantic import Field, ValidationError
 
 from sdpg.io import ROOT, path_of
@@ -82,14 +81,16 @@ def load_dataset(name: str) -> Dataset:
 
 @cache
 def _read(path: Path, name: str) -> Dataset:
+    from sdpg.config.reading import parse_value  # here: the config knows the kinds of sources, and so imports this file
+
     try:
-        found = Dataset.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        found = Dataset.model_validate(parse_value(path.read_text(encoding="utf-8"), dataset_file(name)))
     except ValidationError as error:
         first = error.errors()[0]
         at = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{dataset_file(name)}: {at}: got {first.get('input')!r}; {first['msg']}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{dataset_file(name)}: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{dataset_file(name)}: {at}: got {first['input']!r}; {first['msg']}") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{dataset_file(name)} is not UTF-8: {error}") from None
     if not found.revision and any(split.sha256 is None for split in found.splits.values()):
         raise ValueError(f"{dataset_file(name)}: has neither a revision nor a sha256 for each split; one of them must pin it")
     return found

@@ -54,7 +54,7 @@ def read_rows(path: Path, wanted: Iterable[str]) -> Iterator[tuple[Place, Row]]:
 def parse_json(text: str) -> Any:
     """Return JSON; NaN and Infinity are None. Raises ValueError, also for a key that stands twice in an object."""
 
-    def once(pairs: list[tuple[str, Any]]) -> Row:
+    def _once(pairs: list[tuple[str, Any]]) -> Row:
         row = dict(pairs)
         if len(row) < len(pairs):
             keys = [key for key, _ in pairs]
@@ -62,7 +62,7 @@ def parse_json(text: str) -> Any:
         return row
 
     try:
-        return json.loads(text, object_pairs_hook=once, parse_constant=lambda _: None)
+        return json.loads(text, object_pairs_hook=_once, parse_constant=lambda _: None)
     except RecursionError:
         raise ValueError("its brackets are nested too deep") from None
 

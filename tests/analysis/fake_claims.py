@@ -7,14 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from sdpg.analysis.evaluations import TaskScores
 from sdpg.analysis.results import Results
 from sdpg.artefacts.claims.kinds import KINDS
 from sdpg.artefacts.claims.runs import Runs
+from sdpg.artefacts.claims.spec import read_claims
 from sdpg.config import METHODS
 
 STEPS, EVERY, UNITS, TASKS, PROBLEMS = 80, 10, 10, ("near", "far"), 16
+ALPHA, ALL = read_claims()
 METHODS_ALL = tuple(sorted(path.stem for path in METHODS.glob("*.yaml")))
 BASE = {"accuracy": 0.3, "entropy": 0.4, "response_length": 20.0}  # where runs start
 USUAL = {"accuracy": 0.6, "entropy": 0.3, "response_length": 24.0}  # where they get to
@@ -114,3 +117,19 @@ def untestable(claim: dict) -> FakeRuns:
         elif need["what"] == "entropy":
             own["entropy"] = lambda t, s: 0.005 + 0.5 * max(0.0, 0.25 - t)
     return runs
+
+
+def of(identity: str) -> dict:
+    """One of the claims."""
+    return next(claim for claim in ALL if claim["id"] == identity)
+
+
+def alone(claim, folder: Path) -> Path:
+    """A file with this claim only."""
+    defaults = {"relative": False, "axis": "steps", "combine": "all", "role": "exploratory", "needs": []}
+    own = {key: value for key, value in claim.items() if defaults.get(key, ...) != value}
+    if claim["test"] in ("proposition", "published"):
+        own.pop("role", None)
+    path = folder / "claims.yaml"
+    path.write_text(yaml.safe_dump({"alpha": ALPHA, "claims": [own]}))
+    return path

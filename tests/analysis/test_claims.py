@@ -15,34 +15,19 @@ import numpy as np
 import pytest
 import yaml
 
-from sdpg.analysis.intervals import Contrast, Median, PairedShares, Share
-from sdpg.analysis.multiplicity import fallback, holm
 from sdpg.artefacts.claims import evaluate, proposition
-from sdpg.artefacts.claims.spec import CLAIMS, Claim, read_claims
-from sdpg.artefacts.claims.verdicts import Combined, Part, combine, decide, thresholds
+from sdpg.artefacts.claims.spec import read_claims
 from sdpg.config import ConfigError
-from tests.analysis.fake_claims import STEPS, WORLDS, fake, jump, untestable
+from tests.analysis.fake_claims import ALL, ALPHA, STEPS, WORLDS, alone, fake, jump, of, untestable
 from tests.analysis.fake_results import write_results
 from tests.making import make
 
 ROOT = Path(__file__).resolve().parents[2]
-ALPHA, ALL = read_claims()
 TESTED = [claim for claim in ALL if claim["test"] not in ("proposition", "published")]
 KEYS = (
     "id claim source role test family comparison effect low high estimate error df unit direction margin paper verdict axis "
     "reason figure p p_adjusted parts preconditions collapsed p_collapse interaction units"
 )
-
-
-def alone(claim, folder: Path) -> Path:
-    """A file with this claim only."""
-    defaults = {"relative": False, "axis": "steps", "combine": "all", "role": "exploratory", "needs": []}
-    own = {key: value for key, value in claim.items() if defaults.get(key, ...) != value}
-    if claim["test"] in ("proposition", "published"):
-        own.pop("role", None)
-    path = folder / "claims.yaml"
-    path.write_text(yaml.safe_dump({"alpha": ALPHA, "claims": [own]}))
-    return path
 
 
 def verdict_of(claim, runs, folder) -> dict:
@@ -217,10 +202,6 @@ def test_the_smallest_scale_mostly_cannot_say(tmp_path):
     assert make("claims", made)[1].read_text().count("one run of each") > 1
 
 
-def of(identity):
-    return next(claim for claim in ALL if claim["id"] == identity)
-
-
 def test_the_proposition_is_checked_and_could_fail(full, tmp_path, monkeypatch):
     path = alone(of("7a"), tmp_path)
     (row,) = evaluate(full, path)
@@ -311,98 +292,6 @@ def test_time_to_a_level_by_hand(tmp_path):
         assert row["axis"] == of(identity)["axis"]
 
 
-def part(effect, error=0.01, margin=0.02, half=0.05, task="a"):
-    return Part(task, Contrast(effect, error, 30.0), margin, half)
-
-
-def test_a_claim_about_every_set_falls_with_one_and_one_about_any_stands_with_one():
-    good, bad, unclear = part(0.2, task="good"), part(-0.2, task="bad"), part(0.03, error=0.1, task="open")
-    assert combine([good, bad], "all").part is bad
-    assert combine([good, bad], "any").part is good
-    assert combine([good, unclear], "all").p_support > 0.05 > combine([good, unclear], "any").p_support
-    assert combine([bad, unclear], "any").p_refute > 0.05 > combine([bad, unclear], "all").p_refute
-    assert combine([good, part(0.1)], "all").p_support == part(0.1).p_support  # no correction: each must hold
-    assert combine([bad, bad], "all").p_refute == pytest.approx(2 * bad.p_refute)  # Bonferroni: one is enough
-
-
-@pytest.mark.parametrize(
-    ("effect", "verdict", "reason"),
-    [
-        (0.1, "supported", "beyond the margin"),
-        (0.035, "supported", "beyond the margin, though short of half of the paper's effect"),
-        (0.02, "refuted", "no effect as large as half of the paper's"),
-        (0.0, "refuted", "no effect as large as half of the paper's"),
-        (-0.2, "refuted", "the opposite holds"),
-    ],
-)
-def test_verdicts_of_one_claim(effect, verdict, reason):
-    for role in ("primary", "exploratory"):
-        (decided,) = decide([combine([part(effect, error=0.005)], "all")], 0.05, role)
-        assert (decided.verdict, decided.reason) == (verdict, reason)
-
-
-def test_a_share_of_runs_is_refuted_in_its_own_words():
-    (decided,) = decide([combine([Part(None, PairedShares(0, 0, 10), 0.0, 0.5)], "all")], 0.05, "primary")
-    assert (decided.verdict, decided.reason) == ("refuted", "fewer than 50% of runs")
-
-
-def test_what_the_data_allow_both_of_is_open_and_without_the_papers_effect_nothing_is_refuted():
-    for half, words in ((0.05, "beyond half of the paper's"), (None, "no effect to be short of")):
-        (decided,) = decide([combine([part(0.03, error=0.03, half=half)], "all")], 0.05, "primary")
-        assert decided.verdict == "open" and words in decided.reason
-    (decided,) = decide([combine([part(-0.5, half=None)], "all")], 0.05, "primary")
-    assert decided.verdict == "open"
-
-
-def test_many_claims_together_ask_for_more():
-    one = combine([part(0.045, error=0.01)], "all")
-    assert 2 * one.p_support == pytest.approx(0.019, abs=0.001)
-    assert decide([one], 0.05, "exploratory")[0].verdict == "supported"
-    unclear = Combined(0.5, 0.5, part(0.0), part(0.0))
-    decision = decide([one, unclear, unclear], 0.05, "exploratory")[0]
-    assert (decision.p_adjusted, decision.verdict) == (pytest.approx(3 * 2 * one.p_support), "open")
-    assert decision.reason == "would be supported alone, not among the exploratory claims together"
-    assert decide([one, None, None], 0.05, "exploratory")[0] == decision  # what is not testable keeps its place
-    assert decide([one, None, None], 0.05, "exploratory")[1:] == [None, None]
-
-
-def test_the_fallback_hands_on_what_is_won_and_a_stuck_claim_does_not_hold_up_the_others():
-    assert fallback([0.02]) == [0.02]
-    assert fallback([0.01, 0.03]) == pytest.approx([0.02, 0.03])  # the first at half, the second then at the whole
-    assert fallback([0.9, 0.02]) == pytest.approx([0.9, 0.04])  # stuck: the second has its half
-    assert fallback([0.03, 0.01]) == pytest.approx([0.03, 0.02])  # and the last hands back to the first
-    assert fallback([0.004, 0.9, 0.016, 0.012]) == pytest.approx(
-        [0.016, 0.9, 0.064, 0.048]
-    )  # the second keeps what it is handed
-    assert fallback([]) == []
-    p = np.random.default_rng(3).random((2000, 10))
-    assert np.mean([min(fallback(row)) <= 0.05 for row in p]) == pytest.approx(0.05, abs=3.5 * np.sqrt(0.05 * 0.95 / 2000))
-    assert all(min(fallback(row)) == pytest.approx(min(holm(row))) for row in p[:50])
-
-
-def test_exact_estimates_by_hand():
-    assert Share(0, 10).interval() == (0, pytest.approx(1 - 0.025 ** (1 / 10)))
-    assert Share(10, 10).interval() == (pytest.approx(0.025 ** (1 / 10)), 1)
-    assert PairedShares(10, 0, 10).p_above() == 2**-10
-    assert PairedShares(5, 1, 10).p_above() == pytest.approx(7 / 64)  # at least 5 of 6 heads
-    assert PairedShares(0, 0, 10).p_above() == 1
-    assert PairedShares(0, 3, 10).p_below(0.5) == pytest.approx(2**-10)
-    assert PairedShares(3, 1, 10).p_above(0.1) == 1  # not tested
-    values = tuple(range(10))
-    assert Median(values).interval() == (1, 8)
-    assert Median(values).p_above(0.5) == pytest.approx(11 / 1024) == Median(values).p_below(8.5)
-    assert Median(values).p_above(0) == pytest.approx(11 / 1024)  # a value on the threshold does not speak for it
-    assert np.isnan(Median((1.0, 2.0, 3.0, 4.0, 5.0)).interval()).all()
-
-
-def test_relative_thresholds_are_shares_on_either_side_and_half_is_half_of_the_logarithm():
-    claim = {"margin": 0.2, "effect": 0.5}
-    assert thresholds(claim | {"direction": "above"}, True) == pytest.approx((np.log(1.2), np.log(1.5) / 2))
-    assert thresholds(claim | {"direction": "below"}, True) == pytest.approx((-np.log(0.8), -np.log(0.5) / 2))
-    assert thresholds(claim | {"direction": "below"}, False) == (0.2, 0.25)
-    assert thresholds({"margin": 0.2, "direction": "above"}, False) == (0.2, None)
-
-
 def test_a_window_without_a_checkpoint_and_an_evaluation_set_of_another_scale_are_not_run(full, tmp_path):
     (row,) = evaluate(full, alone(of("1a") | {"window": [0.0, 0.25], "needs": []}, tmp_path))  # checkpoints at 0, 1/2 and 1
     assert (row["verdict"], row["reason"]) == ("not run at this scale", "no checkpoint between 0 and 0.25 of the run")
@@ -417,60 +306,6 @@ def test_a_metric_that_is_nowhere_is_an_error_with_the_nearest(full, tmp_path):
         evaluate(full, alone(of("3a") | {"metric": "entropi"}, tmp_path))
     with pytest.raises(ValueError, match="no method 'grp' in curves.csv; did you mean 'grpo'"):
         evaluate(full, alone(of("P1") | {"curves": [["fig3", "grp"], ["fig3", "grpo"]]}, tmp_path))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"figur": "x"}, "claim 1a: key 'figur' is unknown; did you mean 'figure'"),
-        ({"test": "maen"}, "claim 1a: test: got 'maen'; did you mean 'mean'"),
-        ({"figure": "final_acuracy"}, "figure: got 'final_acuracy'; did you mean 'final_accuracy'"),
-        ({"methods": ["sdpg-urkll", "grpo"]}, "claim 1a: method 'sdpg-urkll' is unknown; did you mean 'sdpg-urkl'"),
-        ({"methods": ["grpo"]}, "claim 1a: test 'mean' takes 2 methods, got 1"),
-        ({"share": 0.5}, "claim 1a: test 'mean' does not use the key 'share'; it takes combine, data, methods, metric"),
-        ({"test": "change"}, "claim 1a: test 'change' needs the key 'after'"),
-        ({"role": "primry"}, "claim 1a: role: got 'primry'; did you mean 'primary'"),
-        ({"effect": 0.015}, "claim 1a: half of effect 0.015 lies below margin 0.01"),
-        ({"effect": 0}, "claim 1a: effect: got 0; input should be greater than 0"),
-        ({"needs": [{"what": "hedroom", "method": "grpo"}]}, "claim 1a: needs: got 'hedroom'; did you mean 'headroom'"),
-        (
-            {"needs": [{"what": "rise", "method": "opcdd", "least": 0.1}]},
-            "claim 1a: method 'opcdd' is unknown; did you mean 'opcd'",
-        ),
-        ({"needs": [{"what": "length", "method": "grpo"}]}, "claim 1a: needs: length needs the key 'least'"),
-        ({"needs": [{"what": "length", "methd": "grpo"}]}, "claim 1a: key 'methd' is unknown; did you mean 'method'"),
-        ({"margin": -1}, "claim 1a: margin: got -1; input should be greater than or equal to 0"),
-        ({"family": ["matchd"]}, "claim 1a: family: got 'matchd'; did you mean 'matched'"),
-        ({"test": "mean", "data": "training", "window": [1, 0.5]}, "window \\[1, 0.5\\] is empty"),
-        ({"test": "mean", "data": "evaluation", "window": [0, 1], "relative": True}, "relative goes with data: training"),
-        ({"data": "training", "tasks": ["a"]}, "tasks and combine go with"),
-        (
-            {"relative": True, "data": "training", "direction": "below", "margin": 1.5, "effect": 0.9},
-            "a relative margin below must be less than 1, got 1.5",
-        ),
-    ],
-)
-def test_a_mistake_in_the_file_is_named(change, message, tmp_path):
-    with pytest.raises(ConfigError, match=message):
-        read_claims(alone(of("1a") | change, tmp_path))
-
-
-def test_a_missing_key_and_a_second_claim_of_the_same_name(tmp_path):
-    claim = of("1a")
-    with pytest.raises(ConfigError, match="claim 1a: key 'margin' is missing"):
-        read_claims(alone({key: value for key, value in claim.items() if key != "margin"}, tmp_path))
-    path = alone(claim, tmp_path)
-    content = yaml.safe_load(path.read_text())
-    path.write_text(yaml.safe_dump(content | {"claims": content["claims"] * 2}))
-    with pytest.raises(ConfigError, match="the id '1a' is there twice"):
-        read_claims(path)
-
-
-def test_every_key_of_the_schema_is_explained_and_used():
-    properties = Claim.model_json_schema()["properties"]
-    assert all(block.get("description") for block in properties.values())
-    used = {key for claim in yaml.safe_load(CLAIMS.read_text())["claims"] for key in claim}
-    assert used | {"tasks", "combine"} == set(properties)
 
 
 def test_the_paper_s_seven_claims_are_all_there():

@@ -24,18 +24,11 @@ from sdpg.evaluation.setup import load_sets
 from sdpg.experiment import evaluate, gpus
 from sdpg.rollout.placement import IN_PROCESS_ROWS
 from tests.evaluation.conftest import STEPS
+from tests.scale import evaluated
 
 ROOT = Path(__file__).parents[2]
-CHAIN = {"chain": {"operations": [2], "count": 3, "seed": 0}}
-SCALE = {
-    "name": "two",
-    "model": "nowhere",
-    "task": {"template": "chain", "verifier": "chain"},
-    "data": {"train": CHAIN, "evaluation": {"chain": CHAIN, "chain-2": CHAIN}},
-    "train": {"steps": STEPS, "max_prompt_tokens": 16, "max_response_tokens": 24},
-    "evaluation": {"engine": "in-process", "samples": 64, "lm_eval": None},
-    "methods": {"grpo": {}},
-}
+SCALE = evaluated("two", "chain", "chain-2", samples=64)
+SCALE["train"]["steps"] = STEPS
 PARTS = 2 * 2 * 2  # checkpoints, sets, and 100 problems in parts of 64
 
 

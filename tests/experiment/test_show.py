@@ -20,18 +20,10 @@ from sdpg.core.checkpoint import save_policy
 from sdpg.tasks.chain import chain_problems
 from sdpg.tasks.data import save_problems
 from sdpg.tasks.tokenizer import character_tokenizer
+from tests.scale import evaluated
 
 ROOT = Path(__file__).parents[2]
-CHAIN = {"chain": {"operations": [2], "count": 3, "seed": 0}}
-SCALE = {
-    "name": "shown",
-    "model": "nowhere",
-    "task": {"template": "chain", "verifier": "chain"},
-    "data": {"train": CHAIN, "evaluation": {"first": CHAIN, "second": CHAIN}},
-    "train": {"steps": 20, "max_prompt_tokens": 16, "max_response_tokens": 24},
-    "evaluation": {"engine": "in-process", "samples": 2, "lm_eval": None},
-    "methods": {"grpo": {}},
-}
+SCALE = evaluated("shown", "first", "second", samples=2)
 HOSTILE = "\x1b[2J\x1b]0;owned\x07 \u202eright\u202c \x00\r\x9b31m\u200b é 数 <b>"
 
 

@@ -13,11 +13,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import pytest
 import torch
 from safetensors.torch import save_file
 from transformers import Qwen3Config
 
 from sdpg.config import resolve
+from sdpg.experiment import solutions
 from sdpg.tasks.tokenizer import character_tokenizer
 
 KEY = "sk-very-secret-0123456789"
@@ -177,3 +180,18 @@ def asked_of(server: Endpoint | str, **more: Any) -> dict:
 def scale_of(folder: Path, solutions: dict, **more: Any):
     """Return the same as a resolved config."""
     return resolve(write_scale(folder, solutions, **more))
+
+
+def make(tmp_path, block, **more):
+    """Run the rule -> (what it prints, report, table)."""
+    said = solutions.make_solutions(scale_of(tmp_path, block, **more), tmp_path / "out")
+    folder = tmp_path / "out" / "solutions"
+    return said, json.loads((folder / "report.json").read_text()), pd.read_parquet(folder / "solutions.parquet")
+
+
+def refusal(tmp_path, block, **more) -> str:
+    with pytest.raises(ValueError) as error:
+        make(tmp_path, block, **more)
+    assert "\n" not in str(error.value)
+    assert KEY not in str(error.value) and KEY[-4:] not in str(error.value)
+    return str(error.value)

@@ -232,6 +232,7 @@ def test_without_the_hub_one_is_told_what_to_do(sums, monkeypatch, tmp_path, err
     ("changed", "said"),
     [
         ({"revision": "main"}, "revision: got 'main'"),
+        ({"splits": {"train": {"rows": 8, "sha": "x"}}}, "splits.train.sha: got 'x'"),
         ({"revision": None, "splits": {"train": {"rows": 8}}}, "neither a revision nor a sha256"),
         ({"splits": {}}, "splits: got {}"),
         ({"splits": {"train": {"rows": 0}}}, "splits.train.rows: got 0"),
