@@ -25,7 +25,10 @@ def read_generations(
     steps, problems: those alone; other texts are not held in memory. Raises ValueError for a missing file or column.
     """
     require(path)
-    data = ds.dataset(path)
+    try:
+        data = ds.dataset(path)
+    except (OSError, ValueError) as error:  # pyarrow's own for what is no parquet file are ValueErrors
+        raise ValueError(f"{path} could not be read ({error}); delete it and run its evaluation rule again") from None
     columns = [*FACTS, *(["text"] if texts else [])]
     if missing := [column for column in columns if column not in data.schema.names]:
         raise ValueError(f"{path} lacks the columns {', '.join(missing)}; delete it and run its evaluation rule again")

@@ -91,7 +91,10 @@ def responses(path: Path, problem: str, step: int | None, sample: int | None, ri
         raise ValueError(f"--sample: got {sample}, expected 0 to {rows['sample'].max()}")
     correct = int(rows["correct"].sum())
     yield f"\n=== step {step}: {correct} of {len(rows)} responses are right (checkpoints: {', '.join(map(str, steps))})\n"
-    for row in rows.itertuples():
-        if (sample is None or row.sample == sample) and (right is None or row.correct == right):
-            title = f"sample {row.sample}: {verdict(row)}; {row.tokens} tokens, {visible(row.finish_reason)}"
-            yield f"\n--- {title}\n{visible(row.text)}\n"
+    chosen = [row for row in rows.itertuples() if sample in (None, row.sample) and right in (None, row.correct)]
+    if not chosen:
+        which = "right" if right else "wrong"
+        yield f"\nnone of them is {which}\n" if sample is None else f"\nsample {sample} is not {which}\n"
+    for row in chosen:
+        title = f"sample {row.sample}: {verdict(row)}; {row.tokens} tokens, {visible(row.finish_reason)}"
+        yield f"\n--- {title}\n{visible(row.text)}\n"

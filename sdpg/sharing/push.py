@@ -117,8 +117,8 @@ def _record(results: Results, method: str, seed: int) -> dict[str, Any]:
         raise ValueError(f"there is no run {method} seed {seed} in {results.root}; {nearest(f'{method} seed {seed}', there)}")
     info = read_json(run / "run.json")
     outcome = info.get("outcome") or {}
-    if outcome.get("status") == "diverged":
-        raise ValueError(f"{method} seed {seed} diverged at step {outcome.get('step')}; a diverged run is not pushed")
+    if (status := outcome.get("status")) in ("diverged", "collapsed"):
+        raise ValueError(f"{method} seed {seed} {status} at step {outcome.get('step')}; such a run is not pushed")
     return info
 
 

@@ -104,6 +104,8 @@ def test_hostile_text_does_nothing_to_a_terminal(folder, encoding):
         (["--right"], "right 7 at 20", "sample 1"),
         (["--wrong"], "sample 1", "sample 0"),
         (["--sample", "1"], "sample 1", "sample 0"),
+        (["--sample", "1", "--right"], "\nsample 1 is not right\n", "--- sample"),
+        (["--sample", "0", "--wrong"], "\nsample 0 is not wrong\n", "--- sample"),
         (["--set", "second"], "seed 0, second: problem", "first"),
         (["--set", "train.steps=20", "--set", "second"], "seed 0, second: problem", "first"),
     ],
@@ -118,6 +120,16 @@ def test_an_id_is_a_name_too_and_results_may_lie_elsewhere(show, folder, tmp_pat
     shutil.copytree(folder / "results/shown", tmp_path / "copy")
     _, said, _ = show("--problem", problem.id, "--results", str(tmp_path / "copy"))
     assert "(number 3 of 9, from 0)" in said and "right 3 at 20" in said
+
+
+@pytest.mark.parametrize("damage", [lambda b: b"no parquet", lambda b: b"", lambda b: b[: len(b) // 2]])
+def test_a_damaged_file_says_what_to_do(show, folder, tmp_path, damage):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder / "results/shown", copy)
+    file = copy / "eval/grpo/seed0/first.parquet"
+    file.write_bytes(damage(file.read_bytes()))
+    code, _, error = show("--problem", "7", "--results", str(copy))
+    assert code == 2 and error.count("\n") == 1 and "first.parquet could not be read" in error and "delete it" in error
 
 
 def test_of_training_the_prompts_are_shown(show):

@@ -212,7 +212,9 @@ def test_a_run_that_cannot_be_pushed_is_refused_in_one_line(finished):
     assert "model.safetensors is missing or not as it was saved" in refused()
     info = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps({"outcome": {"status": "diverged", "step": 3}, **info}))
-    assert refused() == "grpo seed 0 diverged at step 3; a diverged run is not pushed"
+    assert refused() == "grpo seed 0 diverged at step 3; such a run is not pushed"
+    (run / "run.json").write_text(json.dumps({"outcome": {"status": "collapsed", "step": 3}, **info}))
+    assert refused() == "grpo seed 0 collapsed at step 3; such a run is not pushed"
 
 
 def test_the_dry_run_prints_the_card_and_needs_no_token(finished):
