@@ -1,6 +1,6 @@
 """Judge a scale as an environment, by GRPO and its base models alone: docs/environment.md has the criteria and what was tried.
 
-    python -m benchmarks.environment --scale room --bases 0 1 --rates 3e-4 6e-4 --folder /tmp/room
+    python -m benchmarks.environment --scale cpu --bases 0 1 --rates 3e-4 6e-4 --folder /tmp/environment
 
 For each base model and learning rate: one run of `--method` (GRPO), its accuracy and entropy along the way, and the lengths of
 correct responses before and after. One process, one thread. Prints one JSON line a run, and one with the criteria over all.
@@ -103,7 +103,7 @@ def _validated(row: dict) -> bool:
 def main() -> None:
     """Judge the scale that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--scale", default="room")
+    parser.add_argument("--scale", default="cpu")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--bases", type=int, nargs="+", default=[0])
     parser.add_argument("--rates", type=float, nargs="+", default=[3e-4])

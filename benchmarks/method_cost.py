@@ -1,10 +1,10 @@
 """What a training step of each method costs, relative to GRPO: benchmarks/results/method_cost.json and .md.
 
-    python -m benchmarks.method_cost --scale cpu [--methods sdpg-ufkl opcd] [--steps 12] [--rounds 5] [--results DIR]
+    python -m benchmarks.method_cost --scale cpu-chain [--methods sdpg-ufkl opcd] [--steps 12] [--rounds 5] [--results DIR]
 
 All methods take turns step by step in one process, so that a slow moment of the machine meets all of them alike. The learning
 rate is 0: every method works on the base model's own rollouts, of the same problems with the same seeds. Steps lie in the
-middle of training, where beta > 0. It needs the scale's base model and data (`snakemake base_model data --config scale=cpu`).
+middle of training, where beta > 0. It needs the scale's base model and data (`snakemake base_model data --config scale=cpu-chain`).
 """
 
 import argparse
@@ -170,7 +170,7 @@ def main() -> None:
     from sdpg.config import METHODS
 
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--scale", default="cpu", help="a scale whose base model and data are made (default: cpu)")
+    p.add_argument("--scale", default="cpu-chain", help="a scale whose base model and data are made (default: cpu-chain)")
     p.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help="override a key")
     p.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     known = sorted(path.stem for path in METHODS.glob("*.yaml"))

@@ -64,7 +64,7 @@ def _make(name: str, folder: Path) -> None:
         return
     tokenizer = character_tokenizer(max_length=POSITIONS)
     if name == "tiny":
-        settings = resolve("cpu").model.warm_start
+        settings = resolve("cpu-chain").model.warm_start
         model = new_model(settings, settings.seeds[0], tokenizer)
     else:
         model = _random_model(name)

@@ -133,7 +133,7 @@ def cell(tmp_path):
     [
         (["cpu"], "matrix: got cpu alone, expected two scales or more"),
         (["cpu", "cpu"], "matrix: cpu and cpu are both named 'cpu'"),
-        (["cpu-clean", "cpu-stressed"], "this scale, named 'cpu', has to be among them"),
+        (["cpu-chain", "cpu-stressed"], "this scale, named 'cpu', has to be among them"),
         (["cpu", "cpu-sweep"], "matrix: cpu-sweep is a sweep"),
         (["cpu", "none.yaml"], "matrix: scale file 'none.yaml' does not exist"),
     ],
@@ -188,7 +188,7 @@ def test_a_scale_under_another_name_is_no_cell():
         ({"train": {"prompts_per_step": 128, "updates_per_batch": 3}}, "prompts_per_step is 128, expected a multiple of"),
         ({"train": {"prompts_per_step": 5, "updates_per_batch": 2}}, "prompts_per_step is 5, expected a multiple of"),
         ({"train.max_response_tokens": 449}, "got 64 + 449, but the model has 512 positions"),
-        ({"methods.grpo.train": {"max_prompt_tokens": 500}}, "got 500 + 48, but the model has 512 positions"),
+        ({"methods.grpo.train": {"max_prompt_tokens": 500}}, "got 500 + 64, but the model has 512 positions"),
         ({"data.evaluation.reverse": {"reverse": {"count": 3, "seed": 1}}}, "'reverse' is an evaluation set already"),
         ({"train.temperature": 1e-300}, "train.temperature: got 1e-300, expected number >= 0.01 and <= 100"),
         ({"train.lr": 1e-300}, "train.lr: got 1e-300, expected number >= 1e-12"),

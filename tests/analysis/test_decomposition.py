@@ -22,7 +22,7 @@ from tests.analysis.fake_results import write_analysis, write_results
 from tests.making import make
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
-CHAIN = ("grpo", "grpo-sdpg-rate", "rpg", "sdpg-open", "sdpg-no-schedule", "sdpg-urkl")
+CHAIN = ("grpo", "rpg", "sdpg-open", "sdpg-no-schedule", "sdpg-urkl")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,6 @@ def test_the_whole_chain_has_a_bar_for_each_change(tree):
     assert chain_methods() == list(CHAIN)
     assert labels(tree, CHAIN) == [
         ("GRPO", "grpo"),
-        ("learning rate", "grpo-sdpg-rate"),
         ("anchor form", "rpg"),
         ("clipping (one update per batch)", None),
         ("group std (the same in both)", None),
@@ -58,16 +57,16 @@ def test_a_change_whose_method_is_missing_is_merged_with_the_next(tree):
     at_cpu = labels(tree, tuple(resolve("cpu").methods))
     assert [change for change, method in at_cpu if method] == [
         "GRPO",
-        "learning rate and anchor form",
+        "anchor form",
         "distillation (ungated, constant beta) and gate",
         "schedule",
     ]
     assert labels(tree, ("grpo", "sdpg-urkl"))[-1] == (
-        "learning rate, anchor form, distillation (ungated, constant beta), gate and schedule",
+        "anchor form, distillation (ungated, constant beta), gate and schedule",
         "sdpg-urkl",
     )
     # Later ends: no bar of zero hangs at the end; and what leads to the first method is no part of it.
-    assert labels(tree, ("grpo", "rpg")) == [("GRPO", "grpo"), ("learning rate and anchor form", "rpg")]
+    assert labels(tree, ("grpo", "rpg")) == [("GRPO", "grpo"), ("anchor form", "rpg")]
     assert [method for _, method in labels(tree, ("rpg", "sdpg-urkl")) if method] == ["rpg", "sdpg-urkl"]
     with pytest.raises(ValueError, match="the decomposition needs two or more of grpo, .*; the config of .* has grpo, opcd"):
         labels(tree, ("grpo", "opcd"))
@@ -206,12 +205,11 @@ def test_the_scale_runs_the_whole_chain_and_each_method_changes_what_it_says():
     blocks = {method: complete(config, method) for method in CHAIN}
     changed = [{key for key, _, _ in difference(blocks[a], blocks[b])} for a, b in zip(CHAIN, CHAIN[1:], strict=False)]
     schedule = {"algorithm.T_warm", "algorithm.T_decay"}
-    assert changed[0] == {"train.lr"}
-    assert all(key.startswith("algorithm.") for key in changed[1]) and "algorithm.anchor" in changed[1]
-    assert changed[2] == {"algorithm.beta_base", "algorithm.gate", *schedule}
-    assert changed[3] == {"algorithm.gate"}
-    assert changed[4] == schedule
-    grpo, rpg = blocks["grpo-sdpg-rate"]["algorithm"], blocks["rpg"]["algorithm"]
+    assert all(key.startswith("algorithm.") for key in changed[0]) and "algorithm.anchor" in changed[0]
+    assert changed[1] == {"algorithm.beta_base", "algorithm.gate", *schedule}
+    assert changed[2] == {"algorithm.gate"}
+    assert changed[3] == schedule
+    grpo, rpg = blocks["grpo"]["algorithm"], blocks["rpg"]["algorithm"]
     assert grpo["kl_coef"] == rpg["alpha"]  # the anchor's form changes, not its weight
     assert config.train.updates_per_batch == 1 and grpo["normalise_std"]
 
@@ -221,7 +219,6 @@ def test_the_scale_has_the_values_that_cpu_runs_with():
     for method in set(CHAIN) & set(cpu.methods):
         assert difference(complete(config, method), complete(cpu, method), ignore=("name", "scale")) == []
     urkl = complete(cpu, "sdpg-urkl")
-    assert complete(config, "grpo-sdpg-rate")["train"]["lr"] == urkl["train"]["lr"]
     for key in ("beta_base", "alpha"):
         assert complete(config, "sdpg-open")["algorithm"][key] == urkl["algorithm"][key]
 

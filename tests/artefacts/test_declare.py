@@ -220,7 +220,7 @@ def test_a_sweep_has_its_own_and_nothing_that_needs_evaluations(tree):
 def test_the_matrix_is_planned_where_the_scale_lists_its_cells(tree):
     assert "matrix" in planned(resolve("cpu"))
     assert "matrix" not in planned(config_of(tree))
-    assert "matrix" not in {*planned(resolve("smoke")), *planned(resolve("cpu-clean"))}
+    assert "matrix" not in {*planned(resolve("smoke")), *planned(resolve("cpu-stressed"))}
 
 
 def test_a_declaration_may_carry_its_type(project, tmp_path):

@@ -214,7 +214,7 @@ def test_runs_start_from_the_base_model_of_their_seed(finished):
 
 def test_the_matrix_is_every_cell_with_the_same_overrides(finished):
     output = finished.snakemake("-n", "matrix", "--config", "seeds=[0]", "methods=[grpo,opcd]")
-    for cell in ("cpu", "cpu-clean", "cpu-stressed", "cpu-clean-stressed"):
+    for cell in ("cpu", "cpu-biased", "cpu-stressed", "cpu-chain"):
         assert output.count(f"[{cell}] train ") == 2
         assert f"[{cell}] report.html" in output
     assert "[matrix] last checkpoints of every method in every cell" in output

@@ -148,7 +148,7 @@ def test_a_bug_keeps_its_traceback():
     assert "Traceback" in done.stderr
 
 
-ALWAYS = ("cpu", "gsm8k", "lm", "qwen3-1.7b", "room", "smoke")
+ALWAYS = ("cpu", "gsm8k", "lm", "qwen3-1.7b", "smoke")
 PLANNED = [
     pytest.param(path.stem, marks=[] if path.stem in ALWAYS else pytest.mark.long)
     for path in sorted((ROOT / "config" / "scales").glob("*.yaml"))
