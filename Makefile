@@ -47,7 +47,7 @@ archive: $(STAMP) ## Pack the results of SCALE with generations and manifest int
 reference: $(STAMP) ## Make the results of SCALE the reference (to be committed), if they match their manifest
 	@$(BIN)/sdpg reference --scale $(SCALE) $(ARGS)
 
-matrix: $(STAMP) ## All cells of SCALE side by side; of cpu, two teachers x two learning rates
+matrix: $(STAMP) ## All cells of SCALE side by side
 	$(SNAKEMAKE) matrix $(CONFIG)
 
 tune: $(STAMP) ## Choose the settings of SCALE again: its sweep, then config/tuned/SCALE.yaml and .csv
