@@ -131,7 +131,7 @@ def lm_eval(
         from sdpg.evaluation.lm_eval_bridge import lm_evaluate
 
     model = root / "model" / name if method is None else load_checkpoints(root / "runs" / name)[-1].path
-    lock = locks.of(config.name, "-".join(["evaluate", *name.parts]))
+    lock = locks.of(config.name, "-".join(["lm-eval" if config.lm_eval_apart else "evaluate", *name.parts]))
     with locks.hold(lock), gpus.taken(min(1, config.resources.gpus)):
         lm_evaluate(model, config, seed=seed, data_dir=root / "data", out_dir=root / "eval" / name, threads=threads)
 

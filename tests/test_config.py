@@ -16,6 +16,7 @@ from sdpg.config import (
     available_scales,
     evaluation_config,
     from_snakemake,
+    lm_eval_config,
     parse_overrides,
     resolve,
     run_config,
@@ -23,6 +24,7 @@ from sdpg.config import (
 from sdpg.config.command import check_once
 from sdpg.config.settings import schema_text
 from sdpg.io import ROOT
+from sdpg.provenance.verify import _present
 from sdpg.rollout import engines
 from sdpg.tasks.sources import KINDS
 from tests.scale import message
@@ -257,6 +259,42 @@ def test_evaluation_config_is_blind_to_methods_seeds_and_learning():
     assert evaluation_config(resolve("cpu", {"train.warmup_steps": 5, "seeds": [7], "methods": ["grpo"]})) == config
     assert evaluation_config(resolve("cpu", {"evaluation.samples": 16})) != config
     assert evaluation_config(resolve("cpu", {"train.max_response_tokens": 9})) != config
+
+
+@pytest.mark.parametrize(
+    ("more", "seeds", "bases", "apart"),
+    [
+        ({}, [3, 4, 5], [0, 1], False),
+        ({"evaluation.lm_eval.seeds": 1}, [3], [1], True),
+        ({"evaluation.lm_eval.seeds": 3}, [3, 4, 5], [0, 1], True),
+        ({"resources.evaluate_at_once": True}, [3, 4, 5], [0, 1], True),
+        ({"resources.evaluate_at_once": True, "evaluation.lm_eval": None}, [], [], False),
+    ],
+)
+def test_lm_eval_is_for_the_first_seeds_and_their_base_models(more, seeds, bases, apart):
+    config = resolve("smoke", {"seeds": [3, 4, 5], "model.warm_start.seeds": [0, 1]} | more)
+    assert (config.lm_eval_seeds, config.lm_eval_bases, config.lm_eval_apart) == (seeds, bases, apart)
+
+
+def test_lm_eval_apart_decides_nothing_of_the_sweep_and_its_seeds_nothing_of_lm_eval():
+    scale = {"seeds": [0, 1, 2], "evaluation.engine": "in-process"}
+    together = resolve("smoke", scale)
+    assert "seeds" not in evaluation_config(together)["evaluation"]["lm_eval"]
+    without = resolve("smoke", scale | {"evaluation.lm_eval": None})
+    one, two, more = (
+        resolve("smoke", scale | {"evaluation.lm_eval.seeds": seeds, "evaluation.lm_eval.limit": limit})
+        for seeds, limit in ((1, 8), (2, 8), (2, 9))
+    )
+    assert evaluation_config(one) == evaluation_config(two) == evaluation_config(more) == evaluation_config(without)
+    assert lm_eval_config(one) == lm_eval_config(two) != lm_eval_config(more)
+    sampled = resolve("smoke", scale | {"evaluation.lm_eval.seeds": 2, "evaluation.lm_eval.limit": 9, "evaluation.samples": 16})
+    assert lm_eval_config(sampled) == lm_eval_config(more)
+    assert json.loads(json.dumps(_present("lm_eval", {}, one))) == json.loads(json.dumps(lm_eval_config(one)))
+
+
+def test_a_sweep_that_extends_a_scale_may_have_fewer_seeds_than_its_lm_eval():
+    swept = resolve("cpu-sweep", {"seeds": [0], "evaluation.lm_eval.seeds": 3})
+    assert swept.sweep and swept.evaluation.lm_eval.seeds == 3  # nothing of it is evaluated
 
 
 def test_resolving_twice_gives_equal_and_separate_dicts():

@@ -252,7 +252,11 @@ sweep: {{one_rate: true, trials: {{grpo: {trials}}}}}
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
-        ("resources: {evaluate_at_once: true}\n", "resources.evaluate_at_once: is true, but evaluation.lm_eval is set"),
+        (
+            "evaluation: {lm_eval: {seeds: 2}}\n",
+            "evaluation.lm_eval.seeds: got 2, but the scale has 1 (`seeds`), expected at most 1, or null for all",
+        ),
+        ("evaluation: {lm_eval: {seeds: 0}}\n", "evaluation.lm_eval.seeds: got 0, expected integer >= 1 or null"),
         *(
             (
                 f"resources: {{evaluate_at_once: true, {more}}}\nevaluation: {{lm_eval: null}}\n",

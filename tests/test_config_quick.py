@@ -46,6 +46,13 @@ def test_methods_keep_what_makes_them():
         }
 
 
+@pytest.mark.parametrize(("given", "left"), [("2", 1), ("null", None)])
+def test_lm_eval_runs_on_no_more_seeds_than_there_are(scale_file, given, left):
+    path = scale_file("{grpo: }\n", f"{{grpo: {{}}}}\nseeds: [0, 1]\nevaluation: {{lm_eval: {{seeds: {given}}}}}\n")
+    asked = resolve(path, {"quick": True}).evaluation.lm_eval
+    assert (asked.seeds, asked.repeats, asked.limit) == (left, 1, 4)
+
+
 def test_what_a_method_trains_with_is_shrunk_too(scale_file):
     own = "{steps: 900, group_size: 64, prompts_per_step: 99, max_response_tokens: 5000, updates_per_batch: 8, lr: 1e-3}"
     path = scale_file("methods: {grpo: }", f"methods: {{grpo: {{train: {own}}}, opsd: {{train: {{group_size: 1}}}}}}")

@@ -82,6 +82,16 @@ class Results:
         return tuple(seed % (self.base_count or len(self.bases)) for seed in self.seeds)
 
     @property
+    def lm_eval_seeds(self) -> tuple[int, ...]:
+        """The seeds whose runs lm-eval ran on: all, or the first of each method; () where it was not run."""
+        return () if self.lm_eval is None else self.seeds[: self.lm_eval.get("seeds")]
+
+    @property
+    def lm_eval_bases(self) -> tuple[int, ...]:
+        """The base models that lm-eval ran on: those that its seeds start from."""
+        return tuple(sorted(set(self.starts[: len(self.lm_eval_seeds)])))
+
+    @property
     def runs(self) -> list[tuple[str, int]]:
         """Every (method, seed) of the config, methods outermost."""
         return [(method, seed) for method in self.methods for seed in self.seeds]

@@ -36,9 +36,10 @@ class Files:
     made: Callable[[str], list[str]]
     several: Callable[[str], list[str]]
 
-    def runs(self, pattern: str) -> list[str]:
-        """Return `pattern` with its {method} and {seed}, for every run."""
-        runs = [(method, seed) for method in self.config.methods for seed in self.config.seeds]
+    def runs(self, pattern: str, seeds: Iterable[int] | None = None) -> list[str]:
+        """Return `pattern` with its {method} and {seed}, for every run. seeds: of these alone."""
+        chosen = self.config.seeds if seeds is None else seeds
+        runs = [(method, seed) for method in self.config.methods for seed in chosen]
         return [f"{self.root}/{pattern}".format(method=method, seed=seed) for method, seed in runs]
 
     @property
@@ -69,13 +70,13 @@ class Files:
 
     @property
     def lm_eval(self) -> list[str]:
-        """Every run's lm_eval.json; none where the scale runs no lm-eval."""
-        return self.runs("eval/{method}/seed{seed}/lm_eval.json") if self.config.evaluation.lm_eval else []
+        """The lm_eval.json of every run that lm-eval is for; none where the scale runs no lm-eval."""
+        return self.runs("eval/{method}/seed{seed}/lm_eval.json", self.config.lm_eval_seeds)
 
     @property
     def base_lm_eval(self) -> list[str]:
-        """The lm_eval.json of every base model."""
-        return [f"{self.root}/eval/base{i}/lm_eval.json" for i in self.bases] if self.config.evaluation.lm_eval else []
+        """The lm_eval.json of every base model that lm-eval is for."""
+        return [f"{self.root}/eval/base{i}/lm_eval.json" for i in self.config.lm_eval_bases]
 
     @property
     def base_reports(self) -> list[str]:

@@ -153,8 +153,8 @@ def make_scores(results: Results) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFr
             intervals += interval_rows(results, method, task, values)
             last[method] = int(values.steps[-1])
         comparisons += comparison_rows(results, task, by_method)
-    if results.lm_eval is not None:
-        for method, seed in results.runs:
+    for method in results.methods:
+        for seed in results.lm_eval_seeds:
             scores += lm_eval_rows(results.eval_dir(method, seed) / "lm_eval.json", method, seed, last[method])
     tables = (scores, SCORE_COLUMNS), (intervals, INTERVAL_COLUMNS), (comparisons, COMPARISON_COLUMNS)
     return tuple(pd.DataFrame(rows, columns=columns) for rows, columns in tables)

@@ -60,10 +60,11 @@ def no_matrix(name: str) -> str:
 
 
 def check_jobs(config: Config, where: str) -> None:
-    """Refuse jobs that cannot do what they are asked: evaluate with lm-eval beside training, or watch no validation set."""
-    if config.resources.evaluate_at_once and config.evaluation.lm_eval:
-        text = "resources.evaluate_at_once: is true, but evaluation.lm_eval is set, which takes a job of its own"
-        raise ConfigError(f"{text}; set one of them to false or null ({where})")
+    """Refuse jobs that cannot do what they are asked: lm-eval on more seeds than there are, or watch no validation set."""
+    asked, there = config.evaluation.lm_eval and config.evaluation.lm_eval.seeds, len(config.seeds)
+    if asked and asked > there and not config.sweep:  # nothing of a sweep is evaluated
+        text = f"evaluation.lm_eval.seeds: got {asked}, but the scale has {there} (`seeds`), expected at most {there}"
+        raise ConfigError(f"{text}, or null for all ({where})")
     if not config.data.validation:
         blocks = [block.get("train") for block in config.methods.values()]
         asked = [config.train.stop_collapsed, *(b.get("stop_collapsed") for b in blocks if isinstance(b, dict))]

@@ -72,10 +72,31 @@ def base_config(config: Config, index: int) -> dict[str, Any]:
 
 
 def evaluation_config(config: Config) -> dict[str, Any]:
-    """Return all that the evaluation of a run depends on, beside the run's checkpoints."""
+    """Return all that the evaluation of a run depends on, beside the run's checkpoints; without lm-eval where that has jobs of
+    its own.
+    """
+    evaluation = config.evaluation.dump()
+    lm_eval = None if config.lm_eval_apart else _lm_eval(config)
+    return _evaluating(config, evaluation | {"lm_eval": lm_eval})
+
+
+def lm_eval_config(config: Config) -> dict[str, Any]:
+    """Return all that lm-eval in a job of its own depends on, beside the checkpoint."""
+    evaluation = config.evaluation.dump()
+    del evaluation["samples"], evaluation["pass_k"]
+    return _evaluating(config, evaluation | {"lm_eval": _lm_eval(config)})
+
+
+def _lm_eval(config: Config) -> dict[str, Any] | None:
+    """Return the block without its seeds: they decide which runs, and no run's result."""
+    block = config.evaluation.lm_eval
+    return block and {key: value for key, value in block.dump().items() if key != "seeds"}
+
+
+def _evaluating(config: Config, evaluation: dict[str, Any]) -> dict[str, Any]:
     limits = {"max_prompt_tokens": config.train.max_prompt_tokens, "max_response_tokens": config.train.max_response_tokens}
     data = {"evaluation": config.data.dump()["evaluation"]}
-    parts = {"task": config.task.dump(), "evaluation": config.evaluation.dump()}
+    parts = {"task": config.task.dump(), "evaluation": evaluation}
     return {"scale": config.name, "train": limits, "data": data, **parts}
 
 

@@ -37,7 +37,8 @@ def make_quick(config: dict[str, Any]) -> None:
     config["train"] = _at_most(MOST, {"group_size": GROUP} | (config.get("train") or {}) | TRAIN)
     config["evaluation"] = (config.get("evaluation") or {}) | {"samples": SAMPLES, "pass_k": [1, SAMPLES]}
     if lm_eval := config["evaluation"].get("lm_eval"):
-        config["evaluation"]["lm_eval"] = lm_eval | {"repeats": 1, "limit": PROMPTS}
+        few = {"seeds": 1} if lm_eval.get("seeds") else {}
+        config["evaluation"]["lm_eval"] = lm_eval | {"repeats": 1, "limit": PROMPTS} | few
     data = config.get("data") or {}
     for source in (data.get("train"), *(data.get("validation") or {}).values(), *(data.get("evaluation") or {}).values()):
         if isinstance(source, dict):

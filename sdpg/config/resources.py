@@ -54,7 +54,8 @@ class Resources(Settings):
     """Minutes that a job may take on a cluster."""
     evaluate_at_once: bool = False
     """Evaluate a run in its training job, which saves a start of the engine and its imports; the evaluation's own job then only
-    puts the files in place. For runs of one process without a GPU and lm-eval, whose evaluation is short."""
+    puts the files in place, and lm-eval has a job of its own. For runs of one process without a GPU, whose evaluation is
+    short."""
 
     @property
     def local_processes(self) -> int:

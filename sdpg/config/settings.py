@@ -251,6 +251,9 @@ class LmEval(Settings):
     """Problems per task."""
     forgetting: Text | None = None
     """A task that training does not touch, to see what was forgotten; null for none."""
+    seeds: Count | None = None
+    """The first so many seeds of each method, whose runs it is for, and the base models that they start from; null for all.
+    Where it is given, or resources.evaluate_at_once is true, lm-eval has jobs of its own."""
 
 
 class Evaluation(Settings):
@@ -347,8 +350,27 @@ class Config(Settings):
     @cached_property
     def bases(self) -> list[int]:
         """Numbers of the base models that the runs start from."""
+        return self._bases(self.seeds)
+
+    @property
+    def lm_eval_seeds(self) -> list[int]:
+        """Seeds of the runs that lm-eval is for; none where the scale runs no lm-eval."""
+        return self.seeds[: self.evaluation.lm_eval.seeds] if self.evaluation.lm_eval else []
+
+    @property
+    def lm_eval_bases(self) -> list[int]:
+        """Numbers of the base models that lm-eval is for: those that its runs start from."""
+        return self._bases(self.lm_eval_seeds)
+
+    @property
+    def lm_eval_apart(self) -> bool:
+        """Whether lm-eval has jobs of its own: where it is for some seeds alone, or no evaluation's job starts an engine."""
+        asked = self.evaluation.lm_eval
+        return asked is not None and (asked.seeds is not None or self.resources.evaluate_at_once)
+
+    def _bases(self, seeds: list[int]) -> list[int]:
         count = len(self.model.warm_start.seeds) if self.model.warm_start else 1
-        return sorted({seed % count for seed in self.seeds})
+        return sorted({seed % count for seed in seeds})
 
 
 def schema_text() -> str:

@@ -16,10 +16,11 @@ import numpy as np
 import torch
 
 from sdpg.config.settings import Config
+from sdpg.evaluation.agreement import Reference, check_agreement
 from sdpg.evaluation.lm_eval_task import bundled_names, bundled_task, prompt_texts, sampled_task
 from sdpg.evaluation.parts import EvaluationSet
-from sdpg.evaluation.sampling import evaluation_set
-from sdpg.evaluation.setup import load_sets, start_engine
+from sdpg.evaluation.sampling import CHECKED_RESPONSES, evaluation_set
+from sdpg.evaluation.setup import load_sets, make_sampling, start_engine
 from sdpg.io import write_json
 from sdpg.rollout.engines import lm_eval_engine
 
@@ -37,8 +38,9 @@ def lm_evaluate(
         raise ValueError(f"no model in {model_dir}: config.json is missing; run the rule that makes it first")
     task, sets = load_sets(config, model_dir, data_dir)
     forgetting = forgetting_set(config, task, data_dir)
-    engine = start_engine(lm_eval_engine(config.evaluation.engine), model_dir, config, threads, seed)
+    engine = start_engine(lm_eval_engine(config.evaluation.engine), model_dir, config, threads, seed, reference=True)
     try:
+        check_weights(engine, model_dir, config, task, sets[0])
         results = lm_evaluate_engine(engine, config, task, sets, forgetting, seed=seed)
     finally:
         engine.close()
@@ -46,6 +48,19 @@ def lm_evaluate(
     path = Path(out_dir) / "lm_eval.json"
     write_json(path, results)
     return path
+
+
+def check_weights(engine, model_dir: str | Path, config: Config, task, some: EvaluationSet) -> None:
+    """Compare an engine that was started on a checkpoint with transformers, on some of a set's problems. Raises EngineMismatch.
+
+    What it sampled leaves no trace in the engine: lm-eval begins as if it had just been started.
+    """
+    prompts, sampling = some.prompts[:CHECKED_RESPONSES], make_sampling(config, task)
+    rollouts = [group[0] for group in engine.generate(prompts, 1, sampling, SEED)]
+    dtype = config.evaluation.dtype
+    reference = Reference(model_dir, dtype)
+    check_agreement(reference, model_dir, prompts, rollouts, temperature=sampling.temperature, dtype=dtype)
+    engine.llm.reset_prefix_cache()
 
 
 def forgetting_set(config: Config, task, data_dir: str | Path) -> EvaluationSet | str | None:

@@ -17,7 +17,7 @@ import pandas as pd
 from sdpg.config.settings import Config
 from sdpg.evaluation.checkpoints import load_checkpoints, verify_checkpoints
 from sdpg.evaluation.estimators import check_pass_k
-from sdpg.evaluation.lm_eval_bridge import forgetting_set, lm_evaluate_engine
+from sdpg.evaluation.lm_eval_bridge import check_weights, forgetting_set, lm_evaluate_engine
 from sdpg.evaluation.parts import CLAIMS, EvaluationSet, Part, claim, digest_of, make_parts, read_part
 from sdpg.evaluation.sampling import CHECKED_RESPONSES, Sampler, write_frame
 from sdpg.evaluation.setup import load_sets, make_sampling, start_engine
@@ -154,8 +154,9 @@ class Evaluation:
             return sampler
         if sampler:
             sampler.engine.close()
-        engine = start_engine(able, last.path, config, self.threads, self.seed)
+        engine = start_engine(able, last.path, config, self.threads, self.seed, reference=True)
         try:
+            check_weights(engine, last.path, config, self.task, self.sets[0])
             self._write_lm_eval(engine)
         finally:
             engine.close()

@@ -19,6 +19,7 @@ from sdpg.config import (
     base_index,
     data_config,
     evaluation_config,
+    lm_eval_config,
     outcome_part,
     resolve,
     run_config,
@@ -88,11 +89,12 @@ def _sources(config: Any) -> dict[str, Any]:
     return {"train": data.train, **held_out}
 
 
-def evaluation_sources(config: Any) -> list[str]:
-    """Return the files that evaluations depend on: with these engines, this verifier, and a bundled task of lm-eval."""
-    engine, forgetting = config.evaluation.engine, data_config(config)["forgetting"]
-    names = dict.fromkeys([engine, lm_eval_engine(engine)] if config.evaluation.lm_eval else [engine])
-    bundled = [f"sdpg/evaluation/tasks/{forgetting}.{kind}" for kind in ("yaml", "jsonl")]
+def evaluation_sources(config: Any, stage: str = "evaluate") -> list[str]:
+    """Return the files that evaluations depend on, or lm-eval in jobs of its own: engines, verifier, lm-eval's bundled task."""
+    engine, apart = config.evaluation.engine, config.lm_eval_apart and stage == "evaluate"
+    lm_eval = None if apart else config.evaluation.lm_eval
+    names = dict.fromkeys([*[engine] * (stage == "evaluate"), *([lm_eval_engine(engine)] if lm_eval else [])])
+    bundled = [f"sdpg/evaluation/tasks/{lm_eval.forgetting}.{kind}" for kind in ("yaml", "jsonl") if lm_eval]
     extra = [template_file(config.task.template), *verifier_files(config), *map(engine_file, names), *bundled]
     return stage_sources(STAGES["evaluate"], extra=extra)
 
@@ -192,7 +194,7 @@ class Scale:
         names = [*self.files.records, *self.files.trained, *self.files.base_reports, *self.sets("evaluation")]
         names += [*self.sets("validation"), *self.forgetting, self.files.data_report, f"{self.root}/{locks.FOLDER}/x"]
         names += self.solutions
-        names += [self.log(f"{job}/x") for job in ("base_model", "train", "evaluate")]
+        names += [self.log(f"{job}/x") for job in ("base_model", "train", "evaluate", "lm_eval")]
         names += [name for step in self.steps for name in (*step.writes, step.log)]
         names += [name.replace("/logs/", "/benchmarks/") for name in names if "/logs/" in name]
         for folder in dict.fromkeys(Path(name).parent for name in names):
@@ -219,8 +221,8 @@ class Scale:
         if stage == "train":
             first = next(iter(self.config.methods))
             return stamp(stage, training_sources(self.config, self.algorithm(first))[0])
-        if stage == "evaluate":
-            return stamp(stage, evaluation_sources(self.config))
+        if stage in ("evaluate", "lm_eval"):
+            return stamp(stage, evaluation_sources(self.config, stage))
         extra = [self.template]
         if stage in ("data", "base_model", "solutions"):
             extra += [*source_files(self.config), *verifier_files(self.config)]
@@ -256,6 +258,10 @@ class Scale:
     def evaluation_part(self, wildcards) -> str:
         """Return the part of the config that evaluations depend on, as a param."""
         return config_param(evaluation_config(self.config))
+
+    def lm_eval_part(self, wildcards) -> str:
+        """Return the part of the config that lm-eval in a job of its own depends on, as a param."""
+        return config_param(lm_eval_config(self.config))
 
     @cached_property
     def steps(self) -> list[Step]:
@@ -305,8 +311,8 @@ class Scale:
 
     @property
     def lm_eval(self) -> bool:
-        """Whether the last checkpoint of every run goes through lm-eval."""
-        return self.config.evaluation.lm_eval is not None
+        """Whether an evaluation's job runs lm-eval too, on the last checkpoint."""
+        return self.config.evaluation.lm_eval is not None and not self.config.lm_eval_apart
 
     @property
     def model_kind(self) -> str:

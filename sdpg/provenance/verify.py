@@ -15,6 +15,7 @@ from sdpg.config import (
     base_seeds,
     data_config,
     evaluation_config,
+    lm_eval_config,
     outcome_part,
     run_config,
     solutions_config,
@@ -136,6 +137,8 @@ def _present(stage: str, recorded: Mapping[str, Any], config: Config) -> Mapping
             return outcome_part(run_config(config, recorded["method"], recorded["seed"]).dump())
         case "evaluate":
             return evaluation_config(config)
+        case "lm_eval":
+            return lm_eval_config(config)
         case "data":
             return data_config(config)
         case "solutions":

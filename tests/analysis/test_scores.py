@@ -217,6 +217,17 @@ def test_lm_eval_rows_are_part_of_scores(results):
     assert set(rows["task"]) == {"chain", "chain-long", "reverse"}
 
 
+def test_lm_eval_of_the_first_seeds_alone_is_part_of_scores(results):
+    few = replace(results, lm_eval=results.lm_eval | {"seeds": 1})
+    for method in results.methods:
+        (results.eval_dir(method, 1) / "lm_eval.json").unlink()
+    scores, _, _ = make_scores(few)
+    rows = scores[scores["metric"] == "lm_eval_accuracy"]
+    assert set(rows["seed"]) == {0} and set(rows["method"]) == set(results.methods)
+    with pytest.raises(ValueError, match=r"seed1/lm_eval.json is missing"):
+        make_scores(results)
+
+
 @pytest.mark.parametrize("content", ["{}", '{"results": {}}', '{"results": {"a": {"alias": "a"}}}', "[1]"])
 def test_lm_eval_of_another_form_is_an_error(tmp_path, content):
     path = tmp_path / "lm_eval.json"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import pandas as pd
@@ -153,6 +154,35 @@ def test_lm_eval_shows_forgetting_against_the_base_model(results):
         ("reverse (not trained on)", name) for name in ("lm-eval accuracy", "base model", "difference")
     ]
     assert dict(table.rows)["grpo"][-1].text == "−0.330"  # 0.57 - 0.90
+
+
+def test_lm_eval_of_some_seeds_says_so_and_compares_these_alone(full, tmp_path):
+    root = shutil.copytree(full.root, tmp_path / "fake")
+    few = replace(full, root=root, lm_eval=full.lm_eval | {"seeds": 1})
+    assert (few.lm_eval_seeds, full.lm_eval_seeds) == ((0,), (0, 1, 2))
+    scores = few.scores
+    scores[(scores["seed"] == 0) | ~scores["metric"].str.startswith("lm_eval")].to_csv(root / "scores.csv", index=False)
+    table = lm_eval.build(replace(few))
+    row = table.data.query("method == 'grpo' and task == 'chain'").iloc[0]
+    of_seed = scores.query("method == 'grpo' and task == 'chain' and step == 40 and seed == 0").set_index("metric")["value"]
+    assert (row["lm_eval"], row["other"]) == pytest.approx((of_seed["lm_eval_accuracy"], of_seed["mean@8"]))
+    assert "All of it is of seed 0 of each method, out of 3: evaluation.lm_eval.seeds leaves out the others." in table.caption
+    assert "out of 3" not in lm_eval.build(full).caption
+    two = lm_eval.build(replace(full, lm_eval=full.lm_eval | {"seeds": 3})).caption
+    assert two == lm_eval.build(full).caption
+    with pytest.raises(ValueError, match=r"there for the seeds \[0\], expected \[0, 1\]"):
+        lm_eval.build(replace(few, lm_eval=full.lm_eval | {"seeds": 2}))
+
+
+def test_lm_eval_of_some_seeds_needs_their_base_models_alone(results):
+    few = replace(results, bases=(0, 1), lm_eval=results.lm_eval | {"seeds": 1})
+    path = results.root / "eval" / "base0" / "lm_eval.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"results": {"reverse": {"accuracy,none": 0.9}}}))
+    scores = results.scores
+    scores[(scores["seed"] == 0) | ~scores["metric"].str.startswith("lm_eval")].to_csv(results.root / "scores.csv", index=False)
+    assert few.lm_eval_bases == (0,)
+    assert ("reverse (not trained on)", "base model") in lm_eval.build(replace(few)).columns
 
 
 def test_lm_eval_left_out_gives_a_table_that_says_so(results, tmp_path):

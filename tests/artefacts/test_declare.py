@@ -211,6 +211,15 @@ def test_what_is_planned_follows_lm_eval(tree):
     assert without < with_it
 
 
+def test_lm_eval_of_some_seeds_is_read_of_these_alone(tree):
+    config = config_of(replace(tree, methods=("grpo", "opcd"), seeds=(4, 5, 6), lm_eval=tree.lm_eval | {"seeds": 2}))
+    files = files_of(config)
+    expected = [f"eval/{method}/seed{seed}/lm_eval.json" for method in ("grpo", "opcd") for seed in (4, 5)]
+    assert files.lm_eval == [f"{files.root}/{name}" for name in expected]
+    assert files.base_lm_eval == [f"{files.root}/eval/base0/lm_eval.json"]
+    assert {*files.lm_eval, *files.base_lm_eval} < set(files.trained) and len(files.evaluations) == 6 * len(tree.tasks)
+
+
 def test_a_sweep_has_its_own_and_nothing_that_needs_evaluations(tree):
     config = config_of(tree, **SWEEP)
     assert set(planned(config)) == {"tuning", "figures/sensitivity", "manifest"}

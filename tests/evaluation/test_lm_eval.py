@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from sdpg.config.settings import Task
+from sdpg.evaluation.agreement import EngineMismatch
 from sdpg.evaluation.checkpoints import load_checkpoints
-from sdpg.evaluation.lm_eval_bridge import _evaluate, forgetting_set, judged, lm_evaluate_engine
+from sdpg.evaluation.lm_eval_bridge import _evaluate, check_weights, forgetting_set, judged, lm_evaluate_engine
 from sdpg.evaluation.lm_eval_task import bundled_names, bundled_task, prompt_texts, sampled_task
 from sdpg.evaluation.parts import EvaluationSet
 from sdpg.evaluation.run import evaluate_run
 from sdpg.evaluation.sampling import evaluation_set
 from sdpg.evaluation.setup import load_sets
+from sdpg.rollout.engines import make_engine
 from sdpg.tasks.task import make_task
 from sdpg.tasks.tokenizer import character_tokenizer
 from sdpg.types import Problem
@@ -136,6 +139,18 @@ def test_lm_eval_encodes_with_one_bos_and_nothing_behind():
     context, continuation = lm._encode_pair("ab", " 12")
     assert context == lm.tok_encode("ab") and tokenizer.decode(continuation) == " 12"
     assert lm.tok_encode("") == []
+
+
+def test_an_engine_of_its_own_is_compared_with_the_checkpoint_before_lm_eval_uses_it(run):
+    first, last = (checkpoint.path for checkpoint in load_checkpoints(run.run_dir))
+    task, sets = load_sets(run.settings, last, run.data_dir)
+    engine = make_engine("in-process", last, dtype="float32", max_len=40)
+    emptied = []
+    engine.llm = SimpleNamespace(reset_prefix_cache=lambda: emptied.append(1))
+    check_weights(engine, last, run.settings, task, sets[0])
+    assert emptied == [1]
+    with pytest.raises(EngineMismatch, match="does not hold the weights"):
+        check_weights(engine, first, run.settings, task, sets[0])
 
 
 @pytest.fixture(scope="module")

@@ -51,6 +51,15 @@ def test_what_training_left_is_what_evaluation_would_sample(finished, monkeypatc
     pd.testing.assert_frame_equal(one, two)
 
 
+def test_lm_eval_which_has_a_job_of_its_own_changes_nothing_of_what_is_left(finished, monkeypatch):
+    folder, config = finished
+    monkeypatch.chdir(folder)
+    at_once.evaluate_at_once(config, "grpo", 0, 1)
+    asked = SAMPLED | {"lm_eval": {"limit": 2}}
+    more = config_of(**BLOCKS | {"evaluation": asked}, methods={"grpo": {}}, resources={"evaluate_at_once": True})
+    assert more.lm_eval_apart and at_once.put_in_place(more, "grpo", 0)
+
+
 @pytest.mark.parametrize("change", ["config", "checkpoints", "problems"])
 def test_what_no_longer_holds_is_not_taken(finished, monkeypatch, change):
     folder, config = finished

@@ -52,6 +52,19 @@ def test_a_matrix_of_a_scale_without_cells_is_refused(finished):
 
 
 @pytest.mark.slow
+def test_lm_eval_of_the_first_seed_alone_has_jobs_of_its_own(finished):
+    common = "resources.evaluate_at_once=true evaluation.engine=in-process evaluation.lm_eval.seeds=1"
+    options = ("--config", "scale=smoke", f"set={common}", "seeds=[0,1]")
+    planned = {text for text in finished.planned("evaluate", *options) if "lm-eval" in text or text.startswith("evaluate ")}
+    runs = [(method, seed) for method in ("sdpg-ufkl", "grpo") for seed in (0, 1)]
+    sampled = {f"evaluate {method}, seed {seed}: every checkpoint on chain, chain-long" for method, seed in runs}
+    first = {f"lm-eval on the last checkpoint of {method}, seed 0" for method in ("sdpg-ufkl", "grpo")}
+    assert planned == sampled | first | {"lm-eval on base model 0"}
+    other = finished.snakemake("-n", "results/smoke/eval/grpo/seed1/lm_eval.json", *options, ok=False)
+    assert "MissingRuleException" in other and "results/smoke/eval/grpo/seed1/lm_eval.json" in other
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("option", "expected"),
     [

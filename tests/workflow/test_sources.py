@@ -63,6 +63,15 @@ def test_lm_eval_adds_the_engine_that_it_needs():
     assert {engine_file("vllm"), engine_file("in-process")} <= set(evaluation_sources(both))
 
 
+def test_lm_eval_in_jobs_of_its_own_adds_nothing_to_the_sweep():
+    common = {"engine": "in-process", "lm_eval": {"seeds": 1, "forgetting": "common-knowledge"}}
+    apart, without = (resolve("smoke", {"evaluation": block}) for block in (common, common | {"lm_eval": None}))
+    assert evaluation_sources(apart) == evaluation_sources(without)
+    found = set(evaluation_sources(apart, "lm_eval"))
+    assert {engine_file("vllm"), "sdpg/evaluation/tasks/common-knowledge.yaml"} <= found
+    assert engine_file("in-process") not in found
+
+
 @pytest.mark.parametrize("name", declared())
 def test_an_artefact_depends_on_its_module_and_on_no_code_of_training(name):
     if name == "manifest":

@@ -1,6 +1,8 @@
 # A job evaluates a run, on all GPUs of its node: an engine on each, and parts dealt over them. What is complete lies in
-# results/<scale>/.work/eval, and a job that was ended goes on from it. A sweep trains, and chooses by the validation sets: it has
-# no rule that reads an evaluation problem.
+# results/<scale>/.work/eval, and a job that was ended goes on from it. lm-eval on the last checkpoint is part of it, in the same
+# engine, unless it is for some seeds alone, or responses were sampled in the training job: then it has jobs of its own, and what
+# is asked of it changes nothing else. A sweep trains, and chooses by the validation sets: it has no rule that reads an evaluation
+# problem.
 EVALUATED = [scale for scale in SCALES if scale.config.sweep is None]
 
 for scale in EVALUATED:
@@ -9,7 +11,7 @@ for scale in EVALUATED:
         name:
             scale.rule("evaluate_run")
         input:
-            problems=scale.sets("evaluation") + scale.forgetting,
+            problems=scale.sets("evaluation") + (scale.forgetting if scale.lm_eval else []),
             checkpoints=f"{scale.root}/runs/{{method}}/seed{{seed}}/checkpoints/checkpoints.json",
         output:
             sets=[
@@ -41,6 +43,36 @@ for scale in EVALUATED:
         shell:
             "{params.run} --method {wildcards.method} --seed {wildcards.seed} {params.lm_eval} 2>&1 | tee -i {log}"
 
+    if scale.config.lm_eval_apart:
+
+        rule:
+            name:
+                scale.rule("lm_evaluate_run")
+            input:
+                problems=scale.sets("evaluation") + scale.forgetting,
+                checkpoints=f"{scale.root}/runs/{{method}}/seed{{seed}}/checkpoints/checkpoints.json",
+            output:
+                f"{scale.root}/eval/{{method}}/seed{{seed}}/lm_eval.json",
+            wildcard_constraints:
+                seed="|".join(map(str, scale.config.lm_eval_seeds)),
+            log:
+                scale.log("lm_eval/{method}-seed{seed}"),
+            benchmark:
+                scale.benchmark("lm_eval/{method}-seed{seed}")
+            conda:
+                "../../environment.yml"
+            threads: scale.config.resources.threads
+            resources:
+                **scale.takes("evaluate", one=True),
+            params:
+                *scale.code("lm_eval"),
+                config=scale.lm_eval_part,
+                run=scale.command("lm-eval"),
+            message:
+                f"[{scale.name}] lm-eval on the last checkpoint of {{wildcards.method}}, seed {{wildcards.seed}}"
+            shell:
+                "{params.run} --method {wildcards.method} --seed {wildcards.seed} 2>&1 | tee -i {log}"
+
     # What the base model could do before training, to tell what was forgotten.
     rule:
         name:
@@ -60,8 +92,8 @@ for scale in EVALUATED:
         resources:
             **scale.takes("evaluate", one=True),
         params:
-            *scale.code("evaluate"),
-            config=scale.evaluation_part,
+            *scale.code("lm_eval" if scale.config.lm_eval_apart else "evaluate"),
+            config=scale.lm_eval_part if scale.config.lm_eval_apart else scale.evaluation_part,
             run=scale.command("lm-eval"),
         message:
             f"[{scale.name}] lm-eval on base model {{wildcards.base}}"

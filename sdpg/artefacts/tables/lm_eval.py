@@ -67,10 +67,10 @@ def _rank(results: Results, task: str) -> int:
 def _entry(results: Results, method: str, task: str, metric: str) -> dict:
     chosen = results.scores.query("method == @method and task == @task")
     rows = chosen[chosen["metric"] == metric]
-    if sorted(rows["seed"]) != sorted(results.seeds):
+    if sorted(rows["seed"]) != sorted(results.lm_eval_seeds):
         raise ValueError(
             f"{results.root / 'scores.csv'}: {metric} of {method} on {task} is there for the seeds {sorted(rows['seed'])}, "
-            f"expected {sorted(results.seeds)}; make it again"
+            f"expected {sorted(results.lm_eval_seeds)}; make it again"
         )
     name, bracket, rest = metric.partition("[")
     errors = chosen[chosen["metric"] == f"{name}_stderr{bracket}{rest}"]["value"]
@@ -89,12 +89,12 @@ def _entry(results: Results, method: str, task: str, metric: str) -> dict:
 
 def _sweep(results: Results, method: str, task: str, step: int) -> float:
     rows = results.scores.query("method == @method and task == @task and metric == @results.accuracy and step == @step")
-    return rows["value"].mean()
+    return rows[rows["seed"].isin(results.lm_eval_seeds)]["value"].mean()
 
 
 def _base_values(results: Results) -> dict[tuple[str, str], float]:
-    """Return (task, metric) -> mean over the base models; {} unless each has its file."""
-    paths = [results.root / "eval" / f"base{index}" / "lm_eval.json" for index in results.bases]
+    """Return (task, metric) -> mean over the base models of lm-eval's seeds; {} unless each has its file."""
+    paths = [results.root / "eval" / f"base{index}" / "lm_eval.json" for index in results.lm_eval_bases]
     if not all(path.is_file() for path in paths):
         return {}
     rows = [row for path in paths for row in lm_eval_rows(path, "base", 0, 0)]
@@ -120,6 +120,9 @@ def _caption(results: Results, untouched: bool, base: bool) -> str:
         f"highest seed in brackets). lm-eval ran on {problems} of each task{samples}; the "
         f"{engine_label(results.engine)} columns are our own evaluation on all of them."
     )
+    if (count := len(results.lm_eval_seeds)) < (total := len(results.seeds)):
+        which = f"seed {results.seeds[0]}" if count == 1 else f"the first {count} seeds"
+        caption += f" All of it is of {which} of each method, out of {total}: evaluation.lm_eval.seeds leaves out the others."
     if untouched:
         caption += " The task that was not trained on shows what was forgotten"
         caption += ": its difference is to the base model." if base else " (no values of the base model)."
