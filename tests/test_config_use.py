@@ -61,7 +61,7 @@ def another(value, rule):
     if isinstance(value, float):
         return value / 2 if value else 0.5
     if value is None:
-        return 0.5 if rule.get("type") == "number" else "reverse"
+        return {"number": 0.5, "integer": 1}.get(rule.get("type"), "reverse")
     return f"{value}x"
 
 
