@@ -250,7 +250,7 @@ def test_files(full, tmp_path):
     assert all(words in text for words in ("Holm", "fallback", "3 units", "not corrected", "weakest"))
     told = [line.split("**")[1] for line in text.splitlines() if line.startswith("| **")]
     assert sorted(told) == sorted(row["verdict"] for row in rows)
-    assert text.index("## Exact") < text.index("## Not run")
+    assert text.index("## Not run") < text.index("## Proposition 3.1") < text.index("## What the paper's own curves say")
     assert {row["verdict"] for row in rows if "rlsd" in row["comparison"]} == {"not run at this scale"}
     make("claims", made)
     assert first.read_bytes() == before
