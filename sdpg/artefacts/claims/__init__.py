@@ -67,7 +67,7 @@ def evaluate(results: Results, path: Path = CLAIMS, runs: Runs | None = None) ->
         for i, combined, decision in zip(chosen, asked, decide(asked, alpha, role), strict=True):
             if combined is None:
                 continue
-            deciding = next(of for of in measured[i] if of.part is combined.part)
+            deciding = next(of for of in measured[i] if of.part is decision.part)
             rows[i] |= _estimate(claims[i], deciding, len(results.seeds))
             where = f"{deciding.part.task}: " if len(measured[i]) > 1 else ""
             if len(results.seeds) > 1:
@@ -204,8 +204,12 @@ def _left_out(of: Measured, row: Row, runs: int) -> str:
     """Return in words which runs a comparison of performance left out, and whether the base model matters."""
     text = ""
     if KINDS[row["test"]].of == "healthy" and len(of.units) < runs:
-        each = ", ".join(f"{method} {len(seeds)}" for method, seeds in of.fell.items() if seeds)
+        each = ", ".join(f"{method} {count}" for method, count in of.left.items() if count)
         text = f"; {runs - len(of.units)} of {runs} units left out, where a run collapsed ({each})"
+    if of.never and any(of.never.values()):
+        text += "; never got there: " + ", ".join(
+            f"{method} in {count} of {len(of.units)}" for method, count in of.never.items()
+        )
     if of.base and of.base.p <= 0.05:
         text += f"; depends on the base model (F({of.base.df1}, {of.base.df2}) = {of.base.F:.1f}, p = {of.base.p:.2g})"
     return text
