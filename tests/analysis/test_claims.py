@@ -299,17 +299,18 @@ def risen(level, when):
 
 def test_the_level_to_get_to_is_that_of_the_unit(tmp_path):
     """Half of the base models never come near the mean of all; in each, the first method is seven times as fast."""
-    runs = fake(of("2c-steps"), "null")
+    claim = of("2c-steps") | {"share": 0.8}
+    runs = fake(claim, "null")
     for method, when in (("sdpg-urkl", 0.125), ("grpo", 0.875)):
         runs.curves[method]["accuracy"] = risen(lambda s: 0.9 if s % 2 else 0.5, lambda s, when=when: when)
-    row = verdict_of(of("2c-steps"), runs, tmp_path)
-    assert row["verdict"] == "supported" and row["effect"] == pytest.approx(12 / 72 - 1, abs=0.02)
+    row = verdict_of(claim, runs, tmp_path)
+    assert row["verdict"] == "supported" and row["effect"] == pytest.approx(11 / 71 - 1, abs=0.03)
     assert "never got there" not in row["reason"]
 
 
 def test_a_run_that_never_gets_there_counts_with_all_it_spent_and_is_named(tmp_path):
     """Fast in half of the units and never there in the others: not supported, although the mean is beyond the margin."""
-    claim = of("2c-steps") | {"effect": 0.99}
+    claim = of("2c-steps") | {"effect": 0.5}
     runs = fake(claim, "null")
     runs.curves["grpo"]["accuracy"] = risen(lambda s: 0.9, lambda s: 0.9)
     runs.curves["sdpg-urkl"]["accuracy"] = risen(lambda s: 0.6 if s < 5 else 0.9, lambda s: 0.05)
@@ -317,8 +318,9 @@ def test_a_run_that_never_gets_there_counts_with_all_it_spent_and_is_named(tmp_p
     assert row["high"] < -claim["margin"]
     assert row["verdict"] == "open" and "sdpg-urkl gets there less often" in row["reason"]
     assert "never got there: sdpg-urkl in 5 of 10, grpo in 0 of 10" in row["reason"]
-    runs.curves["sdpg-urkl"]["accuracy"] = risen(lambda s: 0.6, lambda s: 0.05)
-    assert verdict_of(of("2c-steps"), runs, tmp_path)["verdict"] == "refuted"
+    nowhere = fake(of("2c-steps"), "null")
+    nowhere.curves |= runs.curves | {"sdpg-urkl": runs.curves["sdpg-urkl"] | {"accuracy": risen(lambda s: 0.6, lambda s: 0.05)}}
+    assert verdict_of(of("2c-steps"), nowhere, tmp_path)["verdict"] == "refuted"
 
 
 def test_what_becomes_of_a_run_after_the_window_does_not_decide_whether_it_counts(tmp_path):
