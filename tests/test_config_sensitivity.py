@@ -48,7 +48,7 @@ def test_the_scale_varies_the_common_rate_by_half_and_twice_on_its_base_models()
     assert rates == pytest.approx([common / 2, common, 2 * common])
     assert [of.value for of in settings_of(config) if of.setting == "beta_base"] == [0.1, 0.3, 1.0, 3.0]
     assert len(config.bases) == len(config.seeds) == 5  # one seed on each
-    main = resolve("room")
+    main = resolve("cpu")
     for method in own_methods(config):  # the runs at the common setting are the main scale's own
         runs = [run_config(of, method, 0).dump() | {"scale": ""} for of in (config, main)]
         assert runs[0] == runs[1]
@@ -79,5 +79,5 @@ def test_axes_must_agree_with_each_other_and_with_the_scale():
     assert "sensitivity.1.setting: train.lr is there twice" in message("cpu", cpu(RATE, RATE | {"methods": ["sdpg-urkl"]}))
     apart = cpu(RATE, **{"methods.rpg.train.lr": 5e-4})
     assert "train.lr is 0.0003 of grpo and 0.0005 of rpg, expected one value of all" in message("cpu", apart)
-    assert "sensitivity: the runs of a sweep are not evaluated" in message("room-sweep", {"sensitivity": [RATE]})
+    assert "sensitivity: the runs of a sweep are not evaluated" in message("cpu-sweep", {"sensitivity": [RATE]})
     assert "sensitivity: got 'all', expected list" in message("cpu", {"sensitivity": "all"})
