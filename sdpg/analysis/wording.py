@@ -33,6 +33,6 @@ def value_text(value: Any) -> str:
     return f"{value / 10**exponent:g}e{exponent}"
 
 
-def listed(words: list[str]) -> str:
+def joined(words: list[str]) -> str:
     """Join ["a", "b", "c"] to "a, b and c"."""
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))

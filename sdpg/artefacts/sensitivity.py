@@ -17,7 +17,7 @@ import pandas as pd
 from sdpg.analysis.intervals import Contrast
 from sdpg.analysis.layout import FEWEST, contrast
 from sdpg.analysis.results import Results, read_csv
-from sdpg.analysis.wording import listed, short_name, value_text
+from sdpg.analysis.wording import joined, short_name, value_text
 from sdpg.artefacts import write_csv
 from sdpg.artefacts.claims import judge
 from sdpg.artefacts.claims.kinds import KINDS, Claim
@@ -146,7 +146,7 @@ def difference(one: Runs, other: Runs, claim: Claim) -> Contrast:
         for method in claim["methods"]:
             for task in tasks:
                 healthy_S &= runs.collapse(method, task).healthy
-    if healthy_S.sum() < FEWEST:
+    if healthy_S.sum() < min(FEWEST, len(healthy_S)):
         return Contrast(np.nan, np.nan, np.inf)
     return contrast(d[1][healthy_S], d[0][healthy_S])
 
@@ -174,7 +174,7 @@ def _change(puts: Sequence[Put], claim: Claim, rows: Sequence[dict[str, Any]]) -
         "conclusion": conclusion(verdicts),
     }
     for verdict, column in VERDICTS.items():
-        found[column] = listed([value_text(put.at.value) for put, own in zip(puts, verdicts, strict=True) if own == verdict])
+        found[column] = joined([value_text(put.at.value) for put, own in zip(puts, verdicts, strict=True) if own == verdict])
     if found["conclusion"] == CHANGES:
         found |= _apart(puts, claim, rows)
     return found
