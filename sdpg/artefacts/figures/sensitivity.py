@@ -21,7 +21,7 @@ from sdpg.artefacts.sensitivity import read, sentences
 
 ARTEFACT = FigureSpec(
     reads=lambda files: files.made("sensitivity"),
-    place=0,
+    place=0.5,
     planned=lambda config: bool(config.sensitivity),
     caption=(
         "Differences in accuracy between two methods (claims of config/claims.yaml, in brackets) at each value of a setting "

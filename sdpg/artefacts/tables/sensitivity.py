@@ -8,7 +8,7 @@ from sdpg.artefacts.declare import TableSpec
 from sdpg.artefacts.sensitivity import CHANGES, VERDICTS, apart_text, read, sentences
 from sdpg.artefacts.tables.layout import NONE, Cell, Table
 
-ARTEFACT = TableSpec(reads=lambda files: files.made("sensitivity"), place=0, planned=lambda config: bool(config.sensitivity))
+ARTEFACT = TableSpec(reads=lambda files: files.made("sensitivity"), place=0.5, planned=lambda config: bool(config.sensitivity))
 
 
 def build(results: Results) -> Table:
