@@ -10,7 +10,8 @@ import pytest
 
 from sdpg.artefacts import declared
 from tests.analysis.fake_results import write_analysis, write_problems, write_results
-from tests.artefacts.drawings import FIGURES, SHOWN
+from tests.artefacts.drawings import COMPARED, FIGURES, SHOWN, VARIED
+from tests.making import make
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
 TRIALS = [  # method, trial, train.lr, beta_base, chosen; two seeds each
@@ -74,13 +75,21 @@ def swept(tree, tmp_path):
     return replace(tree, root=tmp_path)
 
 
+def write_varied(tmp_path_factory):
+    """Return a tree of two methods, also at another learning rate, with what is made of that (VARIED)."""
+    made = write_results(tmp_path_factory.mktemp("varied") / "fake", methods=COMPARED, steps=80, every=20, problems=6)
+    make("sensitivity", made, **VARIED)
+    return made
+
+
 @pytest.fixture(scope="session")
 def trees(tree, comparison, tmp_path_factory):
     """Figure -> the tree that it is drawn from; read only."""
     sweep = tmp_path_factory.mktemp("sweep")
     write_trials(sweep)
     found = dict.fromkeys(FIGURES, tree) | dict.fromkeys((*SHOWN, "figures/decomposition"), comparison)
-    return found | {"figures/sensitivity": replace(tree, root=sweep)}
+    varied = dict.fromkeys(("sensitivity", "figures/sensitivity", "tables/sensitivity"), write_varied(tmp_path_factory))
+    return found | varied | {"figures/tuning": replace(tree, root=sweep)}
 
 
 @pytest.fixture(scope="session")

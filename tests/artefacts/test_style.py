@@ -19,6 +19,7 @@ SHARED = (  # what figures may depend on beside their own module, and the summar
     "sdpg/artefacts/figures/style.py",
     "sdpg/analysis/results.py",
     "sdpg/analysis/intervals.py",
+    "sdpg/analysis/wording.py",
 )
 
 
@@ -65,8 +66,7 @@ def sources(name):
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_shares_only_the_style_the_curves_and_the_readers(name):
-    summary = "tuning" if name == "figures/sensitivity" else name.removeprefix("figures/")
-    allowed = [declared()[name].file, *SHARED, f"sdpg/artefacts/{summary}.py"]
+    allowed = [declared()[name].file, *SHARED, f"sdpg/artefacts/{name.removeprefix('figures/')}.py"]
     allowed += [CURVES] * (name == "figures/training_curves" or name in SHOWN)
     closed = {
         declared()[name].file,
