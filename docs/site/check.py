@@ -1,6 +1,6 @@
-"""Look at the built site: every link and picture of every page leads somewhere, anchors too, and nothing is loaded from the network.
+"""Look at the built site: every link, anchor and picture leads somewhere, and nothing is loaded from the network.
 
-The generator looks at the links that stand in Markdown; this also sees what the API reference, the notebooks and the theme have written.
+The generator looks at the links that stand in Markdown; this also sees those of the API reference, the notebooks and the theme.
 """
 
 from __future__ import annotations

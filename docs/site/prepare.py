@@ -1,8 +1,9 @@
-"""Write all pages of the site into a folder, as Markdown: those of docs/, and those that are made. `make docs` runs this, then the site's generator.
+"""Write all pages of the site into a folder, as Markdown: those of docs/, and those that are made. `make docs` runs this first.
 
-A link out of docs/ (`../sdpg/core/plan.py`) works on a repository host, and has to work on the site too, from a disk as well. So what is linked to becomes
-a page below `source/`: code with its lines numbered, a Markdown file as it reads, a folder as the list of its files, all else as it is. Every package has
-a page below `reference/`, every notebook one below `notebooks/` (run from its first cell to its last; one that fails ends the build).
+A link out of docs/ (`../sdpg/core/plan.py`) works on a repository host, and has to work on the site too, from a disk as well.
+So what is linked to becomes a page below `source/`: code with its lines numbered, a Markdown file as it reads, a folder as the
+list of its files, all else as it is. Every package has a page below `reference/`, every notebook one below `notebooks/`, run
+from its first cell to its last; one that fails ends the build.
 """
 
 from __future__ import annotations
@@ -64,7 +65,10 @@ def named(nav) -> set[str]:
 
 
 def fill(nav: list, pages: list[str]) -> list:
-    """Replace each pattern of a nav by those of `pages` that it fits and that stand nowhere else; ValueError for a page that is not there."""
+    """Replace each pattern of a nav by those of `pages` that it fits and that stand nowhere else.
+
+    Raises ValueError if it names a page that is not there.
+    """
     if missing := named(nav) - set(pages):
         raise ValueError(f"mkdocs.yml: nav names {', '.join(sorted(missing))}, and there is no such page in docs/")
     left = [page for page in pages if page not in named(nav)]
