@@ -18,7 +18,7 @@ def test_the_example_of_a_method_has_the_loss_that_it_states(monkeypatch):
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
     name, cls = re.search(r'`"([\w-]+)": (\w+)`', PAGE).groups()
     namespace = {"__name__": "example"}
-    exec(compile(code, "adding-a-method.md", "exec"), namespace)
+    exec(compile(code, "adding-a-method.md", "exec", dont_inherit=True), namespace)
     monkeypatch.setitem(baselines.REGISTRY, name, namespace[cls])
     algorithm = baselines.make(name, weight=0.5)
     assert algorithm.needs(1).teacher == "live" and algorithm.needs(1).divergence.kind == "reverse_kl"

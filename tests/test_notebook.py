@@ -26,7 +26,7 @@ def ran():
         pyplot.switch_backend("agg")
         for cell in CELLS:
             if cell["cell_type"] == "code":
-                exec(compile("".join(cell["source"]), NOTEBOOK.name, "exec"), names)
+                exec(compile("".join(cell["source"]), NOTEBOOK.name, "exec", dont_inherit=True), names)
                 drawn += [names["figure"]] if "figure" in names and names["figure"] not in drawn else []
         pyplot.switch_backend(before)
     return names, drawn
