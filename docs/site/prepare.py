@@ -16,6 +16,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import yaml
@@ -213,9 +214,10 @@ def notebooks() -> dict[str, str | bytes]:
     made: dict[str, str | bytes] = {}
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
-        kernel = AsyncKernelManager(kernel_name="python3", transport="ipc")  # no ports, of which others may take one meanwhile
         resources = {"metadata": {"path": str(path.parent)}}
-        NotebookClient(notebook, kernel, timeout=SECONDS, startup_timeout=SECONDS, resources=resources).execute()
+        with tempfile.TemporaryDirectory() as sockets:  # and no ports, of which another process may take one meanwhile
+            kernel = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=str(Path(sockets) / "kernel"))
+            NotebookClient(notebook, kernel, timeout=SECONDS, startup_timeout=SECONDS, resources=resources).execute()
         text, resources = MarkdownExporter().from_notebook_node(notebook)
         for name, picture in resources["outputs"].items():
             text = text.replace(f"]({name})", f"]({path.stem}-{name})")
