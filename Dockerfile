@@ -1,0 +1,29 @@
+# The project with the environment of its lock. In a clone:
+#
+#   docker build --tag sdpg .                                 # or --build-arg FLAVOUR=cuda
+#   docker run --rm --ipc=host --volume "$PWD/results:/sdpg/results" sdpg                # make reproduce: scale cpu
+#   docker run --rm --ipc=host --volume "$PWD/results:/sdpg/results" sdpg make smoke     # with --gpus all where FLAVOUR=cuda
+#
+# --ipc=host: processes of one run share memory, of which a container has 64 MB otherwise.
+ARG PYTHON=3.12
+FROM python:${PYTHON}-slim
+
+# Not pinned: a base image has one version of each.
+# hadolint ignore=DL3008
+RUN apt-get update \
+  && apt-get install --yes --no-install-recommends git make \
+  && rm -rf /var/lib/apt/lists/*
+
+WORKDIR /sdpg
+ARG FLAVOUR=cpu
+
+# The environment first: this layer is made again only where the lock changes.
+COPY Makefile pyproject.toml README.md LICENSE ./
+COPY requirements requirements
+COPY sdpg/__init__.py sdpg/__init__.py
+COPY baselines/__init__.py baselines/__init__.py
+RUN make setup FLAVOUR=${FLAVOUR} && rm -rf /root/.cache
+
+COPY . .
+ENV PATH=/sdpg/.venv/bin:$PATH
+CMD ["make", "reproduce"]
