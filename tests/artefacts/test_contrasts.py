@@ -120,9 +120,9 @@ def test_cells_that_are_no_grid_are_called_by_what_they_are(tree, tmp_path):
     ]
     figure, data = matrix.draw(some)
     assert [ax.get_title(loc="left") for ax in figure.axes] == [
-        "cpu: chain\nteacher's bias 0.03, rate × 1",
-        "cpu-biased: chain\nteacher's bias 0.1, rate × 1",
-        "cpu-stressed: chain\nteacher's bias 0.03, rate × 2",
+        "cpu: chain\nbias 0.03, rate × 1",
+        "cpu-biased: chain\nbias 0.1, rate × 1",
+        "cpu-stressed: chain\nbias 0.03, rate × 2",
         "cpu-chain: chain\nanother environment",
         "cpu-chain: chain-long\nanother environment",
     ]

@@ -33,7 +33,11 @@ class Place:
 
     @property
     def teacher_words(self) -> str:
-        return "teacher as given" if self.teacher is None else f"teacher's bias {self.teacher:g}"
+        return "no warm start" if self.teacher is None else f"teacher's {self.bias_words}"
+
+    @property
+    def bias_words(self) -> str:
+        return "" if self.teacher is None else f"bias {self.teacher:g}"
 
     @property
     def rate_words(self) -> str:
@@ -68,7 +72,7 @@ def draw(cells: Sequence[Results], frame: pd.DataFrame) -> tuple[Figure, pd.Data
     grid = is_grid(places)
     panels = _margins(cells, places) if grid else _one_by_one(cells, places)
     columns = max(column for _, column, *_ in panels) + 1
-    height = HEAD + ROW * len(styles)
+    height = HEAD + ROW * style.row_lines(styles) * len(styles)
     figure = style.new_figure(style.WIDTH, height * (max(row for row, *_ in panels) + 1))
     layout = figure.add_gridspec(max(row for row, *_ in panels) + 1, columns)
     rows, first = [], None
@@ -111,7 +115,7 @@ def _one_by_one(cells: Sequence[Results], places: Sequence[Place]) -> list[tuple
     found = []
     for i, (cell, at, task) in enumerate(panels):
         other = at.rest != places[0].rest
-        what = "another environment" if other else f"{at.teacher_words}, {at.rate_words}"
+        what = "another environment" if other else ", ".join(filter(None, [at.bias_words, at.rate_words]))
         found.append((i // columns, i % columns, cell, task, f"{cell.root.name}: {task}\n{what}", ""))
     return found
 

@@ -158,7 +158,7 @@ def _numbers(claim: dict[str, Any]) -> list[str]:
 
 
 def _text(value: float, unit: str) -> str:
-    shown = f"{value:+.0%}" if unit == RELATIVE else f"{value:+.3f}".replace("0.", ".", 1)
+    shown = f"{value:+.0%}" if unit == RELATIVE else re.sub(r"(?<!\d)0\.", ".", f"{value:+.3f}")
     return shown.replace("-", "−")
 
 

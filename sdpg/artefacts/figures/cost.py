@@ -34,7 +34,8 @@ PREFIXES = {1e3: "kilo", 1e6: "mega", 1e9: "giga", 1e12: "tera", 1e15: "peta", 1
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
     """Draw it; needs cost.csv and scores.csv. The frame's parts: curve (mean), run (a seed's thin line), base (the base model)
-    and budget (of every run); no line for an axis that the runs of a method have not recorded.
+    and budget (that every run reached, with the run that ends there); no line for an axis that the runs of a method have not
+    recorded.
     """
     frame = read(results)
     every = style.method_styles(results.methods)
@@ -99,5 +100,5 @@ def _marks(ax: Axes, results: Results, task: str, axis: str, limit: tuple | None
     rows = [("base", task, axis, BASE, None, 0, 0.0, base)] if base == base else []
     if limit:
         ax.axvline(limit[0] / divisor, color=style.GREY, linestyle=":", linewidth=1, label="_budget", zorder=0)
-        rows.append(("budget", task, axis, None, None, None, limit[0], None))
+        rows.append(("budget", task, axis, limit[1], limit[2], None, limit[0], None))
     return rows

@@ -96,7 +96,6 @@ def compare(
     if len(methods) < 2:
         there = f"only {methods[0]}" if methods else "none"
         raise ValueError(f"this figure compares {', '.join(shown)}; the config of {results.root} has {there} of them")
-    results = replace(results, methods=methods)
     styles = {
         method: replace(look, label=(labels or {}).get(method, look.label))
         for method, look in style.method_styles(methods).items()

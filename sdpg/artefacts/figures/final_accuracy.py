@@ -34,7 +34,7 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
     """
     styles = style.method_styles(results.methods)
     curves = style.readable(styles)
-    height = max(1.9, HEAD + ROW * len(styles))
+    height = max(1.9, HEAD + ROW * style.row_lines(styles) * len(styles))
     figure, axes = style.panel_grid(2 * len(results.tasks), panel=(style.WIDTH / 2, height))
     rows, ends = [], {}
     for task, curve, last in zip(results.tasks, axes[::2], axes[1::2], strict=True):

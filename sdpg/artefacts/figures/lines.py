@@ -18,7 +18,7 @@ from sdpg.analysis.results import Results
 from sdpg.artefacts.figures import style
 from sdpg.artefacts.figures.names import BASE
 
-NAME_WIDTH = 19  # characters of a name on one line
+NAME_WIDTH = 20  # characters of a name on one line
 LINE_HEIGHT = 1.2 * style.SMALL  # points of a line of it
 _HAIR = {"arrowstyle": "-", "linewidth": 0.4, "shrinkA": 1, "shrinkB": 2, "relpos": (0, 0.5)}
 THIN = {"linewidth": 0.5, "alpha": 0.4, "zorder": 1.5}

@@ -31,8 +31,8 @@ COLUMNS = ["metric", "method", "seed", "value", "low", "high"]
 SHOWN = {  # metric of stability.csv: title, axis
     "rollouts_collapsed": ("collapsed", "share of runs"),
     "drawdown": ("largest fall", "accuracy"),
-    "truncated_max": ("most truncated", "fraction of responses"),
-    "kl_ref_last": ("KL at the end", "nats per token"),
+    "truncated_max": ("truncated", "share of responses"),
+    "kl_ref_last": ("final KL", "nats per token"),
 }
 ROW, HEAD = 0.21, 0.75  # inches: a method's row, what there is above and below them
 
@@ -43,7 +43,7 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
     """
     frame = read(results)
     styles = style.method_styles(results.methods)
-    figure = style.new_figure(style.WIDTH, HEAD + ROW * len(styles))
+    figure = style.new_figure(style.WIDTH, HEAD + ROW * style.row_lines(styles) * len(styles))
     first = None
     rows = []
     for i, (metric, letter) in enumerate(zip(SHOWN, style.letters(len(SHOWN)), strict=True)):

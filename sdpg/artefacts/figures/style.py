@@ -56,6 +56,7 @@ matplotlib.rcParams.update(RC)
 
 PANEL = (WIDTH / 2, 1.85)  # inches, width and height of one panel of a grid
 TITLE_WIDTH = 40  # characters that fit above one panel
+ROW_WIDTH = 26  # characters of a method's name beside its row of a dot plot
 GREY = "#666666"
 MANY = 6  # above this number of methods, a panel of curves shows some of them
 HEADLINE = ("sdpg-ufkl", "sdpg-urkl", "grpo", "rlsd", "opcd")  # the methods of the paper's Tables 1 and 2
@@ -189,9 +190,15 @@ def interval(axes: Axes, y: float, mean: float, low: float, high: float, color: 
     axes.plot([mean], [y], linestyle="none", clip_on=False, zorder=3, **mark | options)
 
 
+def row_lines(styles: dict[str, Style]) -> float:
+    """Return how much higher the rows of a dot plot have to be for the longest name, which is broken into lines."""
+    return max(1.0, 0.7 * max(len(textwrap.wrap(look.label, ROW_WIDTH)) for look in styles.values()))
+
+
 def method_rows(axes: Axes, styles: dict[str, Style]) -> None:
     """Set the y axis of a dot plot: a row for each method, the first on top."""
-    axes.set_yticks(range(len(styles)), [look.label for look in styles.values()])
+    labels = [textwrap.fill(look.label, ROW_WIDTH) for look in styles.values()]
+    axes.set_yticks(range(len(styles)), labels, linespacing=1.0)
     axes.set_ylim(len(styles) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
 
