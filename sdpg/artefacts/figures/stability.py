@@ -84,8 +84,10 @@ def _finish(ax: Axes, metric: str, letter: str) -> None:
     if metric == "kl_ref_last" and ax.get_xlim()[1] > 2:
         top = ax.get_xlim()[1]
         ax.set_xscale("symlog", linthresh=1, linscale=1)
-        powers = [10.0**k for k in range(1, 9) if 10.0**k <= 1.5 * top]
-        ax.xaxis.set_major_locator(FixedLocator([0, 1, *powers[:: max(1, len(powers) // 2)]]))
+        powers = [10.0**k for k in range(1, 9) if 10.0**k <= 1.3 * top]
+        above = powers[:: max(1, len(powers) // 2)] or [2, *([5] if top > 4 else [])]
+        ax.xaxis.set_major_locator(FixedLocator([0, 1, *above]))
+        ax.set_xlabel(f"{unit}\n(logarithmic above 1)")
         ax.xaxis.set_minor_locator(NullLocator())
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}" if value < 1e4 else f"1e{np.log10(value):.0f}")
         ax.set_xlim(0, 1.3 * top)
