@@ -4,7 +4,9 @@
 
 All methods take turns step by step in one process, so that a slow moment of the machine meets all of them alike. The learning
 rate is 0: every method works on the base model's own rollouts, of the same problems with the same seeds. Steps lie in the
-middle of training, where beta > 0. It needs the scale's base model and data (`snakemake base_model data --config scale=cpu-chain`).
+middle of training, where beta > 0. It needs the scale's base model and data:
+
+    snakemake base_model data --config scale=cpu-chain
 """
 
 import argparse

@@ -31,7 +31,7 @@ BLOCKS = {
     "evaluation": {"engine": "in-process", "samples": 2, "pass_k": [1], "lm_eval": None},
 }
 # What decides only what is planned or where it lies, and the choice between alternatives.
-PLANNED = {"name", "methods", "tuned", "sweep", "matrix", "resources", "model", "data", "track"}
+PLANNED = {"name", "methods", "tuned", "sweep", "matrix", "resources", "model", "data", "track", "sensitivity"}
 
 
 def parts(config: Config) -> list:

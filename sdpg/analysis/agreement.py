@@ -29,18 +29,24 @@ def pooled_spread(a_MS: np.ndarray, b_MT: np.ndarray, *, shared: bool) -> Residu
 
 
 def difference(a_S: np.ndarray, b_T: np.ndarray, spread: Residual, *, shared: bool) -> Contrast:
-    """Return mean(a) - mean(b) of one method's healthy runs (NaN: not healthy) with the pooled error, or the method's own where
-    that is significantly larger; NaN throughout if either has no healthy run.
+    """Return how one method's healthy runs (NaN: not healthy) differ, with the pooled error, or the method's own where that is
+    larger; NaN throughout if there is nothing to compare.
+
+    With the same units (`shared`), those that are healthy in both runs are compared: base models differ by more than chance,
+    so that means over other units would differ by which ones are left. Otherwise mean(a) - mean(b).
     """
-    a, b = a_S[np.isfinite(a_S)], b_T[np.isfinite(b_T)]
-    if not len(a) or not len(b):
+    if shared:
+        gaps = (a_S - b_T)[np.isfinite(a_S) & np.isfinite(b_T)]
+        own = Residual(float(gaps.var(ddof=1)) / 2, len(gaps) - 1) if len(gaps) > 1 else Residual(np.nan, 0)
+        effect, share = (float(gaps.mean()), 2 / len(gaps)) if len(gaps) else (np.nan, np.nan)
+    else:
+        a, b = a_S[np.isfinite(a_S)], b_T[np.isfinite(b_T)]
+        own = _within([a, b])
+        effect, share = (float(a.mean() - b.mean()), 1 / len(a) + 1 / len(b)) if len(a) and len(b) else (np.nan, np.nan)
+    if np.isnan(effect):
         return Contrast(np.nan, np.nan, np.inf)
-    both = np.isfinite(a_S) & np.isfinite(b_T) if shared else np.zeros(0, dtype=bool)
-    gaps = (a_S - b_T)[both] if shared else np.empty(0)
-    own = Residual(float(gaps.var(ddof=1)) / 2, len(gaps) - 1) if len(gaps) > 1 else _within([a, b])
     of = pooled(own, spread)
-    error = np.sqrt(of.variance * (1 / len(a) + 1 / len(b))) if of.df else np.nan
-    return Contrast(float(a.mean() - b.mean()), float(error), float(of.df or np.inf))
+    return Contrast(effect, float(np.sqrt(of.variance * share)) if of.df else np.nan, float(of.df or np.inf))
 
 
 def counts_p(a: int, n: int, b: int, m: int) -> float:

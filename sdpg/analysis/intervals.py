@@ -54,8 +54,8 @@ class Contrast(NamedTuple):
         """
         if np.isnan(self.error):
             return 1.0
-        if self.error == 0:  # every run and every problem say the same
-            return 0.0 if self.effect > threshold else 1.0
+        if self.error < TIE:  # every run and every problem say the same, up to rounding
+            return 0.0 if self.effect - threshold > TIE else 1.0
         return float(stats.t.sf((self.effect - threshold) / self.error, self.df))
 
     def p_below(self, threshold: float = 0.0) -> float:

@@ -14,7 +14,7 @@ from scipy import stats
 from sdpg.analysis.intervals import Contrast
 
 FEWEST = 3  # pairs of healthy runs below which nothing is concluded
-OWN = 0.2  # level of the test by which a pair that varies more than the others keeps its own error
+OWN = 0.5  # level of the test by which a pair that varies more than the others keeps its own error: whatever speaks for more
 
 
 class Pool(NamedTuple):
@@ -63,7 +63,7 @@ def contrast(a_UP: np.ndarray, b_UP: np.ndarray | None = None, others: Pool | No
     a_UP, b_UP: [U, P], rows of the same units and columns of the same problems; P = 1 for a value per run. Both are sampled
     (crossed), and the squared error is the sum of the units' part and the problems' part, with Welch and Satterthwaite's
     degrees of freedom. others: the run means of further methods [M, U'], from which the units' part is pooled, unless
-    the pair itself varies significantly more. U = 1 leaves the problems' spread alone, and U = P = 1 no error.
+    the pair itself varies more. U = 1 leaves the problems' spread alone, and U = P = 1 no error.
     Raises ValueError if the shapes differ.
     """
     a_UP = np.asarray(a_UP, dtype=float)

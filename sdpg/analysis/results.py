@@ -184,10 +184,10 @@ def require(path: Path) -> None:
         raise ValueError(f"{path} is missing; {how}")
 
 
-def read_csv(path: Path, columns: list[str]) -> pd.DataFrame:
-    """Read a CSV that must have `columns`. Raises ValueError naming the file and the missing columns."""
+def read_csv(path: Path, columns: list[str], **options: Any) -> pd.DataFrame:
+    """Read a CSV that must have `columns`; options: of pandas. Raises ValueError naming the file and the missing columns."""
     require(path)
-    frame = pd.read_csv(path)
+    frame = pd.read_csv(path, **options)
     missing = [column for column in columns if column not in frame.columns]
     if missing:
         raise ValueError(f"{path} lacks the columns {', '.join(missing)} (it has {', '.join(frame.columns)}); make it again")

@@ -167,7 +167,7 @@ def make(name: str, job: Job) -> list[Path]:
         from sdpg.artefacts.figures import style
 
         drawn = check_returned(function(job.results), (Figure, DataFrame), item.file, "draw", "(Figure, DataFrame)")
-        style.save(*drawn, (root / name).parent, Path(name).name, item.caption + said(item, job))
+        style.save(*drawn, (root / name).parent, Path(name).name, item.caption + found(item, job) + said(item, job))
     elif isinstance(item.spec, TableSpec):
         from sdpg.artefacts.tables.layout import write
 
@@ -188,6 +188,12 @@ def _written(item: Declared, folder: Path) -> list[Path]:
     if missing := [path.name for path in paths if not path.is_file()]:
         raise ValueError(f"{item.file}: make() did not write {', '.join(missing)}, which ARTEFACT names under writes")
     return paths
+
+
+def found(item: Declared, job: Job) -> str:
+    """Return what a figure's own `says(results)` adds to its caption; nothing where its module has no such function."""
+    says = getattr(item.module, "says", None)
+    return check_returned(says(job.results), (str,), item.file, "says", "text") if says else ""
 
 
 def said(item: Declared, job: Job) -> str:

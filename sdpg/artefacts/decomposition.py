@@ -18,6 +18,7 @@ import pandas as pd
 from sdpg.analysis.comparisons import Outcome, compare, pool
 from sdpg.analysis.evaluations import task_scores
 from sdpg.analysis.results import Results, read_csv, run_parameters
+from sdpg.analysis.wording import joined
 from sdpg.artefacts.declare import PUBLISHED_CURVES, SummarySpec, chain, has_chain
 from sdpg.artefacts.scores import outcomes_of
 from sdpg.config.decomposition import read_decomposition
@@ -92,11 +93,6 @@ def present_steps(chain: list[dict[str, Any]], results: Results) -> list[Step]:
             f"{', '.join(results.methods)}"
         )
     return steps
-
-
-def joined(changes: list[str]) -> str:
-    """Join ["a", "b", "c"] to "a, b and c"."""
-    return " and ".join(filter(None, [", ".join(changes[:-1]), changes[-1]]))
 
 
 def chain_of(steps: list[Step]) -> list[str]:

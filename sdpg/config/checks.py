@@ -15,6 +15,7 @@ from sdpg.config.files import METHODS, ConfigError, closest, nearest, shorter, s
 from sdpg.config.limits import check_jobs, check_matrix, check_name, check_positions
 from sdpg.config.methods import check_sweep, fields_of, has_file, method_block, method_file
 from sdpg.config.settings import Config, Train
+from sdpg.config.variants import check_sensitivity, own_methods
 from sdpg.io import ROOT, kind_of
 from sdpg.types import LEAST, Settings
 
@@ -171,8 +172,13 @@ def check_across(config: Config, where: str) -> None:
     check_matrix(config, where)
     check_positions(config, where)
     check_jobs(config, where)
-    for name in config.methods:
+    own = own_methods(config)
+    for name in own:
         _check_method(name, config, where)
+    check_sensitivity(config, where)
+    for name in config.methods:
+        if name not in own:
+            _check_method(name, config, where)
     check_sweep(config, where)
 
 

@@ -17,6 +17,7 @@ from sdpg.config.files import ConfigError, closest, expand_shorthands, merged, n
 from sdpg.config.methods import algorithm_files, expand_sweep, method_block, method_layers, tuned
 from sdpg.config.quick import ASKED, KEY, make_quick, refuse_in_a_file, wants_quick
 from sdpg.config.settings import Config
+from sdpg.config.variants import expand_sensitivity
 
 OVERRIDE = "override"
 MISSING = object()
@@ -54,6 +55,7 @@ def _resolved(layers: list[tuple[str, dict[str, Any]]], overrides: dict[str, Any
     if "name" in overrides and "matrix" not in overrides:
         config.pop("matrix", None)  # a scale with another name is not the cell, as with `extends`
     expand_shorthands(config)
+    expand_sensitivity(config)
     found = validated(Config, config, where)
     check_across(found, where)
     _check_shadowed(found, overrides)

@@ -18,6 +18,7 @@ from sdpg.config.data import Data
 from sdpg.config.fits import check_temperature, check_training
 from sdpg.config.pauses import Pauses
 from sdpg.config.resources import Resources
+from sdpg.config.sensitivity import Axis
 from sdpg.config.task import Task
 from sdpg.config.track import Track
 from sdpg.io import ROOT
@@ -344,6 +345,9 @@ class Config(Settings):
     track: Track = ["tensorboard"]
     """Where metrics go beside metrics.jsonl: tensorboard, trackio, wandb, a list of them, or null. trackio and wandb are your
     own packages, used offline unless your environment says otherwise (docs/sharing.md). It changes no result."""
+    sensitivity: list[Axis] = []
+    """Settings that are varied one at a time, each value one more method: which conclusions change with them is the figure and
+    the table `sensitivity`."""
 
     _unique = field_validator("seeds")(_none_twice)
 

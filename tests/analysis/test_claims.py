@@ -250,7 +250,7 @@ def test_files(full, tmp_path):
     assert all(words in text for words in ("Holm", "fallback", "3 units", "not corrected", "weakest"))
     told = [line.split("**")[1] for line in text.splitlines() if line.startswith("| **")]
     assert sorted(told) == sorted(row["verdict"] for row in rows)
-    assert text.index("## Exact") < text.index("## Not run")
+    assert text.index("## Not run") < text.index("## Proposition 3.1") < text.index("## What the paper's own curves say")
     assert {row["verdict"] for row in rows if "rlsd" in row["comparison"]} == {"not run at this scale"}
     make("claims", made)
     assert first.read_bytes() == before
@@ -290,6 +290,50 @@ def test_time_to_a_level_by_hand(tmp_path):
         row = verdict_of(of(identity), runs, tmp_path)
         assert row["effect"] == pytest.approx(ratio - 1)
         assert row["axis"] == of(identity)["axis"]
+
+
+def risen(level, when):
+    """A run that is at .3 and from the share `when` of it on at `level`."""
+    return lambda t, s: 0.3 + (level(s) - 0.3) * (t >= when(s))
+
+
+def test_the_level_to_get_to_is_that_of_the_unit(tmp_path):
+    """Half of the base models never come near the mean of all; in each, the first method is seven times as fast."""
+    claim = of("2c-steps") | {"share": 0.8}
+    runs = fake(claim, "null")
+    for method, when in (("sdpg-urkl", 0.125), ("grpo", 0.875)):
+        runs.curves[method]["accuracy"] = risen(lambda s: 0.9 if s % 2 else 0.5, lambda s, when=when: when)
+    row = verdict_of(claim, runs, tmp_path)
+    assert row["verdict"] == "supported" and row["effect"] == pytest.approx(11 / 71 - 1, abs=0.03)
+    assert "never got there" not in row["reason"]
+
+
+def test_a_run_that_never_gets_there_counts_with_all_it_spent_and_is_named(tmp_path):
+    """Fast in half of the units and never there in the others: not supported, although the mean is beyond the margin."""
+    claim = of("2c-steps") | {"effect": 0.5}
+    runs = fake(claim, "null")
+    runs.curves["grpo"]["accuracy"] = risen(lambda s: 0.9, lambda s: 0.9)
+    runs.curves["sdpg-urkl"]["accuracy"] = risen(lambda s: 0.6 if s < 5 else 0.9, lambda s: 0.05)
+    row = verdict_of(claim, runs, tmp_path)
+    assert row["high"] < -claim["margin"]
+    assert row["verdict"] == "open" and "sdpg-urkl gets there less often" in row["reason"]
+    assert "never got there: sdpg-urkl in 5 of 10, grpo in 0 of 10" in row["reason"]
+    nowhere = fake(of("2c-steps"), "null")
+    nowhere.curves |= runs.curves | {"sdpg-urkl": runs.curves["sdpg-urkl"] | {"accuracy": risen(lambda s: 0.6, lambda s: 0.05)}}
+    assert verdict_of(of("2c-steps"), nowhere, tmp_path)["verdict"] == "refuted"
+
+
+def test_what_becomes_of_a_run_after_the_window_does_not_decide_whether_it_counts(tmp_path):
+    """The early lead is that of all runs, also of those that fall later; these are still counted as collapsed."""
+    claim = of("2a")
+    runs = fake(claim, "claimed")
+    early = runs.curves["sdpg-urkl"]["accuracy"]
+    runs.curves["sdpg-urkl"]["accuracy"] = lambda t, s: early(t, s) if s > 5 or t < 0.5 else 0.1
+    row = verdict_of(claim, runs, tmp_path)
+    assert (row["verdict"], row["units"]) == ("supported", list(range(10)))
+    assert row["collapsed"][0]["collapsed"] == 6 and "left out" not in row["reason"]
+    late = verdict_of(claim | {"window": [0.5, 1.0], "effect": 0.3}, runs, tmp_path)
+    assert late["units"] == [6, 7, 8, 9] and "6 of 10 units left out, where a run collapsed (sdpg-urkl 6)" in late["reason"]
 
 
 def test_a_window_without_a_checkpoint_and_an_evaluation_set_of_another_scale_are_not_run(full, tmp_path):

@@ -183,7 +183,7 @@ def test_too_few_methods_make_no_file(results):
 @pytest.mark.parametrize(
     "old, new, message",
     [
-        ("change: gate,", "chnge: gate,", r"mine.yaml, chain.6.chnge: got .*not permitted|chain.6.change: .*required"),
+        ("change: gate,", "chnge: gate,", r"mine.yaml, chain.5.chnge: got .*not permitted|chain.5.change: .*required"),
         ("steps: [330, 400]", "steps: [330]", r"published.steps: got \[330\]; List should have at least 2 items"),
         ("method: rpg}", "method: grpo}", "chain names a method twice .*; name each once"),
         ("first: rpg", "first: rgp", "together names rgp, which chain does not have"),

@@ -36,10 +36,12 @@ def test_a_claim_that_is_true_in_the_mean_is_not_refuted_and_a_false_one_not_sup
     assert rates(performance, replace(world, effect=MARGIN), TRIALS, seed=1)["supported"] <= most(TRIALS)
 
 
-def test_runs_that_vary_more_than_those_that_lend_their_error_cost_little():
-    """Half as much variance again: where the pool is most wrong before it is noticed."""
-    for noisier in (1.22, 1.41, 2.0):
-        assert rates(performance, World(effect=MARGIN, noisier=noisier), TRIALS)["supported"] <= most(TRIALS) + 0.015
+@pytest.mark.parametrize("effect, verdict", [(MARGIN, "supported"), (HALF, "refuted")])
+def test_runs_that_vary_more_than_those_that_lend_their_error_do_not_cost_the_level(effect, verdict):
+    """Few healthy pairs, with four times the variance of the others: where the pool is most wrong before it is noticed. Had a
+    pair to be shown to vary more (at 20%) before it kept its own error, it would be .04."""
+    world = World(effect=effect, noisier=2.0, collapse=(0.3, 0.3))
+    assert rates(performance, world, 2000, seed=2)[verdict] <= most(2000)
 
 
 def test_what_the_paper_found_is_found_and_its_absence_too():
@@ -71,7 +73,8 @@ def test_of_ten_claims_together_none_is_wrong_more_often_than_said(role):
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_two_honest_runs_agree_in_at_least_95_of_100_comparisons(shared):
-    assert agreement(World(methods=6), 300, shared=shared) <= most(300, 0.05)
+    """With so many collapses that the healthy units of the two runs are seldom the same."""
+    assert agreement(World(methods=6, collapse=(0.3, 0.3)), 300, shared=shared) <= most(300, 0.05)
 
 
 def test_a_shift_between_two_runs_is_told():

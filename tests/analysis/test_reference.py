@@ -167,6 +167,18 @@ def test_a_difference_of_other_units_is_students_test_and_of_the_same_ones_the_p
     assert np.isnan(difference(np.full(3, np.nan), b, Residual(1.0, 9), shared=False).effect)
 
 
+def test_of_the_same_units_those_that_are_healthy_in_both_runs_are_compared():
+    """Else two equal runs, of which one lost its best base model, would differ by that base model's level."""
+    levels, nan = np.array([0.2, 0.4, 0.6, 0.9]), np.nan
+    here, there = levels.copy(), np.append(levels[:3] + [0.01, 0.02, 0.03], nan)
+    found = difference(here, there, Residual(nan, 0), shared=True)
+    assert found.effect == pytest.approx(-0.02) and found.df == 2
+    assert found.p == pytest.approx(stats.ttest_rel(here[:3], there[:3]).pvalue)
+    one = difference(np.array([0.2, nan]), np.array([0.3, 0.5]), Residual(0.02, 9), shared=True)
+    assert (one.effect, one.error, one.df) == pytest.approx((-0.1, 0.2, 9))  # nothing of its own, the pool's
+    assert np.isnan(difference(np.array([0.2, nan]), np.array([nan, 0.5]), Residual(0.02, 9), shared=True).effect)
+
+
 def test_the_spread_is_about_method_and_unit_where_the_units_are_the_same():
     dice = np.random.default_rng(1)
     levels = dice.normal(0, 5, 8)

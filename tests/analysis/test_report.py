@@ -14,10 +14,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from sdpg.artefacts.claims.standing import PROPOSITION
 from sdpg.artefacts.report import benchmarks, context, render
 from sdpg.artefacts.report.configs import environment, flatten, preset_differences
 from sdpg.artefacts.report.cost import by_method, by_rule, energy, phase_times
-from sdpg.artefacts.report.verdicts import VERDICTS, effect_text, picture, read_claims, verdicts
+from sdpg.artefacts.report.verdicts import VERDICTS, read_claims, verdicts
 from sdpg.io import sha256
 from tests.analysis.fake_results import claim
 from tests.making import job_of, make
@@ -92,12 +93,16 @@ def test_a_reader_who_does_not_see_it_can_use_it(page):
 def test_the_verdicts_come_first(page):
     order = [page.index(f'id="{name}"') for name in ("verdicts", "figures", "tables", "configuration", "cost", "reproduce")]
     assert order == sorted(order)
-    row = page[page.index('id="claim-ends-above-grpo"') :].partition("</tr>")[0]
-    shown = ("✓ supported", "+0.080 [+0.030, +0.130]", 'href="#figure-final_accuracy"', "0.016", "Table 1", "0.01; 0.1")
-    for text in (*shown, "sdpg-ufkl 1 of 10 [0.00, 0.45]", "✓ room above grpo&#39;s accuracy: 0.2 (0.1 needed)"):
+    row = page[page.index('id="claim-ends-above-grpo"') :].partition("</article>")[0]
+    shown = ("✓ supported", "+0.080 [+0.030, +0.130]", 'href="#figure-final_accuracy"', "0.016", "Table 1", "above 0.01; 0.1")
+    for text in (*shown, "sdpg-ufkl 1 of 10 [0.00, 0.45]", "✓ room above grpo&#39;s accuracy: 0.2 (0.1 needed)", 'role="img"'):
         assert text in row
-    heads = [page.index(f">{heading} (") for heading in ("Decided", "Not testable here", "Open", "Not run")]
+    heads = [
+        page.index(f">{heading} (")
+        for heading in ("Decided", "Not testable here", "Open", "Not run at this scale", "What the paper&#39;s own curves say")
+    ]
     assert heads == sorted(heads)
+    assert "0.060 short of supported (the interval ends at −0.050, the threshold is +0.010)" in page
     assert "needs &lt;400 steps&gt;" in page
 
 
@@ -174,18 +179,10 @@ def test_verdicts_by_hand():
         ("exact", [("supported", "✓", "yes", 1)]),
     ]
     groups = [(heading, [row["id"] for row in rows]) for heading, rows in found["groups"]]
-    assert groups == [("Decided", ["a", "c", "b"]), ("Exact, without statistics", ["e"]), ("Open", ["d"])]
+    assert groups == [("Decided", ["a", "c", "b"]), ("Open", ["d"]), (PROPOSITION, ["e"])]
     assert found["groups"][0][1][0]["link"] is None  # final_accuracy is not among the figures
     assert verdicts([claim("a")], {"final_accuracy"})["groups"][0][1][0]["link"] == "final_accuracy"
     assert verdicts(None, set()) is None
-    assert effect_text(claim("a", effect=-1234.5, low=None)) == "−1.23e+03"
-    assert effect_text(claim("a", effect=None)) == "–"
-    assert picture(claim("a", low=None)) is None
-    drawn = picture(claim("a", effect=0.0, low=-1.0, high=1.0, margin=0, paper=None))
-    assert drawn["effect"] == drawn["zero"] == drawn["margin"] == 66 and drawn["paper"] is None
-    assert drawn["high"] - 66 == pytest.approx(66 - drawn["low"])
-    below = picture(claim("a", direction="below"))
-    assert below["paper"] < below["margin"] < 66  # on the claimed side
 
 
 def test_cost_by_hand():

@@ -25,6 +25,14 @@ OUTSIDE = """[...document.querySelectorAll('body *')].filter(e => !e.closest('.s
 # Text that is squeezed into a column of a few letters, one below the other.
 SQUEEZED = """[...document.querySelectorAll('th, td')].filter(e => e.innerText.trim().length > 3
     && e.getBoundingClientRect().width < 40).map(e => e.innerText)"""
+# Letters of a claim's picture that stick out of it or cover others of it.
+COVERED = """[...document.querySelectorAll('svg.drawing')].flatMap(svg => {
+    const box = svg.getBoundingClientRect(), texts = [...svg.querySelectorAll('text')].map(e => [e.getBoundingClientRect(), e]);
+    return texts.flatMap(([a, one], i) => [
+        ...(a.left < box.left - 2 || a.right > box.right + 2 || a.top < box.top - 2 || a.bottom > box.bottom + 2
+            ? [one.textContent] : []),
+        ...texts.slice(i + 1).filter(([b]) => a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 4
+            && b.top < a.bottom - 4).map(([, other]) => one.textContent + ' / ' + other.textContent)])})"""
 UNREACHABLE = (
     "[...document.querySelectorAll('.scroll, pre')].filter(e => e.scrollWidth > e.clientWidth && e.tabIndex < 0).length"
 )
@@ -43,7 +51,7 @@ def page(request, report):
     return report[1] if request.param == "of the tests" else Path(request.param)
 
 
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("width", [360, 1280])
 def test_it_renders_at_the_width_of_a_phone_and_of_a_screen(browser, page, width):
     browser.open(page, width)
     browser.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
@@ -52,6 +60,8 @@ def test_it_renders_at_the_width_of_a_phone_and_of_a_screen(browser, page, width
     assert browser.evaluate(OUTSIDE) == []
     assert browser.evaluate(SQUEEZED) == []
     assert browser.evaluate(UNREACHABLE) == 0
+    assert browser.evaluate("document.querySelectorAll('svg.drawing').length") > 3
+    assert browser.evaluate(COVERED) == []
     assert "Verdicts" in browser.evaluate("document.body.innerText")
     assert browser.evaluate("document.getElementById('verdicts').offsetTop") < 900  # seen without scrolling far
 

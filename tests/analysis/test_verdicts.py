@@ -94,6 +94,24 @@ def test_exact_estimates_by_hand():
     assert np.isnan(Median((1.0, 2.0, 3.0, 4.0, 5.0)).interval()).all()
 
 
+def test_the_set_that_is_shown_is_the_one_that_decided():
+    """Beyond the margin and short of half of the paper's effect: supported, by the set that is least sure of it."""
+    unsure, sure = part(0.03, error=0.004, task="unsure"), part(0.035, error=0.001, task="sure")
+    both = combine([unsure, sure], "all")
+    assert both.part is sure and both.p_refute < both.p_support < 0.02
+    (decided,) = decide([both], 0.05, "primary")
+    assert decided.verdict == "supported" and decided.part is unsure
+    (decided,) = decide([combine([part(0.0, error=0.001), unsure], "all")], 0.05, "primary")
+    assert decided.verdict == "refuted" and decided.part.up.effect == 0.0
+
+
+def test_runs_that_all_say_the_same_up_to_rounding_prove_nothing_about_what_is_on_the_threshold():
+    same = Contrast(0.3 - 0.1, 1e-17, 9.0)  # .19999999999999998
+    assert same.p_above(0.2) == same.p_below(0.2) == 1
+    assert Contrast(0.1 + 0.2, 1e-18, 9.0).p_above(0.3) == 1  # .30000000000000004
+    assert same.p_above(0.1) == same.p_below(0.3) == 0
+
+
 def test_relative_thresholds_are_shares_on_either_side_and_half_is_half_of_the_logarithm():
     claim = {"margin": 0.2, "effect": 0.5}
     assert thresholds(claim | {"direction": "above"}, True) == pytest.approx((np.log(1.2), np.log(1.5) / 2))

@@ -11,7 +11,8 @@ import pytest
 
 from sdpg.artefacts import declared
 from tests.analysis.fake_results import claim, write_analysis, write_problems, write_results
-from tests.artefacts.drawings import SHOWN
+from tests.artefacts.drawings import COMPARED, SHOWN, VARIED
+from tests.making import make
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
 TRIALS = [  # method, trial, train.lr, beta_base, chosen; two seeds each
@@ -107,6 +108,13 @@ def swept(tree, tmp_path):
     return replace(tree, root=tmp_path)
 
 
+def write_varied(tmp_path_factory):
+    """Return a tree of two methods, also at another learning rate, with what is made of that (VARIED)."""
+    made = write_results(tmp_path_factory.mktemp("varied") / "fake", methods=COMPARED, steps=80, every=20, problems=6)
+    make("sensitivity", made, **VARIED)
+    return made
+
+
 class Drawn(dict):
     """Figure -> what its module draws, the picture and the numbers in it; drawn when it is first asked for."""
 
@@ -120,14 +128,21 @@ class Drawn(dict):
 
 
 @pytest.fixture(scope="session")
+def varied(tmp_path_factory):
+    return write_varied(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
 def tree_of(request, tmp_path_factory):
-    """Function: figure -> the tree that it is drawn from; read only."""
+    """Function: artefact -> the tree that it is made from; read only."""
 
     def found(name):
         if name in (*SHOWN, "figures/decomposition"):
             return request.getfixturevalue("comparison")
+        if name in ("sensitivity", "figures/sensitivity", "tables/sensitivity"):
+            return request.getfixturevalue("varied")
         tree = request.getfixturevalue("tree")
-        if name != "figures/sensitivity":
+        if name != "figures/tuning":
             return tree
         sweep = tmp_path_factory.mktemp("sweep")
         write_trials(sweep)

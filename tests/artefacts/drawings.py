@@ -13,6 +13,8 @@ from sdpg.artefacts.figures import style
 FIGURES = [name for name in declared() if name.startswith("figures/")]
 SHOWN = {name: declared()[name].spec.methods for name in FIGURES if declared()[name].spec.methods}  # that they compare
 LONG = "a-method-of-a-user-with-a-rather-long-name"
+COMPARED = ("sdpg-urkl", "grpo", "sdpg-urkl.train.lr-2e-06", "grpo.train.lr-2e-06")
+VARIED = {"sensitivity": [{"setting": "train.lr", "methods": ["sdpg-urkl", "grpo"], "values": [2e-6]}]}  # beside 1e-6
 MANY = ("sdpg-ufkl", "sdpg-urkl", "grpo", "opcd", "rlsd", "opsd", "sdpo", "sdft", LONG, f"{LONG}-2", "x", "y")
 
 

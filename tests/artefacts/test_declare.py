@@ -16,9 +16,10 @@ from sdpg.config import resolve
 from sdpg.experiment.workflow import Scale, artefact_sources
 from sdpg.io import ROOT
 from sdpg.provenance.sources import PLUMBING
+from tests.artefacts.drawings import VARIED
 from tests.making import config_of, job_of, make
 
-SCALES = ("smoke", "cpu", "cpu-sweep", "cpu-decomposition", "cpu-published", "lm")
+SCALES = ("smoke", "cpu", "cpu-sweep", "cpu-decomposition", "cpu-published", "cpu-sensitivity", "lm")
 SWEEP = {"sweep": {"trials": {"grpo": [{"train": {"lr": 1e-4}}, {"train": {"lr": 2e-4}}]}, "inherit": {}}}
 HEAVY = (  # what the rules write that make data and models, train and evaluate
     "data/eval/*.parquet",
@@ -222,8 +223,8 @@ def test_lm_eval_of_some_seeds_is_read_of_these_alone(tree):
 
 def test_a_sweep_has_its_own_and_nothing_that_needs_evaluations(tree):
     config = config_of(tree, **SWEEP)
-    assert set(planned(config)) == {"tuning", "figures/sensitivity", "manifest"}
-    assert not {"tuning", "figures/sensitivity"} & set(planned(config_of(tree)))
+    assert set(planned(config)) == {"tuning", "figures/tuning", "manifest"}
+    assert not {"tuning", "figures/tuning"} & set(planned(config_of(tree)))
 
 
 def test_the_matrix_is_planned_where_the_scale_lists_its_cells(tree):
@@ -326,7 +327,8 @@ def test_what_it_reads_is_all_that_it_needs(tree_of, comparison, tmp_path, name)
     """Made in a folder that holds nothing else, without the published data unless it reads them."""
     item = declared()[name]
     there = comparison if name == "decomposition" else tree_of(name)
-    files = job_of(there, **SWEEP if name == "figures/sensitivity" else {}).files
+    more = SWEEP if name == "figures/tuning" else VARIED if name.endswith("sensitivity") else {}
+    files = job_of(there, **more).files
     reads = list(item.spec.reads(files))
     for path in (Path(path) for path in reads if path.startswith(files.root)):
         if path.is_file():  # the base models' lm-eval may be missing
@@ -337,6 +339,6 @@ def test_what_it_reads_is_all_that_it_needs(tree_of, comparison, tmp_path, name)
     results = replace(there, root=tmp_path / "fake", published=published)
     across = isinstance(item.spec, AcrossSpec)
     folder = tmp_path / "across" if across else results.root
-    paths = artefacts.make_across(name, [results], folder) if across else make(name, results)
+    paths = artefacts.make_across(name, [results], folder) if across else make(name, results, **more)
     assert paths == [folder / output for output in item.outputs]
     assert all(path.stat().st_size > 40 for path in paths)

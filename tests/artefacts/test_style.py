@@ -21,6 +21,7 @@ SHARED = (  # what figures may depend on beside their own module, and the summar
     "sdpg/artefacts/figures/lines.py",
     "sdpg/analysis/results.py",
     "sdpg/analysis/intervals.py",
+    "sdpg/analysis/wording.py",
 )
 
 
@@ -73,8 +74,7 @@ def sources(name):
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_shares_only_the_style_the_curves_and_the_readers(name):
-    other = {"figures/sensitivity": "tuning", "figures/contrasts": "claims/__init__"}  # that are not called as what they read
-    summary = other.get(name, name.removeprefix("figures/"))
+    summary = "claims/__init__" if name == "figures/contrasts" else name.removeprefix("figures/")
     allowed = [declared()[name].file, *SHARED, f"sdpg/artefacts/{summary}.py"]
     allowed += [CURVES] * (name == "figures/training_curves" or name in SHOWN)
     closed = {

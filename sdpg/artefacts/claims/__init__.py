@@ -6,6 +6,7 @@ measure.py estimates, verdicts.py decides.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from sdpg.artefacts.claims.verdicts import (
     decide,
 )
 from sdpg.artefacts.declare import PUBLISHED_CURVES, ArtefactSpec, analysis
+from sdpg.config.variants import own_methods
 from sdpg.io import write_atomic, write_json
 
 ARTEFACT = ArtefactSpec(
@@ -58,7 +60,12 @@ def evaluate(results: Results, path: Path = CLAIMS, runs: Runs | None = None) ->
     ValueError for a missing result or an unknown metric.
     """
     alpha, claims = read_claims(path)
-    runs = runs or Runs(results)
+    return judge(runs or Runs(results), claims, alpha)
+
+
+def judge(runs: Runs, claims: list[Claim], alpha: float) -> list[Row]:
+    """Return the rows of `evaluate` for these claims, whose primary ones are in the order in which they are tested."""
+    results = runs.results
     rows = [_blank(claim, results) for claim in claims]
     measured = [_measure(runs, claim, row) for claim, row in zip(claims, rows, strict=True)]
     for role in PROCEDURES:
@@ -67,7 +74,7 @@ def evaluate(results: Results, path: Path = CLAIMS, runs: Runs | None = None) ->
         for i, combined, decision in zip(chosen, asked, decide(asked, alpha, role), strict=True):
             if combined is None:
                 continue
-            deciding = next(of for of in measured[i] if of.part is combined.part)
+            deciding = next(of for of in measured[i] if of.part is decision.part)
             rows[i] |= _estimate(claims[i], deciding, len(results.seeds))
             where = f"{deciding.part.task}: " if len(measured[i]) > 1 else ""
             if len(results.seeds) > 1:
@@ -84,8 +91,8 @@ def evaluate(results: Results, path: Path = CLAIMS, runs: Runs | None = None) ->
 
 
 def make(job) -> None:
-    """Write claims.json and claims.md."""
-    rows = evaluate(job.results)
+    """Write claims.json and claims.md. Runs at other settings (`sensitivity`) lend nothing to the scale's own claims."""
+    rows = evaluate(replace(job.results, methods=tuple(own_methods(job.config))))
     write_json(job.results.root / "claims.json", rows)
     with write_atomic(job.results.root / "claims.md") as file:
         file.write(markdown(rows, job.results, read_claims(CLAIMS)[0]))
@@ -204,8 +211,12 @@ def _left_out(of: Measured, row: Row, runs: int) -> str:
     """Return in words which runs a comparison of performance left out, and whether the base model matters."""
     text = ""
     if KINDS[row["test"]].of == "healthy" and len(of.units) < runs:
-        each = ", ".join(f"{method} {len(seeds)}" for method, seeds in of.fell.items() if seeds)
+        each = ", ".join(f"{method} {count}" for method, count in of.left.items() if count)
         text = f"; {runs - len(of.units)} of {runs} units left out, where a run collapsed ({each})"
+    if of.never and any(of.never.values()):
+        text += "; never got there: " + ", ".join(
+            f"{method} in {count} of {len(of.units)}" for method, count in of.never.items()
+        )
     if of.base and of.base.p <= 0.05:
         text += f"; depends on the base model (F({of.base.df1}, {of.base.df2}) = {of.base.F:.1f}, p = {of.base.p:.2g})"
     return text

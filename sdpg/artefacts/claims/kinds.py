@@ -53,16 +53,18 @@ def change(runs: Runs, claim: Claim, method: str, task: str | None) -> np.ndarra
 def time_to(runs: Runs, claim: Claim, method: str, task: str | None) -> np.ndarray:
     """Return the log of what a run spends until its smoothed curve first reaches the level: [S, 1].
 
-    The level is `share` of the second method's mean over the last tenth of its healthy runs. A run that never gets there counts
-    with all that it spent: of two methods, the one that gets there less often cannot come out ahead by it.
+    The level is `share` of the second method's mean over the last tenth of the run of the same unit: of a level for all units,
+    those that start low would say that both methods are as slow. A run that never gets there counts with all that it spent.
     """
-    other = claim["methods"][1]
-    healthy_S = runs.collapse(other, None).healthy
-    ends_S = runs.training(other, claim["metric"], [1 - LAST, 1.0])[:, 0]
-    level = claim["share"] * ends_S[healthy_S if healthy_S.any() else slice(None)].mean()
-    reached_ST = runs.curve(method, claim["metric"], smooth=True) >= level
+    reached_ST = reached(runs, claim, method)
     first_S = np.where(reached_ST.any(axis=1), reached_ST.argmax(axis=1), -1)
     return np.log(np.take_along_axis(runs.cost(method, claim["axis"]), first_S[:, None], axis=1))
+
+
+def reached(runs: Runs, claim: Claim, method: str) -> np.ndarray:
+    """Return at which steps each run's smoothed curve is at the level of `time_to`: [S, T]."""
+    level_S1 = claim["share"] * runs.training(claim["methods"][1], claim["metric"], [1 - LAST, 1.0])
+    return runs.curve(method, claim["metric"], smooth=True) >= level_S1
 
 
 def _level(runs: Runs, claim: Claim, method: str, task: str | None, window: list[float]) -> np.ndarray:

@@ -10,20 +10,23 @@ import numpy as np
 from sdpg.analysis.comparisons import Outcome, compare, paired_collapse, pool
 from sdpg.analysis.intervals import ALPHA, Contrast, Median, PairedShares, Share
 from sdpg.analysis.layout import FTest, Pool
-from sdpg.artefacts.claims.kinds import KINDS, Claim
+from sdpg.artefacts.claims.kinds import KINDS, Claim, reached
 from sdpg.artefacts.claims.runs import NotRun, Runs
 from sdpg.artefacts.claims.verdicts import Estimate, Part, thresholds
 
 
 class Measured(NamedTuple):
     """part: what is decided by. units: seeds of the runs that it rests on. fell: method -> seeds whose runs collapsed. base:
-    does the difference depend on the base model?
+    does the difference depend on the base model? left: method -> how many of its runs had collapsed by the end of the claim's
+    window. never: method -> in how many of the units it did not get to the level of a cost.
     """
 
     part: Part
     units: list[int]
     fell: Mapping[str, list[int]]
     base: FTest | None = None
+    left: Mapping[str, int] = {}
+    never: Mapping[str, int] = {}
 
 
 def measure(runs: Runs, claim: Claim, task: str | None) -> Measured:
@@ -41,14 +44,24 @@ def measure(runs: Runs, claim: Claim, task: str | None) -> Measured:
         values_SP = kind.values(runs, claim, methods[0], task)
         median = Median(tuple(sign * value for value in values_SP.mean(axis=1).tolist()))
         return Measured(Part(task, median, margin, half), list(seeds), fell)
-    outcomes = {method: Outcome(kind.values(runs, claim, method, task), collapses[method]) for method in methods}
-    lent = pool(outcomes | _others(runs, claim, task)) if kind.pools else Pool(np.empty((0, len(seeds))), ())
+    until = claim.get("window", [0.0, 1.0])[1]  # what becomes of a run later does not decide whether it counts
+    outcomes = {
+        method: Outcome(kind.values(runs, claim, method, task), runs.collapse(method, task, until)) for method in methods
+    }
+    lent = pool(outcomes | _others(runs, claim, task, until)) if kind.pools else Pool(np.empty((0, len(seeds))), ())
     found = compare(*methods, outcomes, lent, runs.results.starts)
     up = found.difference if sign == 1 else found.difference.turned()
     barred = ""
     if claim["metric"] == "accuracy" and len(seeds) > 1 and found.fell.p_above() <= ALPHA:
         barred = f"{methods[0]} collapses more often"
-    return Measured(Part(task, up, margin, half, barred), _which(seeds, found.kept_S), fell, found.base)
+    never = {}
+    if claim["test"] == "time_to":
+        missed = [~reached(runs, claim, method).any(axis=1)[found.kept_S] for method in methods]
+        never = {method: int(missed_U.sum()) for method, missed_U in zip(methods, missed, strict=True)}
+        if len(seeds) > 1 and paired_collapse(*missed).p_above() <= ALPHA:
+            barred = barred or f"{methods[0]} gets there less often"
+    left = {method: int(of.collapse.ever.sum()) for method, of in outcomes.items()}
+    return Measured(Part(task, up, margin, half, barred), _which(seeds, found.kept_S), fell, found.base, left, never)
 
 
 def known(of: Estimate) -> bool:
@@ -73,14 +86,14 @@ def paired_p(fell: Mapping[str, list[int]], total: int) -> float | None:
     return PairedShares(len(first - second), len(second - first), total).p
 
 
-def _others(runs: Runs, claim: Claim, task: str | None) -> dict[str, Outcome]:
+def _others(runs: Runs, claim: Claim, task: str | None, until: float) -> dict[str, Outcome]:
     """Return the outcomes of the scale's other methods that have these numbers."""
     found = {}
     for method in runs.results.methods:
         if method not in claim["methods"]:
             try:
                 values_SP = KINDS[claim["test"]].values(runs, claim, method, task)
-                found[method] = Outcome(values_SP, runs.collapse(method, task))
+                found[method] = Outcome(values_SP, runs.collapse(method, task, until))
             except NotRun:
                 continue
     return found

@@ -43,14 +43,20 @@ class Runs:
         steps, x_SKP = self._evaluated(method, task, metric)
         return np.einsum("skp,k->sp", x_SKP, area_weights(steps))
 
-    def collapse(self, method: str, task: str | None) -> Collapse:
-        """Return what became of the method's runs: by their smoothed rollouts (task None), or their curve on one set."""
-        ended_S = self.results.ended(method)
+    def collapse(self, method: str, task: str | None, until: float = 1.0) -> Collapse:
+        """Return what became of the method's runs by the share `until` of the run: by their smoothed rollouts (task None), or
+        their curve on one set.
+        """
         if task is None:
-            curve_ST = self.curve(method, "accuracy", smooth=True)
-            return collapse(curve_ST, np.arange(1, curve_ST.shape[1] + 1), ended_S)
-        steps, x_SKP = self._evaluated(method, task, "accuracy")
-        return collapse(x_SKP.mean(axis=2), steps, ended_S)
+            curve_SK = self.curve(method, "accuracy", smooth=True)
+            steps = np.arange(1, curve_SK.shape[1] + 1)
+        else:
+            steps, x_SKP = self._evaluated(method, task, "accuracy")
+            curve_SK = x_SKP.mean(axis=2)
+        inside_K = self._inside(steps, [-1.0, until], "step" if task is None else "checkpoint")
+        ended_S = self.results.ended(method)
+        ended_S = np.where(ended_S <= until * steps[-1] + 1e-9, ended_S, np.nan)
+        return collapse(curve_SK[:, inside_K], steps[inside_K], ended_S)
 
     def lengths(self, method: str) -> np.ndarray:
         """Return the lengths in tokens of all right responses at the last checkpoint, on the first evaluation set: [n]."""

@@ -61,12 +61,15 @@ class Combined:
 
 @dataclass(frozen=True)
 class Decision:
-    """p: twice the smaller one-sided p-value; p_adjusted: the same after the correction of its direction's family."""
+    """p: twice the smaller one-sided p-value; p_adjusted: the same after the correction of its direction's family. part: the
+    one that decided it, or that came nearest to.
+    """
 
     verdict: str
     reason: str
     p: float
     p_adjusted: float
+    part: Part
 
 
 UNDECIDED = Part(None, Contrast(0.0, np.nan, np.inf), 0.0)  # holds a place in a family
@@ -112,10 +115,11 @@ def _decision(claim: Combined, support: float, refute: float, alpha: float, role
     p, p_adjusted = (min(1.0, 2 * min(pair)) for pair in ((claim.p_support, claim.p_refute), (support, refute)))
     if 2 * support <= alpha:
         small = claim.support.half is not None and 2 * claim.support.up.p_below(claim.support.half) <= alpha
-        return Decision(SUPPORTED, "beyond the margin" + ", though short of half of the paper's effect" * small, p, 2 * support)
+        reason = "beyond the margin" + ", though short of half of the paper's effect" * small
+        return Decision(SUPPORTED, reason, p, 2 * support, claim.support)
     if 2 * refute <= alpha:
-        return Decision(REFUTED, _short(claim.refute), p, 2 * refute)
-    return Decision(OPEN, _undecided(claim, alpha, role), p, p_adjusted)
+        return Decision(REFUTED, _short(claim.refute), p, 2 * refute, claim.refute)
+    return Decision(OPEN, _undecided(claim, alpha, role), p, p_adjusted, claim.part)
 
 
 def _short(part: Part) -> str:

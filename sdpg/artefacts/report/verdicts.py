@@ -1,4 +1,4 @@
-"""The verdict tables: claims.json as the page shows it, what is decided first."""
+"""The verdicts as the page shows them: claims.json in groups, each claim with its numbers in words and its picture."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from sdpg.artefacts.claims.table import collapsed, grouped
+from sdpg.artefacts.claims.standing import collapsed, distance, effect_text, grouped, p_value, thresholds_text
+from sdpg.artefacts.claims.verdicts import NOT_RUN
+from sdpg.artefacts.report.picture import pictures
 from sdpg.io import read_json
 
 # verdict -> (symbol, class of its colour); in the order of the summary
@@ -18,7 +20,6 @@ VERDICTS = {
     "single run, no interval": ("○", "open"),
     "not run at this scale": ("–", "none"),
 }
-WIDTH, HEIGHT = 132, 20  # of the interval's picture, CSS pixels
 
 
 def read_claims(root: Path) -> list[dict[str, Any]] | None:
@@ -36,8 +37,8 @@ def read_claims(root: Path) -> list[dict[str, Any]] | None:
 
 
 def verdicts(claims: list[dict[str, Any]] | None, figures: set[str]) -> dict[str, Any] | None:
-    """Return {counts: (role, [(verdict, symbol, class, how many)]), groups: (heading, claims with symbol, class, picture and
-    link)}; None without claims.
+    """Return {counts: (role, [(verdict, symbol, class, how many)]), groups: (heading, claims as the template shows them)}; None
+    without claims.
 
     A claim's figure is a link only if it is one of `figures`, those on the page.
     """
@@ -52,54 +53,33 @@ def verdicts(claims: list[dict[str, Any]] | None, figures: set[str]) -> dict[str
 
 def _row(claim: dict[str, Any], figures: set[str]) -> dict[str, Any]:
     symbol, look = VERDICTS[claim["verdict"]]
+    run = claim["verdict"] != NOT_RUN
     return {
         **claim,
         "symbol": symbol,
         "class": look,
-        "text": effect_text(claim),
-        "collapses": collapsed(claim),
+        "reason": claim["reason"].rstrip("."),
+        "distance": distance(claim),
+        "effects": effects(claim) if run else "",
+        "thresholds": thresholds_text(claim) if run else "",
+        "p_text": p_value(claim["p_adjusted"]),
+        "collapses": collapsed(claim) if claim["collapsed"] else "",
         "conditions": [condition_text(of) for of in claim["preconditions"]],
-        "picture": picture(claim),
+        "pictures": pictures(claim),
         "link": claim["figure"] if claim["figure"] in figures else None,
     }
+
+
+def effects(claim: dict[str, Any]) -> str:
+    """Return the effect on each evaluation set with its interval, and the unit; "" without one."""
+    parts = claim["parts"] or [claim]
+    if all(part["effect"] is None for part in parts):
+        return ""
+    named = len(parts) > 1
+    texts = [(f"{part['task']} " if named else "") + effect_text(part, claim["unit"]) for part in parts]
+    return f"{'; '.join(texts)} ({claim['unit']})"
 
 
 def condition_text(found: dict[str, Any]) -> str:
     """Return a condition with its numbers and a mark."""
     return f"{'✓' if found['met'] else '✗'} {found['what']}: {found['value']:.3g} ({found['needed']:.3g} needed)"
-
-
-def effect_text(claim: dict[str, Any]) -> str:
-    """Return the effect with its interval and unit, "–" for what is not known."""
-    if claim["effect"] is None:
-        return "–"
-    text = number(claim["effect"])
-    if claim["low"] is not None and claim["high"] is not None:
-        text += f" [{number(claim['low'])}, {number(claim['high'])}]"
-    return text
-
-
-def number(value: float) -> str:
-    """Return three decimals with a sign; from 100 on, three digits."""
-    text = f"{value:+.3f}" if abs(value) < 100 else f"{value:+.3g}"
-    return text.replace("-", "−")
-
-
-def picture(claim: dict[str, Any]) -> dict[str, float] | None:
-    """Return the positions of zero, the margin, the paper's effect, the effect and the ends of its interval on a line WIDTH
-    pixels long; None without one. Margin and paper's effect stand on the claimed side; the latter is None where the paper gives
-    none.
-    """
-    values = [claim[key] for key in ("effect", "low", "high")]
-    if any(value is None for value in values):
-        return None
-    sign = -1 if claim["direction"] == "below" else 1
-    margin, paper = sign * (claim["margin"] or 0.0), claim["paper"]
-    extent = 1.15 * max(map(abs, [*values, margin, paper or 0.0])) or 1.0
-
-    def position(value: float) -> float:
-        return round(WIDTH * (value + extent) / (2 * extent), 1)
-
-    effect, low, high = map(position, values)
-    ends = {"effect": effect, "low": low, "high": high, "zero": position(0), "margin": position(margin)}
-    return ends | {"paper": None if paper is None else position(sign * paper)}
