@@ -21,7 +21,6 @@ LEVEL = 0.95
 ALPHA = round(1 - LEVEL, 12)
 DRAWS = 2000
 TIE = 1e-12  # two means of shares of samples differ by much more or not at all
-RANGE_NAME = "range over seeds"
 
 
 def interval_name(seeds: int) -> str:
@@ -261,16 +260,6 @@ def probability_of_improvement(
     a_SP, b_TP = _pair(a_SP, b_TP)
     point = _wins(a_SP.mean(axis=1)[:, None], b_TP.mean(axis=1)).mean()
     return Estimate(float(point), *_ends(improvement_draws(a_SP, b_TP, draws=draws, seed=seed, fewer=fewer), level))
-
-
-def seed_range(values_SK: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the mean, smallest and largest over the seeds (first axis) of values [S, K]: three arrays [K].
-
-    With 3 seeds a t-interval is 2.5 standard deviations wide on either side and mostly shows its own
-    noise; the range shows the runs.
-    """
-    values_SK = _matrix(values_SK)
-    return values_SK.mean(axis=0), values_SK.min(axis=0), values_SK.max(axis=0)
 
 
 @lru_cache(maxsize=32)

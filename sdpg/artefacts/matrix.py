@@ -6,32 +6,32 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from sdpg.analysis.diverged import sentences
-from sdpg.analysis.intervals import interval_name
 from sdpg.analysis.results import Results
 from sdpg.artefacts import write_csv
 from sdpg.artefacts.declare import AcrossSpec
+from sdpg.artefacts.figures import cells as picture
 from sdpg.artefacts.figures import style
+from sdpg.artefacts.figures.names import label
 from sdpg.artefacts.stability import collapses
 from sdpg.io import write_atomic
 
 ARTEFACT = AcrossSpec(
     about="last checkpoints of every method in every cell",
-    reads=lambda files: [*files.made("scores")[:2], *files.metrics],
-    writes=("matrix.md", "matrix.csv", "matrix.pdf", "matrix.png"),
+    reads=lambda files: [*files.made("scores")[:2], *files.metrics, *files.records],
+    writes=("matrix.md", "matrix.csv", "matrix_points.csv", "matrix.pdf", "matrix.png"),
     caption=(
-        "Accuracy of the last checkpoint of every method in every cell of the matrix, on the first set (large marker: mean; "
-        "bar: 95% interval, bootstrap over seeds and problems; open circles: single seeds; dotted line: before training)."
+        "Accuracy of the last checkpoint of every method in every cell of the matrix, on every set (large marker: mean; "
+        "bar: 95% interval, bootstrap over seeds and problems; open circles: single seeds; dotted line: the base model). "
+        "Teacher's bias: how often a hinted demonstration of the warm start skips a step; rate: what every method's learning "
+        "rate is multiplied by. Where the cells are every pair of the two, they are the margins."
     ),
     shown="png",
     category="Figures",
 )
 COLUMNS = ["cell", "task", "method", "step", "mean", "low", "high", "seeds", "collapsed"]
-POINTS = ["part", "cell", "method", "seed", "value", "low", "high"]  # of the picture
 
 
 def matrix(cells: Sequence[Results]) -> pd.DataFrame:
@@ -57,7 +57,9 @@ def matrix(cells: Sequence[Results]) -> pd.DataFrame:
 
 
 def make(cells: Sequence[Results], folder: Path) -> None:
-    """Write matrix.csv, matrix.md with one table per task (methods by cells), and the picture of the first task."""
+    """Write matrix.csv, matrix.md with one table per task (methods by cells), and the picture with matrix_points.csv, what is
+    drawn in it.
+    """
     frame = matrix(cells)
     write_csv(frame, folder / "matrix.csv")
     with write_atomic(folder / "matrix.md") as file:
@@ -65,7 +67,8 @@ def make(cells: Sequence[Results], folder: Path) -> None:
         for results in cells:
             if said := sentences(results.diverged):
                 file.write(f"\n{results.root.name}:{said}\n")
-    figure, _ = draw(cells)
+    figure, points = draw(cells)
+    write_csv(points, folder / "matrix_points.csv")
     style.save_pictures(figure, folder, "matrix", ARTEFACT.caption)
 
 
@@ -92,7 +95,7 @@ def _markdown(task: str, rows: pd.DataFrame) -> str:
     for method, of in rows.groupby("method", sort=False):
         by_cell = of.set_index("cell")
         texts = [_cell(by_cell.loc[cell]) if cell in by_cell.index else "-" for cell in cells]
-        lines.append(f"| {method} | " + " | ".join(texts) + " |")
+        lines.append(f"| {label(method)} | " + " | ".join(texts) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -102,41 +105,5 @@ def _cell(row: pd.Series) -> str:
 
 
 def draw(cells: Sequence[Results]) -> tuple[Figure, pd.DataFrame]:
-    """Draw it; needs scores.csv and intervals.csv of each cell; shows the first evaluation set. The frame: a row per drawn
-    point.
-    """
-    task = cells[0].tasks[0]
-    frame = matrix(cells).query("task == @task")
-    styles = style.method_styles(dict.fromkeys(frame["method"]))
-    height = 1.0 + 0.26 * len(styles)
-    figure, axes = style.panel_grid(len(cells), columns=2, panel=(4.3, height))
-    rows = []
-    for ax, results in zip(axes, cells, strict=True):
-        rows += _panel(ax, results, frame[frame["cell"] == results.root.name], task, styles)
-    seeds = max(len(results.seeds) for results in cells)
-    marks = [
-        Line2D([], [], color=style.GREY, marker="o", linewidth=1.8, markersize=6, label=f"mean and {interval_name(seeds)}"),
-        style.seed_handle(),
-        Line2D([], [], color=style.GREY, linestyle=":", label="before training"),
-    ]
-    style.legend_below(figure, marks)
-    return figure, pd.DataFrame(rows, columns=POINTS)
-
-
-def _panel(ax: Axes, results: Results, frame: pd.DataFrame, task: str, styles: dict[str, style.Style]) -> list[tuple]:
-    cell, rows = results.root.name, []
-    scores = results.scores.query("metric == @results.accuracy and task == @task")
-    start = scores[scores["step"] == scores["step"].min()]["value"].mean()
-    ax.axvline(start, color=style.GREY, linestyle=":", linewidth=1, zorder=0)
-    rows.append(("start", cell, None, None, start, None, None))
-    for y, (method, look) in enumerate(styles.items()):
-        for _, row in frame[frame["method"] == method].iterrows():
-            points = scores.query("method == @method and step == @row.step")
-            style.interval_row(ax, y, row["mean"], row["low"], row["high"], points["value"], look)
-            rows.append(("last", cell, method, None, row["mean"], row["low"], row["high"]))
-            rows += [("seed", cell, method, int(p["seed"]), p["value"], None, None) for _, p in points.iterrows()]
-    style.method_rows(ax, styles)
-    ax.set_xlim(-0.03, 1)
-    style.set_title(ax, cell)
-    ax.set_xlabel(f"{task}: {results.accuracy} (fraction)")
-    return rows
+    """Draw it; needs scores.csv, intervals.csv and run.json of each cell. The frame: a row per drawn point (cells.POINTS)."""
+    return picture.draw(cells, matrix(cells))

@@ -26,35 +26,33 @@ SPIKE_LEAST = 5  # the fewest such steps with which there is a median
 
 @dataclass(frozen=True)
 class Metric:
-    """label: heading. unit. bad: the direction that is bad whatever the accuracy, None where it depends. span: the smallest
-    difference between methods that the figure shades in full."""
+    """label: heading. unit. bad: the direction that is bad whatever the accuracy, None where it depends."""
 
     label: str
     unit: str
     bad: str | None = None
-    span: float = 1.0
 
 
 ACCURACY = {  # per evaluation set
-    "last_minus_best": Metric("last − best", "accuracy", "low", 0.1),
-    "drawdown": Metric("drawdown", "accuracy", "high", 0.1),
-    "collapsed": Metric("collapsed", "share of seeds", "high", 0.2),
-    "collapsed_end": Metric("down at end", "share of seeds", "high", 0.2),
+    "last_minus_best": Metric("last − best", "accuracy", "low"),
+    "drawdown": Metric("drawdown", "accuracy", "high"),
+    "collapsed": Metric("collapsed", "share of seeds", "high"),
+    "collapsed_end": Metric("down at end", "share of seeds", "high"),
     "collapse_step": Metric("first fall", "step"),
-    "seed_spread": Metric("seed spread", "SD of accuracy", "high", 0.1),
+    "seed_spread": Metric("seed spread", "SD of accuracy", "high"),
 }
 TRAINING = {  # per run, from metrics.jsonl
-    "rollouts_collapsed": Metric("collapsed", "share of seeds", "high", 0.2),
+    "rollouts_collapsed": Metric("collapsed", "share of seeds", "high"),
     "rollouts_collapse_step": Metric("first fall", "step"),
     "entropy_floor": Metric("entropy floor", "nats/token"),
     "entropy_slope": Metric("entropy slope", "nats/100 steps"),
-    "length_floor": Metric("length floor", "share of start", "low", 0.2),
-    "truncated_max": Metric("truncated max", "fraction", "high", 0.1),
-    "truncated_last": Metric("truncated end", "fraction", "high", 0.1),
-    "gradient_spikes": Metric("grad. spikes", "share of steps", "high", 0.2),
-    "kl_ref_max": Metric("KL to ref. max", "nats/token", "high", 1.0),
-    "kl_ref_last": Metric("KL to ref. end", "nats/token", "high", 1.0),
-    "logprob_gap_max": Metric("log-prob gap", "nats, max", "high", 0.01),
+    "length_floor": Metric("length floor", "share of start", "low"),
+    "truncated_max": Metric("truncated max", "fraction", "high"),
+    "truncated_last": Metric("truncated end", "fraction", "high"),
+    "gradient_spikes": Metric("grad. spikes", "share of steps", "high"),
+    "kl_ref_max": Metric("KL to ref. max", "nats/token", "high"),
+    "kl_ref_last": Metric("KL to ref. end", "nats/token", "high"),
+    "logprob_gap_max": Metric("log-prob gap", "nats, max", "high"),
     "informative_mean": Metric("informative mean", "share of groups"),
     "informative_last": Metric("informative end", "share of groups"),
     "gate_fraction": Metric("gate fraction", "fraction, mean"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sdpg.analysis.intervals import bootstrap_means, bootstrap_weights, hierarchical_interval, interval_name, seed_range
+from sdpg.analysis.intervals import bootstrap_means, bootstrap_weights, hierarchical_interval, interval_name
 
 
 @pytest.fixture
@@ -71,13 +71,6 @@ def test_interval_covers_the_truth(seeds, spread):
     intervals = [hierarchical_interval(simulate(rng, seeds, 64, 8, spread), draws=500, seed=i) for i in range(300)]
     covered = np.mean([low <= 0.5 <= high for _, low, high in intervals])
     assert 0.91 <= covered <= 0.985  # 0.95 +- 3 standard errors of 300 trials, and a little for the percentile method
-
-
-def test_seed_range():
-    mean, low, high = seed_range(np.array([[1.0, 5.0], [2.0, 1.0], [6.0, 0.0]]))
-    np.testing.assert_allclose(mean, [3, 2])
-    np.testing.assert_allclose(low, [1, 0])
-    np.testing.assert_allclose(high, [6, 5])
 
 
 def test_name_says_what_was_resampled():

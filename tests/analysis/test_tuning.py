@@ -144,11 +144,11 @@ def test_matrix_by_hand(full, tmp_path):
     assert row["collapsed"] == (table.lt(0.5 * table.cummax(axis=1))).any(axis=1).sum()
     assert row["low"] <= row["mean"] <= row["high"]
     paths = make_across("matrix", cells, tmp_path / "m")
-    assert [path.name for path in paths] == ["matrix.md", "matrix.csv", "matrix.pdf", "matrix.png"]
+    assert [path.name for path in paths] == ["matrix.md", "matrix.csv", "matrix_points.csv", "matrix.pdf", "matrix.png"]
     pd.testing.assert_frame_equal(pd.read_csv(paths[1]), frame, check_dtype=False)
     text = paths[0].read_text()
     assert text.count("| method |") == len(full.tasks)
-    assert f"| grpo | {row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" in text
+    assert f"| GRPO | {row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" in text
 
 
 def test_matrix_names_a_method_without_scores(results):

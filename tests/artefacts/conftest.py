@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import pandas as pd
 import pytest
 
 from sdpg.artefacts import declared
-from tests.analysis.fake_results import write_analysis, write_problems, write_results
-from tests.artefacts.drawings import COMPARED, FIGURES, SHOWN, VARIED
+from tests.analysis.fake_results import claim, write_analysis, write_problems, write_results
+from tests.artefacts.drawings import COMPARED, SHOWN, VARIED
 from tests.making import make
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
@@ -22,6 +23,37 @@ TRIALS = [  # method, trial, train.lr, beta_base, chosen; two seeds each
     ("grpo", 0, 3e-4, None, 1),
     ("grpo", 1, 8e-4, None, 0),
 ]
+NONE = dict.fromkeys(("effect", "low", "high"))
+CLAIMS = [  # one of every kind and verdict
+    claim(
+        "gate",
+        test="collapse",
+        unit="share of runs",
+        margin=0,
+        paper=1.0,
+        collapsed=[
+            {"method": "sdpg-no-gate", "collapsed": 9, "runs": 10, "low": 0.555, "high": 0.9975},
+            {"method": "sdpg-urkl", "collapsed": 1, "runs": 10, "low": 0.0025, "high": 0.445},
+        ],
+    ),
+    claim(
+        "early",
+        claim="It is early ahead (steps 26 to 50)",
+        unit="fraction",
+        effect=0.02,
+        low=0.005,
+        high=0.035,
+        verdict="refuted",
+    ),
+    claim("end", unit="fraction", verdict="open", parts=[{"task": "chain", "effect": 0.08}, {"task": "far", "effect": 0.2}]),
+    claim(
+        "entropy", unit="relative change", effect=0.5, low=0.2, high=40.0, margin=0.1, paper=2.6, verdict="not testable here"
+    ),
+    claim("length", unit="relative change", effect=-0.2, low=-0.3, high=-0.1, margin=0.02, paper=0.227, direction="below"),
+    claim("single", unit="fraction", low=None, high=None, verdict="open"),
+    claim("absent", unit="fraction", collapsed=[], verdict="not run at this scale", **NONE),
+    claim("other", role="exploratory", unit="fraction"),
+]
 
 
 def build(root: Path, **options):
@@ -29,6 +61,7 @@ def build(root: Path, **options):
     made = replace(write_results(root, **options), published=PUBLISHED)
     write_analysis(made)
     write_problems(made)
+    (root / "claims.json").write_text(json.dumps(CLAIMS))
     return made
 
 
@@ -82,17 +115,42 @@ def write_varied(tmp_path_factory):
     return made
 
 
-@pytest.fixture(scope="session")
-def trees(tree, comparison, tmp_path_factory):
-    """Figure -> the tree that it is drawn from; read only."""
-    sweep = tmp_path_factory.mktemp("sweep")
-    write_trials(sweep)
-    found = dict.fromkeys(FIGURES, tree) | dict.fromkeys((*SHOWN, "figures/decomposition"), comparison)
-    varied = dict.fromkeys(("sensitivity", "figures/sensitivity", "tables/sensitivity"), write_varied(tmp_path_factory))
-    return found | varied | {"figures/tuning": replace(tree, root=sweep)}
+class Drawn(dict):
+    """Figure -> what its module draws, the picture and the numbers in it; drawn when it is first asked for."""
+
+    def __init__(self, tree_of):
+        super().__init__()
+        self.tree_of = tree_of
+
+    def __missing__(self, name):
+        self[name] = declared()[name].module.draw(self.tree_of(name))
+        return self[name]
 
 
 @pytest.fixture(scope="session")
-def drawn(trees):
-    """Figure -> what its module draws: the picture and the numbers in it."""
-    return {name: declared()[name].module.draw(trees[name]) for name in FIGURES}
+def varied(tmp_path_factory):
+    return write_varied(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def tree_of(request, tmp_path_factory):
+    """Function: artefact -> the tree that it is made from; read only."""
+
+    def found(name):
+        if name in (*SHOWN, "figures/decomposition"):
+            return request.getfixturevalue("comparison")
+        if name in ("sensitivity", "figures/sensitivity", "tables/sensitivity"):
+            return request.getfixturevalue("varied")
+        tree = request.getfixturevalue("tree")
+        if name != "figures/tuning":
+            return tree
+        sweep = tmp_path_factory.mktemp("sweep")
+        write_trials(sweep)
+        return replace(tree, root=sweep)
+
+    return found
+
+
+@pytest.fixture(scope="session")
+def drawn(tree_of):
+    return Drawn(tree_of)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from itertools import combinations
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 
 from sdpg.artefacts import declared
+from sdpg.artefacts.figures import style
 
 FIGURES = [name for name in declared() if name.startswith("figures/")]
 SHOWN = {name: declared()[name].spec.methods for name in FIGURES if declared()[name].spec.methods}  # that they compare
@@ -25,6 +27,41 @@ def titled(figure, title):
     """Return the panel with this title."""
     (ax,) = [ax for ax in figure.axes if ax.get_title(loc="left") == title]
     return ax
+
+
+def panels(figure):
+    """Return every axes, those inside others too."""
+    return [ax for outer in figure.axes for ax in (outer, *outer.child_axes)]
+
+
+def words(figure):
+    """Return every text that can be seen, each with its box in pixels (of a name without the hair line to its curve)."""
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    found = [*figure.texts, *(text for legend in figure.legends for text in legend.get_texts())]
+    found += [figure._suptitle] * (figure._suptitle is not None and figure._suptitle not in found)
+    for ax in panels(figure):
+        found += [*ax.texts, ax._left_title, ax.xaxis.label, ax.yaxis.label]
+        ticks = [label for axis in (ax.xaxis, ax.yaxis) for label in axis.get_ticklabels() if label.get_visible()]
+        found += [label for label in ticks if ax.bbox.padded(20).overlaps(label.get_window_extent(renderer))]
+    seen = [text for text in found if text.get_visible() and text.get_text().strip()]
+    return [(text, Text.get_window_extent(text, renderer)) for text in seen]
+
+
+def names(figure):
+    """Return all that is written in it, on one line."""
+    return " | ".join(text.get_text().replace("\n", " ") for text, _ in words(figure))
+
+
+def fits_a_paper(figure):
+    """Assert that it is no wider than two columns, that its text is 7 to 9 points, and that no text lies on another."""
+    assert figure.get_size_inches()[0] <= style.WIDTH + 1e-9
+    there = words(figure)
+    for text, _ in there:
+        assert 7 <= text.get_fontsize() <= 9, text.get_text()
+    for (one, a), (two, b) in combinations(there, 2):
+        shared = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
+        assert min(shared) <= 1.5, f"{one.get_text()!r} and {two.get_text()!r} overlap"
 
 
 def texts_of(figure):

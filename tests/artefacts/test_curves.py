@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +11,12 @@ import pytest
 
 from sdpg.artefacts import declared
 from sdpg.artefacts.figures import curves, final_accuracy, self_distillation, training_curves
+from sdpg.artefacts.figures import lines as lines_module
+from sdpg.artefacts.figures.names import BASE, label
 from sdpg.artefacts.figures.style import method_styles
-from tests.artefacts.drawings import MANY, SHOWN, lines, texts_of
+from sdpg.config import resolve
+from sdpg.config.files import SCALES
+from tests.artefacts.drawings import MANY, SHOWN, lines, names, texts_of
 from tests.making import make
 
 
@@ -19,25 +24,38 @@ def test_training_curves_csv_is_what_is_drawn(drawn):
     figure, data = drawn["figures/training_curves"]
     panels = dict(zip(data["panel"].unique(), figure.axes, strict=True))
     labels = {"sdpg-ufkl": "SDPG-UFKL", "grpo": "GRPO", "opcd": "OPCD"}
-    for (panel, method), rows in data.groupby(["panel", "method"]):
+    for (panel, method), rows in data[data["method"] != BASE].groupby(["panel", "method"]):
         (line,) = lines(panels[panel], labels[method])
-        np.testing.assert_allclose(line.get_xydata(), rows[["step", "mean"]].to_numpy())
-        bands = [band.get_paths()[0].get_extents() for band in panels[panel].collections]
-        assert any(np.isclose([b.y0, b.y1], [rows["low"].min(), rows["high"].max()]).all() for b in bands)
+        np.testing.assert_allclose(line.get_xydata(), rows[rows["seed"].isna()][["step", "value"]].to_numpy())
+    for panel, rows in data[data["seed"].notna()].groupby("panel"):
+        thin = np.concatenate([line.get_xydata() for line in lines(panels[panel], "_seed")])
+        np.testing.assert_allclose(thin, rows[["step", "value"]].to_numpy())
 
 
 def test_training_curves_numbers_by_hand(tree, drawn):
     data = drawn["figures/training_curves"][1]
-    scores = tree.scores.query("method == 'grpo' and task == 'chain' and metric == 'mean@8' and step == 40")["value"]
-    row = data.query("panel == 'chain' and method == 'grpo' and step == 40").iloc[0]
-    assert (row["mean"], row["low"], row["high"]) == pytest.approx((scores.mean(), scores.min(), scores.max()))
+    scores = tree.scores.query("method == 'grpo' and task == 'chain' and metric == 'mean@8' and step == 40")
+    rows = data.query("panel == 'chain' and method == 'grpo' and step == 40")
+    assert rows[rows["seed"].isna()]["value"].item() == pytest.approx(scores["value"].mean())
+    assert sorted(rows.dropna()["value"]) == pytest.approx(sorted(scores["value"]))
     rewards = tree.metrics.query("method == 'grpo'").pivot(index="step", columns="seed", values="reward")
-    window = rewards.loc[38:42].mean()  # 80 steps: five around each
-    row = data.query("panel == 'reward' and method == 'grpo' and step == 40").iloc[0]
-    assert (row["mean"], row["low"], row["high"]) == pytest.approx((window.mean(), window.min(), window.max()))
-    assert row["unsmoothed_mean"] == pytest.approx(rewards.loc[40].mean())
-    first = data.query("panel == 'reward' and method == 'grpo' and step == 1").iloc[0]
-    assert first["mean"] == pytest.approx(rewards.loc[1:3].to_numpy().mean())  # shorter at the ends, never shifted
+    rows = data.query("panel == 'reward' and method == 'grpo'")
+    mean = rows[rows["seed"].isna()].set_index("step")["value"]
+    assert mean[40] == pytest.approx(rewards.loc[38:42].to_numpy().mean())  # 80 steps: five around each
+    assert mean[1] == pytest.approx(rewards.loc[1:3].to_numpy().mean())  # shorter at the ends, never shifted
+    thin = rows.query("seed == 0").set_index("step")["value"]
+    assert thin.index[-1] == 80 and len(thin) < len(mean)
+    assert thin[80] == pytest.approx(rewards.loc[78:80, 0].mean())
+
+
+def test_accuracy_begins_at_0_and_the_base_model_is_marked(tree, drawn):
+    figure, data = drawn["figures/training_curves"]
+    for task, ax in zip(tree.tasks, figure.axes, strict=False):
+        scores = tree.scores[tree.scores["task"] == task].query("metric == 'mean@8' and step == 0")["value"]
+        assert data[(data["panel"] == task) & (data["method"] == BASE)]["value"].item() == pytest.approx(scores.mean())
+        assert ax.get_ylim()[0] == 0
+        assert lines(ax, "_base")[0].get_ydata()[0] == pytest.approx(scores.mean())
+    assert not lines(figure.axes[-1], "_base")
 
 
 @pytest.mark.parametrize("name", SHOWN)
@@ -45,32 +63,30 @@ def test_a_comparison_is_the_training_curves_of_its_methods(comparison, drawn, n
     figure, data = drawn[name]
     runs = data.query("source == 'runs'").drop(columns="source").reset_index(drop=True)
     all_runs = curves.draw(comparison, method_styles(comparison.methods))[1]
-    expected = all_runs[all_runs["method"].isin(SHOWN[name])]
-    order = ["panel", "method", "step"]
+    expected = all_runs[all_runs["method"].isin([*SHOWN[name], BASE])]
+    order = ["panel", "method", "seed", "step"]
     pd.testing.assert_frame_equal(runs.sort_values(order, ignore_index=True), expected.sort_values(order, ignore_index=True))
-    assert set(runs["method"]) == set(SHOWN[name])
-    labels = texts_of(figure)[: len(SHOWN[name])]
+    assert set(runs["method"]) == {*SHOWN[name], BASE}
+    said = names(figure)
+    labels = declared()[name].module.LABELS if name == "figures/ablations" else {}
     panels = dict(zip(runs["panel"].unique(), figure.axes, strict=True))
-    for (panel, method), rows in runs.groupby(["panel", "method"]):
-        (line,) = lines(panels[panel], labels[SHOWN[name].index(method)])
-        np.testing.assert_allclose(line.get_xydata(), rows[["step", "mean"]].to_numpy())
+    for (panel, method), rows in runs[runs["method"] != BASE].groupby(["panel", "method"]):
+        label = labels.get(method, method_styles([method])[method].label)
+        assert said.count(label) >= len(panels)  # named beside each of its lines
+        (line,) = lines(panels[panel], label)
+        np.testing.assert_allclose(line.get_xydata(), rows[rows["seed"].isna()][["step", "value"]].to_numpy())
 
 
 def test_ablations_are_named_by_what_is_left_out(drawn):
-    assert texts_of(drawn["figures/ablations"][0])[:6] == [
-        "SDPG-URKL (full)",
-        "without distillation (β = 0)",
-        "without anchor (α = 0)",
-        "without gate",
-        "without schedule",
-        "GRPO",
-    ]
+    said = names(drawn["figures/ablations"][0])
+    for name in ("SDPG-URKL in full", "without distillation", "without anchor", "without gate", "without schedule", "GRPO"):
+        assert name in said
 
 
 @pytest.mark.parametrize(
     "name, method, published, label, reward",  # reward: the first value that the paper's figure shows
     [
-        ("figures/ablations", "rpg", "sdpg-urkl-beta0", "without distillation (β = 0)", -0.607),
+        ("figures/ablations", "rpg", "sdpg-urkl-beta0", "without distillation", -0.607),
         ("figures/self_distillation", "opcd", "opcd", "OPCD", -0.947),
     ],
 )
@@ -89,7 +105,7 @@ def test_published_curves_lie_over_the_same_benchmarks(comparison, drawn, name, 
         values = (curve["value"] + 1) / 2 if panel == "reward" else curve["value"]  # our runs count 0 and 1
         np.testing.assert_allclose(line.get_xydata(), np.column_stack([curve["step"], values]))
         rows = overlaid.query("panel == @panel and method == @method")
-        np.testing.assert_allclose(line.get_xydata(), rows[["step", "mean"]].to_numpy())
+        np.testing.assert_allclose(line.get_xydata(), rows[["step", "value"]].to_numpy())
         if panel == "reward":
             assert line.get_ydata()[0] == pytest.approx((reward + 1) / 2)
     assert all(ax.get_ylim()[0] >= 0 for ax in figure.axes)
@@ -104,9 +120,9 @@ def test_published_rewards_follow_the_scale_of_the_runs(make_tree):
         path = tree.run_dir(method, 0) / "metrics.jsonl"
         path.write_text(path.read_text().replace('"reward": 0', '"reward": -0'))
     figure, data = self_distillation.draw(tree)
-    rewards = data.query("panel == 'reward' and method == 'grpo'").set_index("step")["mean"]
+    rewards = data.query("panel == 'reward' and method == 'grpo'").set_index("step")["value"]
     published = data.query("panel == 'reward' and method == 'grpo' and source == 'published'")
-    assert published["mean"].iloc[0] == -0.947
+    assert published["value"].iloc[0] == -0.947
     assert figure.axes[1].get_ylim()[0] < rewards.min()  # nothing below 0 is cut off
 
 
@@ -149,25 +165,48 @@ def test_smoothing_window(steps, window):
     assert curves.smoothing_window(steps) == window
 
 
-def test_smoothing_is_stated(drawn):
+def test_smoothing_and_what_lines_are_is_stated(drawn):
     texts = texts_of(drawn["figures/training_curves"][0])
     assert "rollout metrics: mean of 5 steps around each step" in texts
-    assert "range over seeds (n = 3)" in texts
+    assert texts[:3] == ["mean over 3 seeds", "one seed", "base model, before training"]
 
 
 def test_of_many_methods_the_curves_show_those_of_the_papers_tables(make_tree):
     tree = make_tree(methods=MANY, seeds=(0, 1), problems=3, steps=40, lm_eval=False)
     headline = {"sdpg-ufkl", "sdpg-urkl", "grpo", "rlsd", "opcd"}
-    assert set(training_curves.draw(tree)[1]["method"]) == headline
+    assert set(training_curves.draw(tree)[1]["method"]) == {*headline, BASE}
     data = final_accuracy.draw(tree)[1]
     assert set(data.query("part == 'curve'")["method"]) == headline
     assert set(data.query("part == 'last'")["method"]) == set(MANY)
 
 
 def test_task_without_process_accuracy_shows_truncation_instead(make_tree):
-    tree = make_tree(methods=("grpo",), seeds=(0,), process=False, problems=3, steps=4, every=2)
+    tree = make_tree(methods=("grpo",), tasks=("a", "b"), seeds=(0,), process=False, problems=3, steps=4, every=2)
     figure, data = training_curves.draw(tree)
     assert "process_accuracy" not in set(data["panel"])
     assert "truncated" in set(data["panel"])
-    texts = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
-    assert "one seed (no band)" in texts
+    assert texts_of(figure)[0] == "one seed"
+    assert data["seed"].isna().all()  # the run is its mean
+
+
+def test_names_stand_as_near_as_they_can_without_an_overlap():
+    spread = lines_module.spread
+    np.testing.assert_allclose(spread([10, 50, 90], [8, 8, 8], 100), [10, 50, 90])  # nothing to do
+    np.testing.assert_allclose(spread([50, 50], [8, 8], 100), [46, 54])
+    np.testing.assert_allclose(spread([52, 50, 20], [8, 16, 8], 100), [57, 45, 20])
+    np.testing.assert_allclose(spread([99, 1], [8, 8], 100), [96, 4])  # not beyond the ends
+    places = spread([5, 5, 5], [8, 8, 8], 12)  # no room: around the middle
+    np.testing.assert_allclose(places, [-2, 6, 14])
+    assert len(spread([], [], 10)) == 0
+
+
+@pytest.mark.parametrize("scale", [path.stem for path in sorted(SCALES.glob("*.yaml"))])
+def test_methods_are_named_in_words(scale):
+    config = resolve(scale)
+    for method, look in method_styles(config.methods if config.sweep is None else ()).items():  # a sweep's are its trials
+        assert look.label != method and not re.search(r"[a-z]-[a-z]", look.label), look.label
+
+
+def test_a_variant_is_called_after_its_method_and_a_users_method_as_the_user_wrote_it():
+    assert label("sdpg-urkl-large-beta") == "SDPG-URKL, large beta"
+    assert label("mine-2") == "mine-2"

@@ -323,10 +323,10 @@ MADE_ELSEWHERE = ("tuning", "report", "manifest")
 
 
 @pytest.mark.parametrize("name", [name for name in declared() if name not in MADE_ELSEWHERE])
-def test_what_it_reads_is_all_that_it_needs(trees, tree, comparison, tmp_path, name):
+def test_what_it_reads_is_all_that_it_needs(tree_of, comparison, tmp_path, name):
     """Made in a folder that holds nothing else, without the published data unless it reads them."""
     item = declared()[name]
-    there = trees.get(name, comparison if name == "decomposition" else tree)
+    there = comparison if name == "decomposition" else tree_of(name)
     more = SWEEP if name == "figures/tuning" else VARIED if name.endswith("sensitivity") else {}
     files = job_of(there, **more).files
     reads = list(item.spec.reads(files))

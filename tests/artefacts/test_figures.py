@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,14 +21,15 @@ from sdpg.artefacts.figures import (
     stability,
     training_curves,
 )
+from sdpg.artefacts.figures.names import BASE, label
 from sdpg.io import sha256
-from tests.artefacts.drawings import FIGURES, MANY, all_axes_are_labelled, lines, nothing_overlaps
+from tests.artefacts.drawings import FIGURES, MANY, all_axes_are_labelled, fits_a_paper, lines, names, nothing_overlaps
 from tests.making import make
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_three_files_the_same_each_time(trees, drawn, tmp_path, name):
-    tree = trees[name]
+def test_three_files_the_same_each_time(tree_of, drawn, tmp_path, name):
+    tree = tree_of(name)
     paths = make(name, tree, tmp_path / "one")
     assert [path.name for path in paths] == [f"{Path(name).name}.{kind}" for kind in ("pdf", "png", "csv")]
     again = make(name, tree, tmp_path / "two")
@@ -56,6 +58,12 @@ def test_final_accuracy_csv_is_what_is_drawn(tree, drawn):
         rows = data[(data["task"] == task) & (data["method"] == "grpo")]
         (line,) = lines(curve, "GRPO")
         np.testing.assert_allclose(line.get_xydata(), rows.query("part == 'curve'")[["step", "value"]].to_numpy())
+        thin = np.concatenate([line.get_xydata() for line in lines(curve, "_seed")])
+        runs = data.query("part == 'run' and task == @task")
+        np.testing.assert_allclose(thin, runs[["step", "value"]].to_numpy())
+        base = data.query("part == 'base' and task == @task")["value"].item()
+        assert lines(curve, "_base")[0].get_ydata()[0] == lines(last, "_base")[0].get_xdata()[0] == base
+        assert curve.get_ylim()[0] == last.get_xlim()[0] == 0
         (point,) = lines(last, "GRPO")
         assert point.get_xdata()[0] == rows.query("part == 'last'")["value"].item()
         interval, seeds = lines(last, "_interval")[1], lines(last, "_seeds")[1]
@@ -64,20 +72,48 @@ def test_final_accuracy_csv_is_what_is_drawn(tree, drawn):
         assert point.get_xdata()[0] == pytest.approx(np.mean(seeds.get_xdata()))
 
 
+def test_an_interval_narrower_than_its_marker_is_seen(tree, drawn):
+    ax = drawn["figures/final_accuracy"][0].axes[1]
+    interval, point = lines(ax, "_interval")[0], lines(ax, "SDPG-UFKL")[0]
+    assert interval.get_marker() == "|"
+    assert interval.get_markersize() > point.get_markersize() + 2  # its ends stand out above and below
+    assert point.get_markerfacecolor() == "white"
+
+
 def test_beta_schedule_is_what_is_drawn_and_fits(drawn, tree):
     figure, data = drawn["figures/beta_schedule"]
-    assert len(figure.axes) == 1  # only the method that has a schedule
+    (ax,) = figure.axes
     assert set(data["method"]) == {"sdpg-ufkl"}
     np.testing.assert_allclose(data["logged"], data["analytic"])
-    (line,) = lines(figure.axes[0], "schedule")
+    (line,) = lines(ax, "_schedule")
     k = dict(zip(*line.get_data(), strict=True))
     assert (k[0], k[5], k[10], k[45], k[80]) == pytest.approx((0, 0.5, 1, 0.5, 0))
-    for seed in tree.seeds:
-        (points,) = lines(figure.axes[0], f"seed {seed}")
-        logged = data.query("seed == @seed").set_index("step")["logged"]
+    for seed, points in zip(tree.seeds, lines(ax, "_logged"), strict=True):
+        logged = data[data["seed"] == seed].set_index("step")["logged"]
         np.testing.assert_allclose(points.get_ydata(), logged.loc[points.get_xdata()])
-    assert lines(figure.axes[0], "_warm")[0].get_xdata()[0] == 10
-    assert lines(figure.axes[0], "_decay")[0].get_xdata()[0] == 80 - 70
+    assert sum(len(points.get_xdata()) for points in lines(ax, "_logged")) == beta_schedule.MARKERS
+
+
+def test_schedules_share_one_panel_from_0_to_the_last_step(make_tree):
+    methods = ("sdpg-ufkl", "sdpg-urkl", "sdpg-no-schedule", "rpg")
+    tree = make_tree(methods=methods, seeds=(0,), problems=3, steps=40, lm_eval=False)
+    changed = {"sdpg-no-schedule": (1.0, 0, 0), "rpg": (0.0, 50, 350)}  # nothing to weigh: 350 steps of decay in a run of 40
+    for method, (base, warm, decay) in changed.items():
+        path = tree.run_dir(method, 0) / "run.json"
+        info = json.loads(path.read_text())
+        for part in (info["algorithm"], info["config"]["algorithm"]):
+            part |= {"beta_base": base, "T_warm": warm, "T_decay": decay}
+        path.write_text(json.dumps(info))
+        path = tree.run_dir(method, 0) / "metrics.jsonl"
+        rows = [json.loads(line) | {"beta": base} for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    figure, data = beta_schedule.draw(tree)
+    (ax,) = figure.axes
+    assert len(lines(ax, "_schedule")) == 2  # one that two methods share, and the constant
+    assert ax.get_xlim()[0] > -5 and ax.get_xlim()[1] < 45
+    assert "SDPG-UFKL, SDPG-URKL" in names(figure) and "constant" in names(figure)
+    assert set(data["method"]) == set(methods)
+    fits_a_paper(figure)
 
 
 def test_schedule_without_ramps():
@@ -94,8 +130,11 @@ def test_published_curves_are_the_published_numbers(drawn):
     np.testing.assert_allclose(line.get_xydata(), rows.query("mark == 'curve'")[["step", "value"]].to_numpy())
     assert rows.query("mark == 'last'")[["step", "value"]].iloc[0].tolist() == [400, 0.280]
     assert rows.query("mark == 'best'")["value"].item() == 0.316
-    drawn_values = {line.get_ydata()[0] for line in lines(figure.axes[0], "_last")}
-    assert drawn_values == {0.280, 0.378, 0.380}
+    (beyond,) = figure.axes[0].child_axes
+    assert {line.get_ydata()[0] for line in lines(beyond, "_last")} == {0.280, 0.378, 0.380}
+    assert len(lines(figure.axes[0], "_break")) == len(lines(beyond, "_break")) == 1
+    assert all(ax.get_xlim()[1] < 430 for ax in figure.axes)  # no steps that were not run
+    assert all(ax.get_ylim()[0] == 0 for ax in figure.axes[:3])
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -103,6 +142,25 @@ def test_labels_and_layout(drawn, name):
     figure = drawn[name][0]
     all_axes_are_labelled(figure)
     nothing_overlaps(figure)
+    if name not in ("figures/sensitivity", "figures/tuning"):
+        fits_a_paper(figure)
+
+
+@pytest.mark.parametrize("name", sorted({*FIGURES} - {"figures/contrasts", "figures/decomposition", "figures/sensitivity"}))
+def test_every_method_that_is_drawn_is_named(drawn, name):
+    figure, data = drawn[name]
+    said = names(figure)
+    changed = declared()[name].module.LABELS if name == "figures/ablations" else {}
+    for method in set(data["method"].dropna()) - {BASE}:
+        assert changed.get(method, label(method)) in said
+        assert method not in said
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_axis_of_accuracy_is_cut(drawn, name):
+    for ax in drawn[name][0].axes:
+        for axis, (low, _) in ((ax.get_xlabel(), ax.get_xlim()), (ax.get_ylabel(), ax.get_ylim())):
+            assert low <= 0 or "mean@" not in axis
 
 
 @pytest.mark.parametrize(
@@ -112,11 +170,12 @@ def test_layout_for_other_numbers_of_sets_and_methods(make_tree, sets, methods, 
     tasks = ("chain", "an-evaluation-set-with-a-long-name", "c", "d")[:sets]
     tree = make_tree(methods=MANY[:methods], tasks=tasks, seeds=tuple(range(seeds)), problems=3, steps=40, lm_eval=False)
     figure, data = training_curves.draw(tree)
-    assert len(figure.axes) % 3 == 0  # extra panels fill the last row
+    assert len(figure.axes) % 2 == 0  # extra panels fill the last row
     assert set(tasks) <= set(data["panel"])
-    nothing_overlaps(figure)
-    for module in (final_accuracy, beta_schedule, self_distillation, stability, cost):
-        nothing_overlaps(module.draw(tree)[0])
+    for module in (None, final_accuracy, beta_schedule, self_distillation, stability, cost):
+        figure = module.draw(tree)[0] if module else figure
+        nothing_overlaps(figure)
+        fits_a_paper(figure)
 
 
 def test_scale_without_a_schedule_still_draws(make_tree):

@@ -9,56 +9,62 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sdpg.analysis.intervals import Share
 from sdpg.artefacts.cost import budgets
 from sdpg.artefacts.cost import read as read_cost
 from sdpg.artefacts.figures import cost, decomposition, stability
-from sdpg.artefacts.stability import METRICS
+from sdpg.artefacts.figures.names import BASE, label
 from sdpg.artefacts.stability import read as read_stability
-from tests.artefacts.drawings import lines, titled
+from tests.artefacts.drawings import lines, texts_of, titled
 from tests.making import make
 
 # --- stability ---------------------------------------------------------------------------------------------------------
 
 
-def test_every_cell_shows_its_mean_its_seeds_and_its_shade(tree):
+def test_four_numbers_each_with_its_seeds(tree):
     figure, data = stability.draw(tree)
-    assert [ax.get_title(loc="left") for ax in figure.axes] == ["accuracy: chain", "accuracy: chain-long", "training"]
-    values = read_stability(tree).query("task == 'chain' and metric == 'drawdown'")
-    ax = titled(figure, "accuracy: chain")
-    x, methods = stability.ON_SETS.index("drawdown"), list(tree.methods)
-    means = values.groupby("method")["value"].mean()[methods]
-    texts = {text.get_position(): text.get_text() for text in ax.texts}
-    shown = data.query("task == 'chain' and metric == 'drawdown' and seed.isna()").set_index("method")
-    low, high = values["value"].min(), values["value"].max()
-    for y, method in enumerate(methods):
-        assert texts[(x + 0.5, y - 0.14)] == stability.text(means[method])
-        assert shown.loc[method, "value"] == pytest.approx(means[method])
-        (box,) = [p for p in ax.patches if p.get_label() == "_shade" and p.get_xy() == (x, y - 0.5)]
-        assert box.get_alpha() == pytest.approx(stability.DEEPEST * shown.loc[method, "shade"])
-        (circles,) = [
-            line for line in lines(ax, "_seeds") if line.get_ydata()[0] == y + 0.27 and x <= line.get_xdata()[0] <= x + 1
-        ]
-        own = values.query("method == @method")["value"]
-        np.testing.assert_allclose(circles.get_xdata(), x + 0.1 + 0.8 * (own - low) / (high - low))
-
-
-def test_shades_by_hand():
-    np.testing.assert_allclose(stability.shades("drawdown", [0.0, 0.3, 0.6]), [0, 0.5, 1])
-    np.testing.assert_allclose(stability.shades("length_floor", [0.2, 1.0]), [1, 0])
-    span = METRICS["drawdown"].span
-    np.testing.assert_allclose(stability.shades("drawdown", [0.0, span / 10]), [0, 0.1])  # a small difference stays light
-    np.testing.assert_allclose(stability.shades("kl_ref_last", [np.nan, 0.1, 5.1]), [0, 0, 1])
-    assert not stability.shades("gate_fraction", [0.0, 1.0]).any()  # neither is bad
-    assert not stability.shades("drawdown", [np.nan]).any()
+    assert [ax.get_title(loc="left") for ax in figure.axes] == [
+        "(a) collapsed",
+        "(b) largest fall",
+        "(c) truncated",
+        "(d) final KL",
+    ]
+    frame = read_stability(tree)
+    for ax, metric in zip(figure.axes, stability.SHOWN, strict=True):
+        for y, method in enumerate(tree.methods):
+            own = frame.query("method == @method and metric == @metric").groupby("seed")["value"].max()  # over the sets
+            if own.isna().all():
+                continue
+            row = data.query("method == @method and metric == @metric and seed.isna()")
+            assert row["value"].item() == pytest.approx(own.mean())
+            (point,) = lines(ax, label(method))
+            assert point.get_xydata().tolist() == [[row["value"].item(), y]]
+            circles = [line for line in lines(ax, "_seeds") if round(line.get_ydata()[0]) == y]
+            if metric == "rollouts_collapsed":
+                assert not circles  # 0 or 1 of each run
+                assert row[["low", "high"]].iloc[0].tolist() == list(Share(int(own.sum()), len(own)).interval())
+            else:
+                np.testing.assert_allclose(circles[0].get_xdata(), own)
+        assert ax.get_xlim()[0] == 0
 
 
 def test_a_metric_that_a_method_has_not_is_a_dash(tree):
     figure, data = stability.draw(tree)
-    x, y = stability.SHOWN.index("kl_ref_last"), tree.methods.index("opcd")
-    texts = {text.get_position(): text.get_text() for text in titled(figure, "training").texts}
-    assert texts[(x + 0.5, y - 0.14)] == "–"
-    rows = data.query("metric == 'kl_ref_last' and method == 'opcd'")
-    assert len(rows) == 1 and rows["shade"].item() == 0
+    (dash,) = figure.axes[-1].texts
+    assert dash.get_text() == "–" and dash.get_position()[1] == tree.methods.index("opcd")
+    assert data.query("metric == 'kl_ref_last' and method == 'opcd'")["value"].isna().all()
+
+
+def test_a_large_kl_does_not_hide_the_small_ones(tree, tmp_path):
+    frame = read_stability(tree)
+    frame.loc[(frame["metric"] == "kl_ref_last") & (frame["method"] == "grpo"), "value"] = 2e5
+    frame.to_csv(tmp_path / "stability.csv", index=False)
+    ax = stability.draw(replace(tree, root=tmp_path))[0].axes[-1]
+    places = {
+        name: ax.transAxes.inverted().transform(ax.transData.transform((value, 0)))[0]
+        for name, value in (("one", 1), ("grpo", 2e5))
+    }
+    assert 0.1 < places["one"] < places["grpo"] < 1
 
 
 def test_one_seed_and_two_checkpoints_are_drawn(make_tree):
@@ -66,8 +72,7 @@ def test_one_seed_and_two_checkpoints_are_drawn(make_tree):
     for module in (stability, cost):
         figure, data = module.draw(tree)
         assert len(data) > 0
-    texts = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
-    assert "one seed (no band)" in texts
+        assert texts_of(figure)[0] != "mean over 1 seeds"
 
 
 # --- cost --------------------------------------------------------------------------------------------------------------
@@ -75,24 +80,27 @@ def test_one_seed_and_two_checkpoints_are_drawn(make_tree):
 
 def test_lines_are_means_of_cost_and_accuracy_at_each_checkpoint(tree):
     figure, data = cost.draw(tree)
-    frame = read_cost(tree).query("task == 'chain' and method == 'grpo'").groupby("step")
-    ax = figure.axes[1]
+    assert len(figure.axes) == 2 * len(tree.tasks)
+    frame = read_cost(tree).query("task == 'chain' and method == 'grpo'")
+    ax = figure.axes[0]
     assert ax.get_xlabel() == "generated tokens (thousand)"
     (line,) = lines(ax, "GRPO")
-    np.testing.assert_allclose(line.get_xdata(), frame["tokens"].mean() / 1000)
-    np.testing.assert_allclose(line.get_ydata(), frame["accuracy"].mean())
+    np.testing.assert_allclose(line.get_xdata(), frame.groupby("step")["tokens"].mean() / 1000)
+    np.testing.assert_allclose(line.get_ydata(), frame.groupby("step")["accuracy"].mean())
     rows = data.query("task == 'chain' and axis == 'tokens' and method == 'grpo'")
-    np.testing.assert_allclose(rows["cost"], frame["tokens"].mean())
-    np.testing.assert_allclose(rows["high"], frame["accuracy"].max())
+    np.testing.assert_allclose(rows.query("part == 'curve'")["cost"], frame.groupby("step")["tokens"].mean())
+    thin = rows.query("part == 'run' and seed == 1")
+    np.testing.assert_allclose(thin[["cost", "accuracy"]], frame.query("seed == 1")[["tokens", "accuracy"]])
     (dotted,) = lines(ax, "_budget")
-    assert dotted.get_xdata()[0] == pytest.approx(budgets(read_cost(tree))["tokens"][0] / 1000)
+    limit = budgets(read_cost(tree))["tokens"][0]
+    assert dotted.get_xdata()[0] == pytest.approx(limit / 1000)
+    assert set(data.query("axis == 'tokens' and part == 'budget'")["cost"]) == {limit}
 
 
-def test_what_is_not_recorded_is_said_and_not_drawn(tree):
+def test_seconds_stand_where_no_run_has_recorded_flops(tree):
     figure, data = cost.draw(tree)
-    assert "flops" not in set(data["axis"])
-    assert [text.get_text() for text in figure.axes[2].texts] == ["not recorded in these runs"]
-    assert not figure.axes[2].get_lines()
+    assert set(data["axis"]) == {"tokens", "seconds"}
+    assert figure.axes[1].get_xlabel() == "seconds of training"
 
 
 def test_flops_are_drawn_where_they_are_recorded(make_tree):
@@ -102,16 +110,15 @@ def test_flops_are_drawn_where_they_are_recorded(make_tree):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     make("cost", replace(tree))
     figure, data = cost.draw(tree)
-    ax = figure.axes[2]
-    assert ax.get_xlabel() == "teraFLOPs"
+    ax = figure.axes[1]
+    assert ax.get_xlabel() == "teraFLOPs\nnot recorded: SDPG-UFKL"
     (line,) = lines(ax, "GRPO")
     assert line.get_xdata().tolist() == [0, 4, 8]
-    assert [text.get_text() for text in ax.texts] == ["not recorded: SDPG-UFKL"]
-    assert set(data.query("axis == 'flops'")["method"]) == {"grpo"}
+    assert set(data.query("axis == 'flops' and part == 'curve'")["method"]) == {"grpo"}
 
 
 @pytest.mark.parametrize(
-    "axis, largest, label, divisor",
+    "axis, largest, name, divisor",
     [
         ("tokens", 900, "generated tokens", 1),
         ("tokens", 2.5e6, "generated tokens (million)", 1e6),
@@ -120,14 +127,14 @@ def test_flops_are_drawn_where_they_are_recorded(make_tree):
         ("seconds", 1e5, "seconds of training", 1),
     ],
 )
-def test_units(axis, largest, label, divisor):
-    assert cost.units(axis, largest) == (label, divisor)
+def test_units(axis, largest, name, divisor):
+    assert cost.units(axis, largest) == (name, divisor)
 
 
 def test_of_many_methods_the_control_of_equal_compute_is_shown_too(make_tree):
-    methods = ("sdpg-ufkl", "sdpg-urkl", "grpo", "rlsd", "opcd", "opsd", "grpo-double")
+    methods = ("sdpg-ufkl", "sdpg-urkl", "grpo", "rlsd", "opcd", "opsd", "grpo-double", "grpo-equal-compute")
     tree = make_tree(methods=methods, seeds=(0,), problems=3, steps=4, every=2, lm_eval=False)
-    assert set(cost.draw(tree)[1]["method"]) == {"sdpg-ufkl", "sdpg-urkl", "grpo", "rlsd", "opcd", "grpo-double"}
+    assert set(cost.draw(tree)[1].query("part != 'budget'")["method"]) == {*methods, BASE} - {"opsd"}
 
 
 # --- decomposition -----------------------------------------------------------------------------------------------------
@@ -148,6 +155,8 @@ def test_the_bars_are_the_rows_of_the_summary(comparison):
         known = drawn[drawn["low"].notna()]
         np.testing.assert_allclose(intervals or np.empty((0, 2)), known[["low", "high"]].add(known["before"], axis=0))
         assert len(ax.texts) == len(rows)
+        assert ax.get_xlim()[0] <= 0  # below where an interval is
+        assert ax.get_xlim()[1] >= max(drawn["before"] + drawn["difference"].clip(lower=0))
     assert len(lines(titled(figure, "(e) published: aime25"), "_interval")) == 0
 
 

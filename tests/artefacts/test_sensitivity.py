@@ -129,9 +129,9 @@ def test_verdicts_may_change_where_the_effects_cannot_be_told_apart(tmp_path):
     assert f"refuted at 6e-4; {sensitivity.APART})" in figure_of.says(results)
 
 
-def test_the_scales_own_value_is_decided_as_its_claims_are(trees, tmp_path):
+def test_the_scales_own_value_is_decided_as_its_claims_are(tree_of, tmp_path):
     """From files, each setting from its own runs; runs at other values lend no error to the scale's claims."""
-    results = trees["sensitivity"]
+    results = tree_of("sensitivity")
     points, _ = sensitivity.read(results)
     assert dict(points.groupby("value")["own"].first()) == {1e-6: 1, 2e-6: 0}
     rows = {row["id"]: row for row in evaluate(replace(results, methods=COMPARED[:2]))}

@@ -8,6 +8,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from sdpg.artefacts import declared
+from sdpg.artefacts.figures import contrasts
 from sdpg.artefacts.figures.style import METHODS, method_styles
 from sdpg.experiment.workflow import artefact_sources
 from sdpg.provenance.sources import stage_sources
@@ -17,6 +18,7 @@ ALL = [*METHODS, "own-1", "own-2", "own-3", "own-4"]
 CURVES = "sdpg/artefacts/figures/curves.py"
 SHARED = (  # what figures may depend on beside their own module, and the summary of the same name
     "sdpg/artefacts/figures/style.py",
+    "sdpg/artefacts/figures/lines.py",
     "sdpg/analysis/results.py",
     "sdpg/analysis/intervals.py",
     "sdpg/analysis/wording.py",
@@ -52,6 +54,12 @@ def test_methods_compared_in_one_figure_differ_in_grey(shown):
         assert one.dash != two.dash or abs(lightness(one.color) - lightness(two.color)) > 12
 
 
+def test_verdicts_differ_in_more_than_their_colour():
+    looks = [(marker, filled) for _, marker, filled in contrasts.LOOKS.values() if marker]
+    assert len(set(looks)) == len(looks)
+    assert all(lightness(color) < 60 for color, *_ in contrasts.LOOKS.values())  # text on white
+
+
 def test_a_known_method_looks_the_same_in_every_company():
     assert method_styles(["x", "grpo"])["grpo"] == method_styles(["grpo", "rlsd"])["grpo"] == METHODS["grpo"]
 
@@ -66,7 +74,8 @@ def sources(name):
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_shares_only_the_style_the_curves_and_the_readers(name):
-    allowed = [declared()[name].file, *SHARED, f"sdpg/artefacts/{name.removeprefix('figures/')}.py"]
+    summary = "claims/__init__" if name == "figures/contrasts" else name.removeprefix("figures/")
+    allowed = [declared()[name].file, *SHARED, f"sdpg/artefacts/{summary}.py"]
     allowed += [CURVES] * (name == "figures/training_curves" or name in SHOWN)
     closed = {
         declared()[name].file,

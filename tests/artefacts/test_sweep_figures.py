@@ -1,13 +1,10 @@
-"""The figure of a sweep and that of the matrix: lines, points, numbers and layout."""
+"""The figure of a sweep: lines, points, numbers and layout."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import pandas as pd
 import pytest
 
-from sdpg.artefacts import matrix
 from sdpg.artefacts.figures import tuning
 from tests.artefacts.drawings import all_axes_are_labelled, nothing_overlaps, texts_of
 
@@ -39,14 +36,3 @@ def test_a_sweep_with_nothing_to_compare_is_refused(swept, tmp_path):
     frame[frame["trial"] == 0].to_csv(path, index=False)
     with pytest.raises(ValueError, match="nothing to show"):
         tuning.draw(swept)
-
-
-def test_the_matrix_has_a_panel_for_each_cell(tree, tmp_path):
-    for name in "abcd":
-        (tmp_path / name).symlink_to(tree.root)
-    figure, data = matrix.draw([replace(tree, root=tmp_path / name) for name in "abcd"])
-    assert len(figure.axes) == 4
-    assert set(data["part"]) == {"start", "last", "seed"}
-    assert len(data.query("part == 'last'")) == 4 * len(tree.methods)
-    all_axes_are_labelled(figure)
-    nothing_overlaps(figure)

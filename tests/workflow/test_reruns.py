@@ -29,6 +29,7 @@ ANALYSIS = {
     CLAIMS,
     REPORT,
     "stability.csv",
+    "figure contrasts",
     "figure stability",
     "table stability",
     "cost.csv",
@@ -93,7 +94,7 @@ def test_editing_a_figure_redraws_that_figure(finished):
 @pytest.mark.parametrize("file", ["config/claims.yaml", "sdpg/artefacts/claims/verdicts.py"])
 def test_editing_a_claim_or_how_it_is_decided_asks_for_the_verdicts_alone(finished, file):
     with finished.edited(file):
-        assert finished.planned(*SMOKE) == {CLAIMS, REPORT, MANIFEST}
+        assert finished.planned(*SMOKE) == {CLAIMS, "figure contrasts", REPORT, MANIFEST}
 
 
 def test_editing_what_training_does_not_use_retrains_nothing(finished):

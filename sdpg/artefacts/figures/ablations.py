@@ -14,17 +14,17 @@ ARTEFACT = FigureSpec(
     place=10,
     methods=("sdpg-urkl", "rpg", "sdpg-no-anchor", "sdpg-no-gate", "sdpg-no-schedule", "grpo"),
     caption=(
-        "SDPG-URKL and what is left of it without its distillation, anchor, gate or schedule, with GRPO: accuracy "
-        "on each evaluation set, training reward, entropy and response length over the training steps. Lines are "
-        "means over seeds, bands the range from the lowest to the highest seed. Where the evaluation sets are the "
-        "paper's, dashed lines with open markers are its Figure 5 (Qwen3-4B, single runs), rewards on the scale of "
-        "our runs."
+        "SDPG-URKL and what is left of it without its distillation (beta = 0), anchor (alpha = 0), gate or schedule, with "
+        "GRPO: accuracy on each evaluation set, training reward, entropy and response length over the training steps. Bold "
+        "lines are means over seeds, thin ones single seeds; dotted: the accuracy of the base model. Where the evaluation "
+        "sets are the paper's, dashed lines with open markers are its Figure 5 (Qwen3-4B, single runs), rewards on the scale "
+        "of our runs."
     ),
 )
 LABELS = {
-    "sdpg-urkl": "SDPG-URKL (full)",
-    "rpg": "without distillation (β = 0)",
-    "sdpg-no-anchor": "without anchor (α = 0)",
+    "sdpg-urkl": "SDPG-URKL in full",
+    "rpg": "without distillation",
+    "sdpg-no-anchor": "without anchor",
     "sdpg-no-gate": "without gate",
     "sdpg-no-schedule": "without schedule",
 }

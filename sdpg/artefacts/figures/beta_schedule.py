@@ -1,31 +1,35 @@
-"""The distillation weight beta(k) as each run logged it, against the schedule of section 3.5.2 with its parameters."""
+"""The distillation weight beta(k) as the runs logged it, against the schedule of section 3.5.2 with their parameters."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from sdpg.analysis.results import Results, run_parameters
 from sdpg.artefacts.declare import FigureSpec
-from sdpg.artefacts.figures import style
+from sdpg.artefacts.figures import lines, style
 
 ARTEFACT = FigureSpec(
     reads=lambda files: [*files.records, *files.metrics],
     place=12,
     caption=(
-        "Weight of the distillation term by training step: markers are the values that the runs logged, the line is "
-        "beta_base * min(1, k / T_warm) * min(1, (T - k) / T_decay) with the parameters of the run. Vertical lines "
-        "mark the end of the warm-up, T_warm, and the start of the decay, T - T_decay."
+        "Weight of the distillation term by training step, as a share of beta_base: markers are values that the runs logged "
+        "(seeds and methods take turns), lines are min(1, k / T_warm) * min(1, (T - k) / T_decay) with the parameters of the "
+        "runs. Methods with the same schedule share a line. Where beta_base is 0 there is nothing to weigh, and no line."
     ),
 )
-COLUMNS = ["method", "seed", "step", "logged", "analytic"]
+COLUMNS = ["method", "seed", "step", "logged", "analytic", "beta_base"]
 PARAMETERS = ("beta_base", "T_warm", "T_decay")
-WARM = {"color": "black", "linestyle": (0, (1, 2)), "linewidth": 1.4}
-DECAY = {"color": "#999999", "linestyle": (0, (5, 3)), "linewidth": 1.4}
-SEED_MARKERS = ("o", "x", "+", "s", "^", "v", "D", "*")
+MARKERS = 25  # spread over each line; runs take turns
+LOOKS = [  # of the schedules that differ, in turn
+    ("#004488", "-", "o"),
+    ("#d55e00", (0, (5, 1.6)), "s"),
+    ("#111111", (0, (1.2, 1.3)), "^"),
+    ("#56b4e9", (0, (6, 1.5, 1.2, 1.5)), "v"),
+]
+_BETA = r"$\beta_\mathrm{base}$"
 
 
 def schedule(k: np.ndarray, *, beta_base: float, T: int, T_warm: int, T_decay: int) -> np.ndarray:
@@ -39,30 +43,55 @@ def schedule(k: np.ndarray, *, beta_base: float, T: int, T_warm: int, T_decay: i
 
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """Draw it; needs run.json and metrics.jsonl of every run. One panel per method whose parameters have a schedule."""
-    parameters = {run: _parameters(results, *run) for run in results.runs}
-    methods = [m for m in results.methods if any(parameters[(m, seed)] for seed in results.seeds)]
-    styles = {m: look for m, look in style.method_styles(results.methods).items() if m in methods}
-    figure, axes = style.panel_grid(max(1, len(methods)))
-    if not methods:
-        axes[0].text(0.5, 0.5, "no method of this scale\nhas a schedule", ha="center", va="center")
-        axes[0].set_axis_off()
-        return figure, pd.DataFrame(columns=COLUMNS)
-    rows = []
-    for ax, (method, look), letter in zip(axes, styles.items(), style.letters(len(axes)), strict=True):
-        for i, seed in enumerate(results.seeds):
-            rows += _run(ax, results, method, seed, i, look, parameters[(method, seed)])
-        where = _mark(ax, parameters[(method, results.seeds[0])])
-        style.finish(ax, f"{letter} {look.label}\n{where}", "weight β (dimensionless)", "training step k")
-        ax.set_ylim(bottom=0, top=ax.get_ylim()[1] * 1.08)
-    marks = [Line2D([], [], color=style.GREY, linewidth=1.5, label="schedule")]
-    marks += [
-        Line2D([], [], color="black", marker=SEED_MARKERS[i % 8], linestyle="none", fillstyle="none", label=f"seed {seed}")
-        for i, seed in enumerate(results.seeds)
+    """Draw it; needs run.json and metrics.jsonl of every run. The frame: a row for each step of each run that has a schedule,
+    all steps, not those with a marker alone.
+    """
+    parameters = {run: found for run in results.runs if (found := _parameters(results, *run))}
+    data = pd.DataFrame([row for run in parameters for row in _run(results, *run, parameters[run])], columns=COLUMNS)
+    figure = style.new_figure(style.WIDTH, 2.2)
+    ax = figure.add_subplot()
+    groups: dict[tuple, list] = {}
+    for run, of in parameters.items():
+        if of["beta_base"]:
+            groups.setdefault((of["T"], of["T_warm"], of["T_decay"]), []).append(run)
+    ends = []
+    for i, ((T, warm, decay), runs) in enumerate(groups.items()):
+        color, dash, marker = LOOKS[i % len(LOOKS)]
+        k = np.arange(0, T + 1)
+        ratio = schedule(k, beta_base=1, T=T, T_warm=warm, T_decay=decay)
+        ax.plot(k, ratio, color=color, linestyle=dash, linewidth=1.4, label="_schedule")
+        for j, (method, seed) in enumerate(runs):
+            own = data[(data["method"] == method) & (data["seed"] == seed)]
+            places = np.unique(np.linspace(0, len(own) - 1, MARKERS).astype(int))
+            own = own.iloc[places[j % len(places) :: len(runs)]]
+            mark = {"color": color, "marker": marker, "fillstyle": "none", "markersize": 3.6, "markeredgewidth": 0.8}
+            ax.plot(own["step"], own["logged"] / own["beta_base"], linestyle="none", label="_logged", **mark)
+        ends.append(lines.End(T, ratio[-1], _name(runs, parameters, warm, decay), color))
+    style.finish(ax, "weight of the distillation", rf"$\beta(k)$ / {_BETA} (fraction)", "training step k")
+    ax.set_ylim(0, 1.08)
+    if not groups:
+        ax.text(0.5, 0.5, "no method of this scale has a schedule", transform=ax.transAxes, ha="center", va="center")
+        return figure, data
+    marks = [
+        Line2D([], [], color=style.GREY, linewidth=1.4, label="schedule"),
+        Line2D(
+            [], [], color=style.GREY, marker="o", fillstyle="none", linestyle="none", markersize=3.6, label="logged by the runs"
+        ),
     ]
-    ends = [Line2D([], [], label=r"$T_\mathrm{warm}$", **WARM), Line2D([], [], label=r"$T - T_\mathrm{decay}$", **DECAY)]
-    style.legend_below(figure, marks, ends)
-    return figure, pd.DataFrame(rows, columns=COLUMNS)
+    style.legend_below(figure, marks)
+    lines.name_ends(figure, {ax: ends}, width=46)
+    return figure, data
+
+
+def _name(runs: list, parameters: dict, warm: int, decay: int) -> str:
+    """Return the methods of one line in words, with beta_base: once if it is the same for all."""
+    bases = {method: parameters[method, seed]["beta_base"] for method, seed in runs}
+    looks = style.method_styles(bases)
+    same = len(set(bases.values())) == 1
+    names = ", ".join(looks[method].label + ("" if same else f" ({_BETA}={base:g})") for method, base in bases.items())
+    said = [f"$T_\\mathrm{{warm}}={warm}$", f"$T_\\mathrm{{decay}}={decay}$"] if warm or decay else ["constant"]
+    said += [f"{_BETA}={next(iter(bases.values())):g}"] if same else []
+    return f"{names}\n{', '.join(said)}"
 
 
 def _parameters(results: Results, method: str, seed: int) -> dict | None:
@@ -74,33 +103,10 @@ def _parameters(results: Results, method: str, seed: int) -> dict | None:
     return {name: algorithm[name] for name in PARAMETERS} | {"T": algorithm.get("T", config["train"]["steps"])}
 
 
-def _run(ax: Axes, results: Results, method: str, seed: int, i: int, look: style.Style, parameters: dict) -> list[tuple]:
+def _run(results: Results, method: str, seed: int, parameters: dict) -> list[tuple]:
     run = results.metrics.query("method == @method and seed == @seed")
     if "beta" not in run or run["beta"].isna().any():
         raise ValueError(f"{results.run_dir(method, seed)}/metrics.jsonl has no beta in some rows, but run.json has a schedule")
     steps, logged = run["step"].to_numpy(), run["beta"].to_numpy(dtype=float)
     analytic = schedule(steps, **parameters)
-    if i == 0:
-        k = np.arange(0, parameters["T"] + 1)
-        ax.plot(k, schedule(k, **parameters), color=look.color, linewidth=1.5, label="schedule")
-    stride = max(1, len(steps) // 16)
-    first = min(len(steps) - 1, (i * stride) // max(1, len(results.seeds)))  # seeds take turns, so that all can be seen
-    ax.plot(
-        steps[first::stride],
-        logged[first::stride],
-        linestyle="none",
-        marker=SEED_MARKERS[i % 8],
-        fillstyle="none",
-        color="black",
-        markersize=4.5,
-        label=f"seed {seed}",
-    )
-    return [(method, seed, *point) for point in zip(steps, logged, analytic, strict=True)]
-
-
-def _mark(ax: Axes, parameters: dict) -> str:
-    """Draw vertical lines at T_warm and T - T_decay, and return the text that says where they are."""
-    decay, warm = parameters["T"] - parameters["T_decay"], parameters["T_warm"]
-    ax.axvline(decay, label="_decay", **DECAY)
-    ax.axvline(warm, label="_warm", **WARM)
-    return rf"$T_\mathrm{{warm}}={warm}$, $T-T_\mathrm{{decay}}={decay}$"
+    return [(method, seed, *point, parameters["beta_base"]) for point in zip(steps, logged, analytic, strict=True)]

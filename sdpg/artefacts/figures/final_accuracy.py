@@ -8,54 +8,57 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from sdpg.analysis.intervals import RANGE_NAME, interval_name, seed_range
+from sdpg.analysis.intervals import interval_name
 from sdpg.analysis.results import Results, pivot_seeds
 from sdpg.artefacts.declare import FigureSpec
-from sdpg.artefacts.figures import style
+from sdpg.artefacts.figures import lines, style
+from sdpg.artefacts.figures.names import BASE
 
 ARTEFACT = FigureSpec(
     reads=lambda files: [*files.made("scores"), *files.metrics],
     place=1,
     caption=(
-        "Accuracy by training step (lines: mean over seeds; bands: range over seeds; of more than six methods, "
-        "those of the paper's tables) and accuracy of the last checkpoint of every method (large marker: mean; bar: "
-        "95% interval, bootstrap over seeds and problems; open circles: single seeds). The methods share the "
-        "evaluation problems, so intervals that overlap do not rule out a difference."
+        "Accuracy by training step (bold lines: mean over seeds; thin lines: single seeds; of more than six methods, "
+        "those of the paper's tables) and accuracy of the last checkpoint of every method (marker: mean; bar: "
+        "95% interval, bootstrap over seeds and problems; open circles: single seeds). Dotted: the base model, before "
+        "training. The methods share the evaluation problems, so intervals that overlap do not rule out a difference."
     ),
 )
 COLUMNS = ["part", "task", "method", "seed", "step", "value", "low", "high"]
+ROW, HEAD = 0.2, 0.62  # inches: one method's row of the dot plot, what a panel has above and below them
 
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """Draw it; needs scores.csv and intervals.csv. The frame's parts: curve (line and band), last (mean and interval), seed
-    (points).
+    """Draw it; needs scores.csv and intervals.csv. The frame's parts: curve (mean), run (a seed's thin line), last (mean and
+    interval), seed (points), base (the base model).
     """
     styles = style.method_styles(results.methods)
-    rows_of_panels = len(results.tasks)
-    height = max(2.6, 1.1 + 0.26 * len(styles))
-    figure, axes = style.panel_grid(2 * rows_of_panels, columns=2, panel=(4.3, height))
-    rows = []
-    for i, task in enumerate(results.tasks):
-        curve, last = axes[2 * i], axes[2 * i + 1]
-        curves = style.readable(styles)
+    curves = style.readable(styles)
+    height = max(1.9, HEAD + ROW * style.row_lines(styles) * len(styles))
+    figure, axes = style.panel_grid(2 * len(results.tasks), panel=(style.WIDTH / 2, height))
+    rows, ends = [], {}
+    for task, curve, last in zip(results.tasks, axes[::2], axes[1::2], strict=True):
+        means = {}
         for method, look in curves.items():
-            rows += _curve(curve, results, task, method, look, len(curves))
+            table = _seed_table(results, task, method)
+            rows += [
+                ("curve" if seed is None else "run", task, method, seed, step, value, None, None)
+                for seed, step, value in lines.runs(curve, table, look)
+            ]
+            means[method] = (table.index[-1], table.iloc[-1].mean())
         rows += _last(last, results, task, styles)
-        style.finish(curve, f"{task}: during training", f"{results.accuracy} (fraction)", ymin=0)
-    marks = [
-        *style.band_handles(RANGE_NAME, len(results.seeds)),
-        Line2D(
-            [],
-            [],
-            color=style.GREY,
-            marker="o",
-            linewidth=1.8,
-            markersize=6,
-            label=f"mean and {interval_name(len(results.seeds))}",
-        ),
-        style.seed_handle(),
-    ]
-    style.legend_below(figure, style.method_handles(styles), marks)
+        base = lines.base_accuracy(results, task)
+        rows += [("base", task, BASE, None, 0, base, None, None)] if base == base else []
+        style.finish(curve, f"{task}: during training", f"{results.accuracy} (fraction)")
+        for ax, axis in ((curve, "y"), (last, "x")):
+            lines.base_level(ax, base, axis)
+            style.from_zero(ax, axis)
+        ends[curve] = [lines.End(*means[method], look.label, look.color) for method, look in curves.items()]
+    dot = Line2D([], [], color=style.GREY, marker="o", markerfacecolor="white", markersize=4.2, linewidth=1.4)
+    dot.set_label(f"mean and {interval_name(len(results.seeds))}")
+    seeds = [style.seed_handle()] if len(results.seeds) > 1 else []
+    style.legend_below(figure, lines.handles(len(results.seeds)), [dot, *seeds])
+    lines.name_ends(figure, ends)
     return figure, pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -65,14 +68,6 @@ def _seed_table(results: Results, task: str, method: str) -> pd.DataFrame:
     if chosen.empty:
         raise ValueError(f"{what}: no rows; make scores.csv again from this config")
     return pivot_seeds(chosen, "value", what)
-
-
-def _curve(ax: Axes, results: Results, task: str, method: str, look: style.Style, methods: int) -> list[tuple]:
-    table = _seed_table(results, task, method)
-    mean, low, high = seed_range(table.to_numpy().T)
-    style.band(ax, table.index, low, high, look, methods)
-    style.line(ax, table.index, mean, look)
-    return [("curve", task, method, None, *point) for point in zip(table.index, mean, low, high, strict=True)]
 
 
 def _last(ax: Axes, results: Results, task: str, styles: dict[str, style.Style]) -> list[tuple]:

@@ -15,8 +15,8 @@ ARTEFACT = FigureSpec(
     methods=("sdpg-ufkl", "sdpg-urkl", "grpo", "rlsd", "opcd", "opsd", "sdpo", "sdft"),
     caption=(
         "Methods whose whole loss is distillation (OPCD, OPSD, SDPO, SDFT) beside SDPG, RLSD and GRPO: accuracy on "
-        "each evaluation set, training reward, entropy and response length over the training steps. Lines are means "
-        "over seeds, bands the range from the lowest to the highest seed. Where the evaluation sets are the "
+        "each evaluation set, training reward, entropy and response length over the training steps. Bold lines are means "
+        "over seeds, thin ones single seeds; dotted: the accuracy of the base model. Where the evaluation sets are the "
         "paper's, dashed lines with open markers are its Figure 6 (Qwen3-1.7B, single runs), rewards on the scale "
         "of our runs."
     ),

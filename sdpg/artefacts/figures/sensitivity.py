@@ -61,7 +61,7 @@ def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
     points, changes = read(results)
     points = points[points["unit"] == SHOWN].reset_index(drop=True)
     claims = list(dict.fromkeys(points["claim"]))
-    figure, axes = style.panel_grid(max(1, len(claims)))
+    figure, axes = style.panel_grid(max(1, len(claims)), panel=(style.WIDTH / 2, 2.55))
     if not claims:
         axes[0].text(0.5, 0.5, "no claim compares the accuracy\nof two of these methods", ha="center", va="center")
         axes[0].set_axis_off()

@@ -1,125 +1,96 @@
-"""Stability of every method at a glance: a cell for each metric, with its mean, every seed, and a shade where it is bad."""
+"""Stability of every method in four numbers: runs that collapsed, falls of accuracy, truncation, distance from the start."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
+from sdpg.analysis.intervals import Share
 from sdpg.analysis.results import Results
 from sdpg.artefacts.declare import FigureSpec
 from sdpg.artefacts.figures import style
-from sdpg.artefacts.stability import METRICS, read, text
+from sdpg.artefacts.stability import read
 
 ARTEFACT = FigureSpec(
     reads=lambda files: [*files.made("stability"), *files.metrics],
     place=3,
     caption=(
-        "Stability of training. Each cell: mean over seeds (number) and the single seeds (circles, from the "
-        "column's smallest value on the left to its largest on the right). The darker the shade, the further the "
-        "mean is from the column's best method in the bad direction; columns without a bad direction are not shaded "
-        "(low entropy or few informative groups are also what a solved task looks like). A dash: the method has no "
-        "such number. Definitions: docs/metrics.md."
+        "Stability of training, in the four numbers that tell most; the table `stability` has all. Open circles: single seeds; "
+        "large markers: their mean. Collapsed: runs whose rollouts ever fell below half of their best, that diverged or were "
+        "stopped, as a share of all, with the exact 95% interval (Clopper and Pearson). Largest fall: of the accuracy from "
+        "one checkpoint to a later one, on the evaluation set where it is largest. Truncated: the step with the most "
+        "responses cut at the token limit. KL: from the reference, over the last tenth of the steps (linear up to 1, "
+        "logarithmic above); none for a method without a reference. To the left is better. Definitions: docs/metrics.md."
     ),
 )
-COLUMNS = ["task", "metric", "method", "seed", "value", "shade"]
-SHOWN = (  # the metrics of training, of two that say nearly the same one; the table has them all
-    *("entropy_floor", "entropy_slope", "length_floor", "truncated_max", "gradient_spikes"),
-    *("kl_ref_last", "logprob_gap_max", "informative_last", "gate_fraction"),
-)
-ON_SETS = ("last_minus_best", "drawdown", "collapsed", "seed_spread")  # likewise of accuracy
-BAD = "#d55e00"
-DEEPEST = 0.6  # opacity of a full shade: black text stays readable
-ROW, HEAD = 0.33, 1.05  # inches: a method's row, what a block has above and below its rows
-CELLS, LETTER = 8.9, 0.075  # inches: all cells of a line, one letter of a method's name
+COLUMNS = ["metric", "method", "seed", "value", "low", "high"]
+SHOWN = {  # metric of stability.csv: title, axis
+    "rollouts_collapsed": ("collapsed", "share of runs"),
+    "drawdown": ("largest fall", "accuracy"),
+    "truncated_max": ("truncated", "share of responses"),
+    "kl_ref_last": ("final KL", "nats per token"),
+}
+ROW, HEAD = 0.21, 0.75  # inches: a method's row, what there is above and below them
 
 
 def draw(results: Results) -> tuple[Figure, pd.DataFrame]:
-    """Draw it; needs stability.csv. The frame: every circle (with its seed), and every number (without), with its shade of
-    0..1.
+    """Draw it; needs stability.csv. The frame: a row per circle (with its seed), and per mean (without; of the share of runs
+    with its interval).
     """
     frame = read(results)
     styles = style.method_styles(results.methods)
-    blocks = [(task, ON_SETS) for task in results.tasks]
-    lines = [blocks[i : i + 2] for i in range(0, len(blocks), 2)] + [[(None, SHOWN)]]
-    height = HEAD + ROW * len(styles)
-    width = CELLS + LETTER * max(len(look.label) for look in styles.values())
-    figure = Figure(figsize=(width, height * len(lines)), layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.07, h_pad=0.07)
-    grid = figure.add_gridspec(len(lines), 2)
+    figure = style.new_figure(style.WIDTH, HEAD + ROW * style.row_lines(styles) * len(styles))
+    first = None
     rows = []
-    for i, line in enumerate(lines):
-        beside = None
-        for j, (task, metrics) in enumerate(line):
-            place = grid[i, j] if len(line) > 1 else grid[i, :]
-            ax = figure.add_subplot(place, sharey=beside)
-            beside = ax
-            rows += _block(ax, frame, task, metrics, styles)
-            ax.tick_params(axis="y", labelleft=j == 0)
-            style.set_title(ax, f"accuracy: {task}" if task else "training")
-    style.legend_below(figure, _marks())
+    for i, (metric, letter) in enumerate(zip(SHOWN, style.letters(len(SHOWN)), strict=True)):
+        ax = figure.add_subplot(1, len(SHOWN), i + 1, sharey=first)
+        first = first or ax
+        values = frame[(frame["metric"] == metric) & frame["seed"].notna()]
+        for y, (method, look) in enumerate(styles.items()):
+            of_seed = values[values["method"] == method].groupby("seed")["value"].max().dropna()  # over the sets
+            rows += _row(ax, metric, method, y, look, of_seed)
+        _finish(ax, metric, letter)
+        style.method_rows(ax, styles)
+        ax.tick_params(axis="y", labelleft=i == 0, length=0)
+    mean = Line2D([], [], color=style.GREY, marker="o", markerfacecolor="white", markersize=4.2, linestyle="none", label="mean")
+    share = Line2D([], [], color=style.GREY, linewidth=1.4, marker="|", markersize=7, label="95% interval of the share, exact")
+    style.legend_below(figure, [mean, style.seed_handle(), share])
     return figure, pd.DataFrame(rows, columns=COLUMNS)
 
 
-def shades(metric: str, means: Sequence[float]) -> np.ndarray:
-    """Return how bad each method's mean is, 0..1: its distance from the best one over the largest distance, or over the
-    metric's span if that is larger, so that differences without importance stay light. 0 without a bad direction or a
-    value.
-    """
-    means = np.asarray(means, dtype=float)
-    bad = METRICS[metric].bad
-    if bad is None or np.isnan(means).all():
-        return np.zeros(len(means))
-    distance = means - np.nanmin(means) if bad == "high" else np.nanmax(means) - means
-    return np.nan_to_num(distance / max(np.nanmax(distance), METRICS[metric].span))
+def _row(ax: Axes, metric: str, method: str, y: int, look: style.Style, of_seed: pd.Series) -> list[tuple]:
+    """Draw one method in one panel; a dash where it has no such number."""
+    if of_seed.empty:
+        ax.text(0.02, y, "–", transform=ax.get_yaxis_transform(), va="center", fontsize=style.SMALL)
+        return [(metric, method, None, np.nan, np.nan, np.nan)]
+    if metric == "rollouts_collapsed":  # 0 or 1 of each run: the share says it all
+        share = Share(int(of_seed.sum()), len(of_seed))
+        ends, seeds = share.interval(), of_seed.iloc[:0]
+    else:
+        ends, seeds = (np.nan, np.nan), of_seed if len(of_seed) > 1 else of_seed.iloc[:0]
+    style.interval_row(ax, y, of_seed.mean(), *ends, seeds, look)
+    rows = [(metric, method, None, of_seed.mean(), *ends)]
+    return rows + [(metric, method, int(seed), value, np.nan, np.nan) for seed, value in seeds.items()]
 
 
-def _block(ax: Axes, frame: pd.DataFrame, task: str | None, metrics: Sequence[str], styles: Mapping) -> list[tuple]:
-    own = frame[frame["task"] == task] if task else frame[frame["task"].isna()]
-    rows = []
-    for x, metric in enumerate(metrics):
-        values = own[own["metric"] == metric]
-        means = [values[values["method"] == method]["value"].mean() for method in styles]
-        low, high = values["value"].min(), values["value"].max()
-        for y, (method, mean, shade) in enumerate(zip(styles, means, shades(metric, means), strict=True)):
-            seeds = values[(values["method"] == method) & values["seed"].notna() & values["value"].notna()]
-            _cell(ax, x, y, mean, shade, (seeds["value"] - low) / ((high - low) or 1), styles[method].color)
-            rows.append((task, metric, method, None, mean, shade))
-            rows += [(task, metric, method, seed, value, None) for seed, value in seeds[["seed", "value"]].to_numpy()]
-    style.method_rows(ax, styles)
-    ax.set(xlim=(0, len(metrics)), ylim=(len(styles) - 0.5, -0.5))
-    ax.set_xticks(np.arange(len(metrics)) + 0.5, [_heading(metric) for metric in metrics], fontsize=8)
-    ax.set_xlabel("over the checkpoints" if task else "over the training steps (no bad direction: it depends on the accuracy)")
-    ax.tick_params(length=0)
-    ax.grid(visible=False)
-    return rows
-
-
-def _cell(ax: Axes, x: int, y: int, mean: float, shade: float, places: pd.Series, color: str) -> None:
-    """Draw one cell. places: where the seeds lie between the smallest and the largest value of the column, 0..1."""
-    box = Rectangle((x, y - 0.5), 1, 1, facecolor=BAD, alpha=DEEPEST * shade, linewidth=0, label="_shade")
-    ax.add_patch(box)
-    ax.add_patch(Rectangle((x, y - 0.5), 1, 1, fill=False, edgecolor="white", linewidth=1.5))
-    ax.text(x + 0.5, y - 0.14, text(mean), ha="center", va="center", fontsize=8)
-    circles = {"linestyle": "none", "marker": "o", "fillstyle": "none", "markersize": 3.2, "markeredgewidth": 0.8}
-    if len(places):
-        ax.plot(x + 0.1 + 0.8 * places, [y + 0.27] * len(places), color=color, label="_seeds", **circles)
-
-
-def _heading(metric: str) -> str:
-    about = METRICS[metric]
-    return f"{about.label}\n({about.unit})\n" + (f"bad: {about.bad}" if about.bad else "")
-
-
-def _marks() -> list:
-    shade = [Patch(facecolor=BAD, alpha=DEEPEST * part) for part in (0.2, 0.6, 1.0)]
-    labels = ("near the best method", "further away", "furthest in the bad direction")
-    for patch, label in zip(shade, labels, strict=True):
-        patch.set_label(label)
-    return [style.seed_handle(), *shade]
+def _finish(ax: Axes, metric: str, letter: str) -> None:
+    title, unit = SHOWN[metric]
+    style.set_title(ax, f"{letter} {title}")
+    ax.set_xlabel(unit)
+    if metric == "kl_ref_last" and ax.get_xlim()[1] > 2:
+        top = ax.get_xlim()[1]
+        ax.set_xscale("symlog", linthresh=1, linscale=1)
+        powers = [10.0**k for k in range(1, 9) if 10.0**k <= 1.3 * top]
+        above = powers[:: max(1, len(powers) // 2)] or [2, *([5] if top > 4 else [])]
+        ax.xaxis.set_major_locator(FixedLocator([0, 1, *above]))
+        ax.set_xlabel(f"{unit}\n(logarithmic above 1)")
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}" if value < 1e4 else f"1e{np.log10(value):.0f}")
+        ax.set_xlim(0, 1.3 * top)
+    else:
+        ax.set_xlim(0, 1.02 if metric == "rollouts_collapsed" else max(0.1, ax.get_xlim()[1]))
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=3, steps=[1, 2, 2.5, 5, 10]))

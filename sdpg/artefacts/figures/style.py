@@ -1,7 +1,8 @@
 """One look for all figures: a colour, line and marker per method, the panel grid, the legend, and saving.
 
-Methods differ in three ways at once (colour, dash pattern, marker), so that they can be told apart by colour-blind readers
-and in grey; the colours of the methods that are usually shown together are spread in lightness (L* 29 to 71).
+Sizes are those of a paper in two columns: figures are at most WIDTH inches wide, text is SMALL to 9 points. Methods differ in
+three ways at once (colour, dash pattern, marker), so that they can be told apart by colour-blind readers and in grey; the
+colours of the methods that are usually shown together are spread in lightness (L* 29 to 71).
 """
 
 from __future__ import annotations
@@ -21,34 +22,43 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from sdpg.artefacts.figures.names import label
 from sdpg.io import write_atomic
 
+WIDTH = 6.8  # inches: both columns of a paper
+SMALL = 7  # points: the smallest text
 RC = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same on every machine
-    "font.size": 9,
-    "axes.titlesize": 9.5,
-    "axes.labelsize": 9,
-    "legend.fontsize": 8.5,
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "legend.fontsize": 7.5,
+    "axes.linewidth": 0.7,
+    "axes.titlepad": 4,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.color": "#dddddd",
-    "grid.linewidth": 0.6,
+    "grid.linewidth": 0.5,
     "axes.axisbelow": True,
     "pdf.fonttype": 42,  # TrueType, so that text stays text
-    "savefig.dpi": 160,
+    "savefig.dpi": 220,
 }
 matplotlib.rcParams.update(RC)
 
-PANEL = (3.3, 2.55)  # inches, width and height of one panel of a grid
-TITLE_WIDTH = 38  # characters that fit above one panel
+PANEL = (WIDTH / 2, 1.85)  # inches, width and height of one panel of a grid
+TITLE_WIDTH = 40  # characters that fit above one panel
+ROW_WIDTH = 26  # characters of a method's name beside its row of a dot plot
 GREY = "#666666"
-MANY = 6  # above this number of methods, bands are fainter
+MANY = 6  # above this number of methods, a panel of curves shows some of them
 HEADLINE = ("sdpg-ufkl", "sdpg-urkl", "grpo", "rlsd", "opcd")  # the methods of the paper's Tables 1 and 2
 
 
@@ -64,28 +74,21 @@ class Style:
 
 _SOLID, _DASH, _DASHDOT, _DOT = "-", (0, (5, 1.6)), (0, (6, 1.5, 1.2, 1.5)), (0, (1.2, 1.3))
 _LONG, _DASHDOTDOT = (0, (9, 2)), (0, (5, 1.3, 1, 1.3, 1, 1.3))
-METHODS = {
-    "sdpg-ufkl": Style("SDPG-UFKL", "#004488", _SOLID, "o"),
-    "sdpg-urkl": Style("SDPG-URKL", "#56b4e9", _DASH, "s"),
-    "grpo": Style("GRPO", "#d55e00", _DASHDOT, "^"),
-    "opcd": Style("OPCD", "#111111", _DOT, "D"),
-    "rlsd": Style("RLSD", "#e69f00", _DASHDOTDOT, "v"),
-    "opsd": Style("OPSD", "#cc79a7", _LONG, "P"),
-    "sdpo": Style("SDPO", "#009e73", _DASH, "X"),
-    "sdft": Style("SDFT", "#882255", _DASHDOT, "<"),
-    "rpg": Style("RPG (no distillation)", "#332288", _LONG, ">"),
-    "sdpg-no-anchor": Style("SDPG without anchor", "#117733", _DOT, "p"),
-    "sdpg-no-gate": Style("SDPG without gate", "#aa4499", _DASHDOTDOT, "d"),
-    "sdpg-no-schedule": Style("SDPG without schedule", "#999933", _SOLID, "h"),
+_LOOKS = {
+    "sdpg-ufkl": ("#004488", _SOLID, "o"),
+    "sdpg-urkl": ("#56b4e9", _DASH, "s"),
+    "grpo": ("#d55e00", _DASHDOT, "^"),
+    "opcd": ("#111111", _DOT, "D"),
+    "rlsd": ("#e69f00", _DASHDOTDOT, "v"),
+    "opsd": ("#cc79a7", _LONG, "P"),
+    "sdpo": ("#009e73", _DASH, "X"),
+    "sdft": ("#882255", _DASHDOT, "<"),
+    "rpg": ("#332288", _LONG, ">"),
+    "sdpg-no-anchor": ("#117733", _DOT, "p"),
+    "sdpg-no-gate": ("#aa4499", _DASHDOTDOT, "d"),
+    "sdpg-no-schedule": ("#999933", _SOLID, "h"),
 }
-LABELS = {  # of methods without a style
-    "grpo-double": "GRPO, twice the responses",
-    "grpo-equal-compute": "GRPO at SDPG's compute",
-    "grpo-imitation": "GRPO with imitation",
-    "rlcsd": "RLCSD",
-    "opsa": "OPSA",
-    "opsa-constant": "OPSA, constant advantage",
-}
+METHODS = {method: Style(label(method), *look) for method, look in _LOOKS.items()}
 _SPARE = [  # for every other method name, in the order in which they are asked for
     ("#2b8073", _SOLID, "*"),
     ("#bb5566", _DASH, "8"),
@@ -96,7 +99,7 @@ _SPARE = [  # for every other method name, in the order in which they are asked 
     ("#997700", _SOLID, "X"),
     ("#225555", _DASH, "o"),
 ]
-_PUBLISHED = {"linestyle": (0, (3, 1.5)), "linewidth": 0.9, "markersize": 4.2, "markerfacecolor": "white"}
+_PUBLISHED = {"linestyle": (0, (3, 1.5)), "linewidth": 0.8, "markersize": 3.4, "markerfacecolor": "white"}
 
 
 def method_styles(methods: Iterable[str]) -> dict[str, Style]:
@@ -106,7 +109,7 @@ def method_styles(methods: Iterable[str]) -> dict[str, Style]:
         if method in METHODS:
             styles[method] = METHODS[method]
         else:
-            styles[method] = Style(LABELS.get(method, method), *_SPARE[spare % len(_SPARE)])
+            styles[method] = Style(label(method), *_SPARE[spare % len(_SPARE)])
             spare += 1
     return styles
 
@@ -119,14 +122,20 @@ def readable(styles: dict[str, Style]) -> dict[str, Style]:
     return headline if len(styles) > MANY and len(headline) > 1 else styles
 
 
-def panel_grid(count: int, columns: int = 3, panel: tuple[float, float] = PANEL) -> tuple[Figure, list[Axes]]:
-    """Return a figure with `count` axes in rows of `columns` (2 x 3 for six panels)."""
+def panel_grid(count: int, columns: int = 2, panel: tuple[float, float] = PANEL) -> tuple[Figure, list[Axes]]:
+    """Return a figure with `count` axes in rows of `columns`; a row that would be wider than a page is as wide as it is."""
     columns = min(columns, count)
     rows = math.ceil(count / columns)
-    figure = Figure(figsize=(panel[0] * columns, panel[1] * rows), layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.07, h_pad=0.07)
+    figure = new_figure(min(panel[0] * columns, WIDTH), panel[1] * rows)
     return figure, [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of this size in inches, whose parts make room for each other."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.get_layout_engine().set(w_pad=0.05, h_pad=0.05)
+    return figure
 
 
 def line(axes: Axes, x, y, style: Style, *, markers: bool | int = True, **options) -> Line2D:
@@ -139,9 +148,9 @@ def line(axes: Axes, x, y, style: Style, *, markers: bool | int = True, **option
         y,
         color=style.color,
         linestyle=style.dash,
-        linewidth=1.5,
+        linewidth=1.4,
         marker=style.marker if markers else None,
-        markersize=4.2,
+        markersize=3.6,
         markeredgecolor="white",
         markeredgewidth=0.4,
         markevery=every,
@@ -162,23 +171,34 @@ def published_handle(label: str) -> Line2D:
     return Line2D([], [], color=GREY, marker="o", markeredgewidth=0.8, label=label, **_PUBLISHED)
 
 
-def band(axes: Axes, x, low, high, style: Style, methods: int = 1) -> None:
-    """Shade a band between low and high; `methods`: how many bands share the axes."""
-    axes.fill_between(x, low, high, color=style.color, alpha=0.18 if methods <= MANY else 0.08, linewidth=0)
-
-
 def interval_row(axes: Axes, y: int, mean: float, low: float, high: float, points: Sequence[float], style: Style) -> None:
-    """Draw one method's row of a dot plot: its mean on its interval, and below them the single seeds as open circles."""
-    axes.plot([low, high], [y, y], color=style.color, linewidth=1.8, label="_interval")
-    mark = {"color": style.color, "marker": style.marker, "markersize": 7, "markeredgecolor": "white"}
-    axes.plot([mean], [y], label=style.label, **mark)
-    seeds = {"linestyle": "none", "marker": "o", "fillstyle": "none", "color": style.color, "markersize": 4}
-    axes.plot(points, [y + 0.27] * len(points), label="_seeds", **seeds)
+    """Draw one method's row of a dot plot: its interval, whose ends stand out past the marker of its mean, and below them the
+    single seeds as open circles.
+    """
+    interval(axes, y, mean, low, high, style.color, style.marker, label=style.label)
+    seeds = {"linestyle": "none", "marker": "o", "fillstyle": "none", "color": style.color, "markersize": 2.6}
+    if len(points):  # an empty line that is not clipped counts as one in the figure's corner
+        axes.plot(points, [y + 0.33] * len(points), label="_seeds", markeredgewidth=0.6, clip_on=False, **seeds)
+
+
+def interval(axes: Axes, y: float, mean: float, low: float, high: float, color: str, marker: str, **options) -> None:
+    """Draw a mean as an open marker on its interval with bars at the ends; NaN ends: the marker alone."""
+    if not np.isnan([low, high]).any():
+        bars = {"marker": "|", "markersize": 7, "markeredgewidth": 1.2, "clip_on": False}
+        axes.plot([low, high], [y, y], color=color, linewidth=1.4, label="_interval", **bars)
+    mark = {"marker": marker, "markersize": 4.2, "markerfacecolor": "white", "markeredgecolor": color, "markeredgewidth": 1.1}
+    axes.plot([mean], [y], linestyle="none", clip_on=False, zorder=3, **mark | options)
+
+
+def row_lines(styles: dict[str, Style]) -> float:
+    """Return how much higher the rows of a dot plot have to be for the longest name, which is broken into lines."""
+    return max(1.0, 0.7 * max(len(textwrap.wrap(look.label, ROW_WIDTH)) for look in styles.values()))
 
 
 def method_rows(axes: Axes, styles: dict[str, Style]) -> None:
     """Set the y axis of a dot plot: a row for each method, the first on top."""
-    axes.set_yticks(range(len(styles)), [look.label for look in styles.values()])
+    labels = [textwrap.fill(look.label, ROW_WIDTH) for look in styles.values()]
+    axes.set_yticks(range(len(styles)), labels, linespacing=1.0)
     axes.set_ylim(len(styles) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
 
@@ -202,24 +222,23 @@ def finish(axes: Axes, title: str, ylabel: str, xlabel: str = "training step", y
         axes.set_ylim(bottom=ymin)
 
 
+def from_zero(axes: Axes, axis: str = "y") -> None:
+    """Let an axis of accuracies begin at 0, and end above what is drawn, at 1 if that is near."""
+    top = (axes.get_ylim if axis == "y" else axes.get_xlim)()[1]
+    (axes.set_ylim if axis == "y" else axes.set_xlim)(0, 1.02 if 0.85 < top < 1.1 else top)
+
+
 def method_handles(styles: dict[str, Style]) -> list[Line2D]:
     """Return the legend entries: one line with its marker per method."""
     return [
-        Line2D([], [], color=s.color, linestyle=s.dash, marker=s.marker, linewidth=1.5, markersize=4.2, label=s.label)
+        Line2D([], [], color=s.color, linestyle=s.dash, marker=s.marker, linewidth=1.4, markersize=3.6, label=s.label)
         for s in styles.values()
     ]
 
 
-def band_handles(label: str, seeds: int) -> list[Artist]:
-    """Return the legend entry of the shaded band; with one seed there is no band, and the legend says so."""
-    if seeds == 1:
-        return [Line2D([], [], color=GREY, linewidth=1.5, label="one seed (no band)")]
-    return [Patch(facecolor=GREY, alpha=0.35, linewidth=0, label=f"{label} (n = {seeds})")]
-
-
 def seed_handle() -> Line2D:
     """Return the legend entry of the open circles."""
-    return Line2D([], [], color=GREY, marker="o", fillstyle="none", linestyle="none", markersize=4, label="one seed")
+    return Line2D([], [], color=GREY, marker="o", fillstyle="none", linestyle="none", markersize=3, label="one seed")
 
 
 def legend_below(figure: Figure, *groups: Sequence[Artist]) -> None:
@@ -229,9 +248,9 @@ def legend_below(figure: Figure, *groups: Sequence[Artist]) -> None:
     The figure grows by the legend's height, so that the panels keep their size.
     """
     renderer = FigureCanvasAgg(figure).get_renderer()
-    available = figure.bbox.width * 0.98
+    available = figure.bbox.width * 0.94
     legends = []
-    for group in groups:
+    for group in filter(None, groups):
         for columns in range(len(group), 0, -1):
             entry = figure.legend(handles=list(group), ncols=columns, loc="upper left", frameon=False, handlelength=3.2)
             extent = entry.get_window_extent(renderer)
