@@ -56,6 +56,19 @@ def read_records(database: Path) -> dict[str, Record]:
     return {target: _record(*rest) for target, *rest in rows}
 
 
+def read_times(database: Path) -> dict[str, tuple[str, float, float]]:
+    """Return of every file that a finished job made: its rule, and when the job began and ended (seconds since 1970, UTC).
+
+    Raises ValueError if there is no database.
+    """
+    if not database.is_file():
+        raise ValueError(f"{database} is missing: Snakemake's records of what it ran")
+    columns = "target, rule, starttime, endtime"
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as connection:
+        rows = connection.execute(f"SELECT {columns} FROM snakemake_metadata WHERE NOT incomplete").fetchall()
+    return {target: (rule, start, end) for target, rule, start, end in rows if start and end}
+
+
 def _record(rule: str, inputs: str, log: str, params: str, checksums: str) -> Record:
     hashes = json.loads(checksums or "{}")
     values = [ast.literal_eval(text) for text in json.loads(params or "[]")]
