@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -205,8 +204,7 @@ def test_the_workflow_s_picture_has_eight_boxes():
     assert 'fill="#fff"/>' in picture  # its own ground: it is read on a dark page too
 
 
-@pytest.mark.parametrize("folder", [Path("results/reference")])
-def test_nothing_of_a_reference_that_is_gone_is_linked(folder):
-    for page in pages.pages():
-        for link in re.findall(rf"\]\((?:\.\./)?({folder}/[^)#]+)\)", page.read_text(encoding="utf-8")):
-            assert (ROOT / link).exists(), f"{page.name}: {link}"
+def test_the_log_has_dates_newest_first():
+    heads = re.findall(r"^## (.*)$", (ROOT / "docs" / "log.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    dates = [re.fullmatch(r".+, (\d{4}-\d{2}-\d{2})", head)[1] for head in heads]
+    assert len(dates) > 10 and dates == sorted(dates, reverse=True)
