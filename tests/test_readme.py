@@ -24,7 +24,7 @@ def blocks(page: str, language: str) -> list[str]:
 
 def test_the_example_of_a_new_method_works_and_is_short(monkeypatch):
     (code,) = (block for block in blocks("adding.md", "python") if "class RLOOWithDistillation" in block)
-    assert len(code.splitlines()) <= 30
+    assert len(code.splitlines()) <= 40
     namespace = {"__name__": "example"}
     exec(compile(code, "adding.md", "exec"), namespace)
     monkeypatch.setitem(baselines.REGISTRY, "rloo-opd", namespace["RLOOWithDistillation"])

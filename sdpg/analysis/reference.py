@@ -216,9 +216,14 @@ def _claims(here: Outcome, there: Outcome, other: str, notes: list[str]) -> tupl
     ):
         notes.append(f"claims are not compared: those of {other} were judged by other rules; make it again")
         return [], []
+    notes += [f"claim {name} is not in {other}" for name in ours if name not in theirs]
+    notes += [f"claim {name} is in {other} alone" for name in theirs if name not in ours]
     rows, changed = [], []
     for name in [name for name in ours if name in theirs]:
         a, b = ours[name], theirs[name]
+        if None not in (texts := [of["claim"] for of in (a, b)]) and texts[0] != texts[1]:
+            notes.append(f"claim {name} is stated otherwise in {other}, and not compared: {b['claim']!r}")
+            continue
         if a["verdict"] != b["verdict"]:
             changed.append(f"{name} {b['verdict']} -> {a['verdict']}")
         if any(claim[key] is None for claim in (a, b) for key in ("estimate", "error")):

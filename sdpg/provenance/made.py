@@ -55,7 +55,7 @@ def made(root: Path, name: str, manifest: Mapping[str, Any], database: Path) -> 
     hardware = [info.get("hardware", {}) for info in infos]
     commits = [*(info.get("git_commit") for info in infos), manifest.get("git_commit")]
     processors = [of.get("gpu") or of.get("processor") for of in hardware]
-    jobs = _jobs(database, f"results/{name}/")
+    jobs = _jobs(database, name)
     return Made(
         commits=_once(commits),
         command=manifest.get("command", ""),
@@ -92,11 +92,12 @@ def busy(intervals: Iterable[tuple[float, float]]) -> float:
     return total
 
 
-def _jobs(database: Path, prefix: str) -> list[tuple[str, float, float]]:
-    """Return rule, start and end of each job, whose outputs share them."""
+def _jobs(database: Path, name: str) -> list[tuple[str, float, float]]:
+    """Return rule, start and end of each job of a scale, whose outputs share them; rules without the scale's name."""
     if not database.is_file():
         return []
-    return sorted({times for target, times in read_times(database).items() if target.startswith(prefix)})
+    times = {of for target, of in read_times(database).items() if target.startswith(f"results/{name}/")}
+    return sorted((rule.removeprefix(f"{name}_"), start, end) for rule, start, end in times)
 
 
 def _of_rule(rule: str, jobs: list[tuple[str, float, float]]) -> Jobs:

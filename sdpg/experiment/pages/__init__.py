@@ -31,8 +31,8 @@ BLOCKS: dict[str, Callable[[References, str], str]] = {  # of the references and
 
 
 def pages() -> list[Path]:
-    """Return the pages that may have blocks: README.md and docs/*.md."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    """Return the pages that may have blocks: README.md and docs/*.md, as far as they are there (an installed copy has none)."""
+    return [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if path.is_file()]
 
 
 def fill(path: Path, references: References) -> str:
