@@ -172,16 +172,17 @@ def test_how_it_was_made_comes_from_manifest_runs_and_records(tmp_path):
         (folder / "run.json").write_text(json.dumps(info))
     database = tmp_path / "results" / ".snakemake.db"
     with sqlite3.connect(database) as connection:
-        connection.execute("CREATE TABLE snakemake_metadata (target, rule, starttime, endtime, incomplete)")
+        connection.execute("CREATE TABLE snakemake_metadata (target, log, rule, starttime, endtime, incomplete)")
         rows = [
-            ("results/mine/runs/grpo/seed0/run.json", "train_run", 1000.0, 1060.0, False),
-            ("results/mine/runs/grpo/seed0/metrics.jsonl", "train_run", 1000.0, 1060.0, False),  # the same job
-            ("results/mine/runs/grpo/seed1/run.json", "train_run", 1030.0, 1120.0, False),  # beside it
-            ("results/mine/scores.csv", "scores", 5000.0, 5030.0, False),  # after a pause
-            ("results/mine/claims.md", "claims", 9000.0, 9999.0, True),
-            ("results/other/scores.csv", "scores", 0.5, 9e9, False),
+            ("results/mine/runs/grpo/seed0/run.json", "grpo0", "mine_train_run", 1000.0, 1060.0, False),
+            ("results/mine/runs/grpo/seed0/metrics.jsonl", "grpo0", "mine_train_run", 1000.0, 1059.9, False),  # the same job
+            ("results/mine/runs/grpo/seed1/run.json", "grpo1", "mine_train_run", 1030.0, 1120.0, False),  # beside it
+            ("results/mine/scores.csv", "scores", "mine_scores", 5000.0, 5030.0, False),  # after a pause
+            ("results/mine/claims.md", "claims", "mine_claims", 9000.0, 9999.0, True),
+            ("results/other/scores.csv", "scores", "scores", 0.5, 9e9, False),
         ]
-        connection.executemany("INSERT INTO snakemake_metadata VALUES (?, ?, ?, ?, ?)", rows)
+        rows = [(target, f'["{log}"]', *rest) for target, log, *rest in rows]
+        connection.executemany("INSERT INTO snakemake_metadata VALUES (?, ?, ?, ?, ?, ?)", rows)
     manifest = {"command": "snakemake reproduce-all", "overrides": {"seeds": [0]}, "git_commit": COMMIT}
     told = made(root, "mine", manifest, database)
     assert told.commits == [COMMIT, "f" * 40]

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sdpg.io import read_json
-from sdpg.provenance.records import read_times
+from sdpg.provenance.records import Time, read_times
 
 FILE = "reference.json"
 
@@ -93,11 +93,16 @@ def busy(intervals: Iterable[tuple[float, float]]) -> float:
 
 
 def _jobs(database: Path, name: str) -> list[tuple[str, float, float]]:
-    """Return rule, start and end of each job of a scale, whose outputs share them; rules without the scale's name."""
+    """Return rule, start and end of each job of a scale, whose outputs have its log; rules without the scale's name."""
     if not database.is_file():
         return []
-    times = {of for target, of in read_times(database).items() if target.startswith(f"results/{name}/")}
-    return sorted((rule.removeprefix(f"{name}_"), start, end) for rule, start, end in times)
+    jobs: dict[str, list[Time]] = {}
+    for target, time in read_times(database).items():
+        if target.startswith(f"results/{name}/"):
+            jobs.setdefault(time.log, []).append(time)
+    return sorted(
+        (of[0].rule.removeprefix(f"{name}_"), min(t.start for t in of), max(t.end for t in of)) for of in jobs.values()
+    )
 
 
 def _of_rule(rule: str, jobs: list[tuple[str, float, float]]) -> Jobs:

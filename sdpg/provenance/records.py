@@ -56,17 +56,25 @@ def read_records(database: Path) -> dict[str, Record]:
     return {target: _record(*rest) for target, *rest in rows}
 
 
-def read_times(database: Path) -> dict[str, tuple[str, float, float]]:
-    """Return of every file that a finished job made: its rule, and when the job began and ended (seconds since 1970, UTC).
+class Time(NamedTuple):
+    """When the job that made a file ran: its log, by which the files of one job are known, and seconds since 1970 (UTC)."""
 
-    Raises ValueError if there is no database.
-    """
+    log: str
+    rule: str
+    start: float
+    end: float
+
+
+def read_times(database: Path) -> dict[str, Time]:
+    """Return of every file that a finished job made when that job ran. Raises ValueError if there is no database."""
     if not database.is_file():
         raise ValueError(f"{database} is missing: Snakemake's records of what it ran")
-    columns = "target, rule, starttime, endtime"
+    columns = "target, log, rule, starttime, endtime"
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as connection:
         rows = connection.execute(f"SELECT {columns} FROM snakemake_metadata WHERE NOT incomplete").fetchall()
-    return {target: (rule, start, end) for target, rule, start, end in rows if start and end}
+    return {
+        target: Time((json.loads(log or "[]") or [rule])[0], rule, *times) for target, log, rule, *times in rows if all(times)
+    }
 
 
 def _record(rule: str, inputs: str, log: str, params: str, checksums: str) -> Record:

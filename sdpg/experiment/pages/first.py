@@ -38,9 +38,7 @@ def table(references: References, up: str) -> str:
     rows = []
     for method in METHODS:
         entry = of.entry(method, task)
-        rows.append(
-            [label(method), *(("not run",) * 3 if entry is None else (accuracy(entry), healthy(entry), cost(of, method)))]
-        )
+        rows.append([label(method), *(("not run",) * 3 if entry is None else (most(entry), healthy(entry), cost(of, method)))])
     base = f"; before training {of.base[task]:.3f}" if task in of.base else ""
     return (
         rows_of(["method", "accuracy [95% interval]", "healthy runs", "cost"], rows, right=3)
@@ -94,6 +92,12 @@ def accuracy(entry: dict) -> str:
     if pd.isna(entry["healthy"]):
         return "none is healthy"
     return f"{entry['healthy']:.3f} [{entry['healthy_low']:.3f}, {entry['healthy_high']:.3f}]"
+
+
+def most(entry: dict) -> str:
+    """Return the accuracy of the healthy runs; where most runs collapsed, first of all what all of them end at."""
+    end = f"{entry['last']:.3f} at the end, all runs; " if 2 * entry["collapsed"] > entry["runs"] else ""
+    return f"{end}{'healthy ones ' if end and not pd.isna(entry['healthy']) else ''}{accuracy(entry)}"
 
 
 def healthy(entry: dict) -> str:

@@ -9,11 +9,11 @@ from sdpg.artefacts.tables.main import TIED
 from sdpg.experiment.pages.first import accuracy, cost
 from sdpg.experiment.pages.read import Reference, References, label, not_run, rows_of
 
-HEAD = ["method", "accuracy, healthy runs", "collapsed", "last checkpoint, all runs", "FLOPs, GRPO = 1", "seconds a run"]
+HEAD = ["method", "last checkpoint, all runs", "collapsed", "accuracy, healthy runs", "FLOPs, GRPO = 1", "seconds a run"]
 
 
 def tables(references: References, up: str) -> str:
-    """Return a table for each evaluation set of each scale, the best first."""
+    """Return a table for each evaluation set of each scale, in the order of what all runs of a method end at."""
     parts = []
     for scale in references.scales:
         of = references.get(scale)
@@ -23,7 +23,7 @@ def tables(references: References, up: str) -> str:
 
 
 def _table(of: Reference, task: str) -> str:
-    entries = of.main[of.main["task"] == task].sort_values(["healthy", "last"], ascending=False, na_position="last")
+    entries = of.main[of.main["task"] == task].sort_values("last", ascending=False, kind="stable")
     rows = [_row(of, entry) for entry in entries.to_dict("records")]
     base = f" Before training: {of.base[task]:.3f}." if task in of.base else ""
     where = f"results/reference/{of.scale}/tables/main.csv"
@@ -40,9 +40,9 @@ def _row(of: Reference, entry: dict) -> list[str]:
     seconds = of.spent["seconds"].get(entry["method"])
     return [
         name,
-        (TIED if entry["tied"] is True else "") + best,
-        f"{k} of {n} [{low:.2f}, {high:.2f}]",
         f"{entry['last']:.3f} [{entry['last_low']:.3f}, {entry['last_high']:.3f}]",
+        f"{k} of {n} [{low:.2f}, {high:.2f}]",
+        (TIED if entry["tied"] is True else "") + best,
         cost(of, entry["method"]),
         "–" if seconds is None or pd.isna(seconds) else f"{seconds:.0f}",
     ]
