@@ -17,7 +17,7 @@ VERDICTS = (SUPPORTED, REFUTED, NOT_TESTABLE, OPEN, NOT_RUN)
 
 
 def picture(references: References, up: str) -> str:
-    """Return the figure of the primary contrasts, with its caption."""
+    """Return the figure of the primary contrasts, with its caption, of which README has the first sentence."""
     of = references.get(SCALE)
     if of is None:
         return not_run(SCALE)
@@ -26,6 +26,7 @@ def picture(references: References, up: str) -> str:
         return f"No figure is in the reference of `{SCALE}`."
     item = declared().get(f"figures/{name}")
     said = item.caption if item else f"Figure {name}."
+    said = said if up else said.partition(". ")[0].rstrip(".") + "."  # on the first screen, its first sentence
     return f"![Figure {name} of scale {SCALE}]({up}results/reference/{SCALE}/figures/{name}.png)\n\n*{said.strip()}*"
 
 
