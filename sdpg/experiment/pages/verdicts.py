@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from sdpg.artefacts.claims.table import grouped
+from sdpg.artefacts.claims.standing import RELATIVE, distance, effect_text, grouped, thresholds_text
 from sdpg.artefacts.claims.verdicts import PUBLISHED
+from sdpg.artefacts.tables.layout import NONE
 from sdpg.experiment.pages.read import References, not_run, rows_of
 
-RELATIVE = "relative change"
-NONE = "–"
-HEAD = ["", "claim", "verdict", "effect [95% interval]", "needs more than; paper", "collapsed", "precondition", "why"]
+HEAD = ["", "claim", "verdict", "effect [95% interval]", "margin; paper", "collapsed", "precondition", "why"]
 
 
 def tables(references: References, up: str) -> str:
@@ -49,41 +48,20 @@ def _row(row: dict[str, Any]) -> list[str]:
         f"{row['claim']}{primary}",
         f"**{row['verdict']}**",
         effect(row),
-        _thresholds(row),
+        thresholds_text(row),
         fell or NONE,
         needs or "none",
-        row["reason"] or NONE,
+        "; ".join(filter(None, [row["reason"], distance(row)])) or NONE,
     ]
 
 
 def effect(row: dict[str, Any]) -> str:
     """Return the effect on each set with its interval, in its unit."""
     unit = row["unit"]
-    of_all = {"task": None, "effect": row["effect"], "low": row["low"], "high": row["high"]}
-    parts = row["parts"] or [of_all]
+    if unit == "absolute error":
+        return f"{row['effect']:.1e}"
+    parts = row["parts"] or [row | {"task": None}]
     if all(part["effect"] is None for part in parts):
         return NONE
-    if row["unit"] == "absolute error":
-        return f"{row['effect']:.1e}"
-    several = len(parts) > 1 or parts[0]["task"] not in (None, unit)
-    texts = []
-    for part in parts:
-        text = NONE if part["effect"] is None else number(part["effect"], unit)
-        ends = "" if part["low"] is None else f" [{number(part['low'], unit)}, {number(part['high'], unit)}]"
-        texts.append((f"{part['task']} " if several and part["task"] else "") + text + ends)
+    texts = [(f"{part['task']} " if part["task"] else "") + effect_text(part, unit) for part in parts]
     return "; ".join(texts) + ("" if unit in (RELATIVE, "fraction") else f" {unit}")
-
-
-def _thresholds(row: dict[str, Any]) -> str:
-    sign = "−" if row["direction"] == "below" and row["axis"] else ""
-
-    def size(value: float) -> str:
-        return (sign if value else "") + (f"{value:.0%}" if row["unit"] == RELATIVE else f"{value:g}")
-
-    return size(row["margin"]) + (f"; {size(row['paper'])}" if row["paper"] is not None else "")
-
-
-def number(value: float, unit: str) -> str:
-    """Return a number with its sign, to three places, in percent or in whole tokens."""
-    form = ".1%" if unit == RELATIVE else ".0f" if unit == "tokens" else ".3f"
-    return f"{value:+{form}}".replace("-", "−")
