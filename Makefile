@@ -46,7 +46,7 @@ compare: $(STAMP) ## Does this run of SCALE agree with the committed reference (
 archive: $(STAMP) ## Pack the results of SCALE with generations and manifest into one file, to be published
 	@$(BIN)/sdpg archive --scale $(SCALE) $(ARGS)
 
-reference: $(STAMP) ## Make the results of SCALE the reference (to be committed), if they match their manifest
+reference: $(STAMP) ## Make the results of SCALE the reference (to be committed), if they match their manifest; ARGS=--check: is it stale?
 	@$(BIN)/sdpg reference --scale $(SCALE) $(ARGS)
 
 matrix: $(STAMP) ## All cells of SCALE side by side

@@ -357,26 +357,25 @@ def push(
 
 
 @app.command()
-def reference(scale: Scale = "cpu", results: Folder = None, set_: Set = None) -> int:
-    """Make a scale's results the committed reference. They must match their manifest, the code and the config."""
-    from sdpg.analysis.reference import FOLDER, make_reference
-    from sdpg.artefacts.manifest import read_manifest
-    from sdpg.provenance.verify import summary, verify
+def reference(
+    scale: Annotated[str | None, typer.Option("--scale", metavar="NAME|FILE", help="Default: cpu; of --check, all.")] = None,
+    results: Folder = None,
+    set_: Set = None,
+    check: Annotated[bool, typer.Option("--check", help="Make nothing; say which references are stale, and of what.")] = False,
+) -> int:
+    """Make a scale's results the committed reference. They must match their manifest, the code and the config.
 
-    there, config = cli.finished(scale, set_, results)
-    manifest = read_manifest(there.root)
-    if found := verify(there.root, config):
-        print(summary(found, manifest) + "The reference stays as it is.")
-        return 1
-    files = make_reference(there, FOLDER / there.name, manifest["files"])
-    size = sum(path.stat().st_size for path in files)
-    print(f"{FOLDER / there.name}: {len(files)} files, {size / 1e6:.2f} MB. Look at them, then commit them.")
-    return 0
+    With --check: one line for each committed reference, whether the present code and config are those that made it; the exit
+    code is 1 if any is stale. With --scale as well, what has changed.
+    """
+    from sdpg.experiment import references
+
+    return references.check(scale) if check else references.make(*cli.finished(scale or "cpu", set_, results))
 
 
 @app.command()
 def docs(check: Annotated[bool, typer.Option("--check", help="Write nothing; exit code 1 if a file is old.")] = False) -> int:
-    """Write config/schema.json and the list in docs/artefacts.md."""
+    """Write what is generated: config/schema.json, docs/artefacts.md, and the numbers of README.md and docs/."""
     from sdpg.experiment.docs import generate
 
     changed = generate(write=not check)

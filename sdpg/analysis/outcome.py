@@ -50,6 +50,7 @@ class Claim(BaseModel):
 
     model_config = ConfigDict(allow_inf_nan=False)
     id: Name
+    claim: Name | None = None
     verdict: Name
     effect: Number | None = None
     estimate: Number | None = None

@@ -75,10 +75,11 @@ class Scores(NamedTuple):
         return np.where(self.fell, np.nan, self.late)
 
 
-def make_reference(results: Results, folder: Path, listed: Collection[str]) -> list[Path]:
+def make_reference(results: Results, folder: Path, listed: Collection[str], made: dict[str, Any] | None = None) -> list[Path]:
     """Copy the small outcome of `results` to `folder`, in place of what was there -> its files.
 
-    listed: the manifest's files, as paths from results.root; a file left over from earlier is not among them.
+    listed: the manifest's files, as paths from results.root; a file left over from earlier is not among them. made: how the
+    results came about, as JSON (`sdpg.provenance.made`).
     Raises ValueError if the reference is larger than LARGEST; the old one then stays.
     """
     fresh = folder.with_name(f".{folder.name}.new")
@@ -92,7 +93,7 @@ def make_reference(results: Results, folder: Path, listed: Collection[str]) -> l
             shutil.copyfile(path, target)
     with write_atomic(fresh / CURVES) as file:
         accuracy_curves(results).to_csv(file, index=False, lineterminator="\n")
-    write_json(fresh / IDENTITY, identity(results))
+    write_json(fresh / IDENTITY, identity(results) | ({"made": made} if made else {}))
     size = sum(path.stat().st_size for path in fresh.rglob("*") if path.is_file())
     if size > LARGEST:
         shutil.rmtree(fresh)
@@ -215,9 +216,14 @@ def _claims(here: Outcome, there: Outcome, other: str, notes: list[str]) -> tupl
     ):
         notes.append(f"claims are not compared: those of {other} were judged by other rules; make it again")
         return [], []
+    notes += [f"claim {name} is not in {other}" for name in ours if name not in theirs]
+    notes += [f"claim {name} is in {other} alone" for name in theirs if name not in ours]
     rows, changed = [], []
     for name in [name for name in ours if name in theirs]:
         a, b = ours[name], theirs[name]
+        if None not in (texts := [of["claim"] for of in (a, b)]) and texts[0] != texts[1]:
+            notes.append(f"claim {name} is stated otherwise in {other}, and not compared: {b['claim']!r}")
+            continue
         if a["verdict"] != b["verdict"]:
             changed.append(f"{name} {b['verdict']} -> {a['verdict']}")
         if any(claim[key] is None for claim in (a, b) for key in ("estimate", "error")):

@@ -56,6 +56,27 @@ def read_records(database: Path) -> dict[str, Record]:
     return {target: _record(*rest) for target, *rest in rows}
 
 
+class Time(NamedTuple):
+    """When the job that made a file ran: its log, by which the files of one job are known, and seconds since 1970 (UTC)."""
+
+    log: str
+    rule: str
+    start: float
+    end: float
+
+
+def read_times(database: Path) -> dict[str, Time]:
+    """Return of every file that a finished job made when that job ran. Raises ValueError if there is no database."""
+    if not database.is_file():
+        raise ValueError(f"{database} is missing: Snakemake's records of what it ran")
+    columns = "target, log, rule, starttime, endtime"
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as connection:
+        rows = connection.execute(f"SELECT {columns} FROM snakemake_metadata WHERE NOT incomplete").fetchall()
+    return {
+        target: Time((json.loads(log or "[]") or [rule])[0], rule, *times) for target, log, rule, *times in rows if all(times)
+    }
+
+
 def _record(rule: str, inputs: str, log: str, params: str, checksums: str) -> Record:
     hashes = json.loads(checksums or "{}")
     values = [ast.literal_eval(text) for text in json.loads(params or "[]")]

@@ -51,13 +51,19 @@ def verify(root: Path, config: Config, *, only: Collection[str] | None = None) -
     """
     manifest = read_manifest(root)
     found = _files(root, manifest, only)
-    for name, job in manifest["jobs"].items():
-        label = _label(name, manifest)
-        found += [Mismatch(label, "input", detail) for detail in _inputs(job, manifest, root)]
-        found += [Mismatch(label, "code", detail) for detail in _code(manifest["code"][job["code"]])]
-        recorded = manifest["configs"][job["config"]]
-        found += [Mismatch(label, "config", detail) for detail in _config(job, recorded, config)]
+    for name in manifest["jobs"]:
+        found += of_job(name, manifest, root, config)
     return found
+
+
+def of_job(name: str, manifest: Mapping[str, Any], root: Path, config: Config) -> list[Mismatch]:
+    """Return what made one job's files and differs now: inputs, code, config."""
+    job = manifest["jobs"][name]
+    label = _label(name, manifest)
+    found = [Mismatch(label, "input", detail) for detail in _inputs(job, manifest, root)]
+    found += [Mismatch(label, "code", detail) for detail in _code(manifest["code"][job["code"]])]
+    recorded = manifest["configs"][job["config"]]
+    return found + [Mismatch(label, "config", detail) for detail in _config(job, recorded, config)]
 
 
 def summary(found: list[Mismatch], manifest: Mapping[str, Any]) -> str:
@@ -125,7 +131,7 @@ def _config(job: Mapping[str, Any], recorded: Mapping[str, Any], config: Config)
     recorded = outcome_part(recorded) if job["stage"] == "train" else recorded  # of earlier versions
     try:
         now = json.loads(json.dumps(_present(job["stage"], recorded, config)))
-    except ConfigError as error:
+    except ValueError as error:  # a ConfigError, or an artefact that is gone
         return [str(error)]
     return [f"{key}: was {text(was)}, is {text(new)}" for key, was, new in difference(recorded, now, ignore=())]
 

@@ -133,6 +133,21 @@ def test_what_only_one_of_them_has_is_said(both, tmp_path):
     assert any("claims are not compared" in note for note in notes)
 
 
+def test_a_claim_that_one_has_alone_or_that_is_stated_otherwise_is_said_and_not_compared(both, tmp_path):
+    first, _, folder = both
+    shutil.copytree(first.root, tmp_path / "run")
+    path = tmp_path / "run" / "claims.json"
+    claims = json.loads(path.read_text())
+    claims[0] |= {"claim": "Something else", "verdict": "refuted"}
+    claims[1]["id"] = "new"
+    path.write_text(json.dumps(claims))
+    agreement = compare(replace(first, root=tmp_path / "run"), folder)
+    assert agreement.holds and not agreement.changed
+    assert {"ends-above-grpo", "new", "higher-entropy"}.isdisjoint(agreement.rows["item"])
+    said = "claim ends-above-grpo is stated otherwise in the reference, and not compared: 'SDPG-UFKL ends above GRPO on chain'"
+    assert {said, "claim new is not in the reference", "claim higher-entropy is in the reference alone"} <= set(agreement.notes)
+
+
 def test_one_run_of_each_is_judged_by_all_scores_together_alone(tmp_path):
     one = write_results(tmp_path / "one", seeds=(0,), **OPTIONS)
     make("scores", one)
