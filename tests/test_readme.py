@@ -9,6 +9,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+MADE = {"notebooks/reference.md", "reference/index.md"}  # by `make docs`, which checks its links
 LINKS = sorted(
     {(page, link) for page in PAGES for link in re.findall(r"\]\(((?!https?:)[^)#]+)[^)]*\)", page.read_text("utf-8"))}
 )
@@ -36,7 +37,7 @@ def test_the_two_commands_are_near_the_top_and_exist():
 
 def test_every_link_of_the_pages_leads_somewhere():
     assert len(LINKS) > 100
-    assert not [f"{page.name}: {link}" for page, link in LINKS if not (page.parent / link).exists()]
+    assert not [f"{page.name}: {link}" for page, link in LINKS if not (page.parent / link).exists() and link not in MADE]
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda p: p.name)

@@ -209,4 +209,5 @@ def test_methods_are_named_in_words(scale):
 
 def test_a_variant_is_called_after_its_method_and_a_users_method_as_the_user_wrote_it():
     assert label("sdpg-urkl-large-beta") == "SDPG-URKL, large beta"
-    assert label("mine-2") == "mine-2"
+    assert label("mine-2") == "mine-2" and label("mine.train.lr-0.1") == "mine.train.lr-0.1"
+    assert label("sdpg-urkl.train.lr-1.5e-05") == "SDPG-URKL, lr 1.5e-05" and label("grpo.beta_base-3") == "GRPO, beta base 3"

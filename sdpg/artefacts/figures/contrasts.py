@@ -23,7 +23,7 @@ from sdpg.io import read_json
 
 ARTEFACT = FigureSpec(
     reads=lambda files: [*files.made("claims"), *files.metrics],
-    place=0,
+    place=0.1,
     caption=(
         "The paper's primary claims at this scale, in the order in which they are tested within each panel. Markers with bars: "
         "the effect with its 95% interval, of the set that decides; of claims about collapse, the share of either method's "
