@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from sdpg.experiment.pages import first, leaderboard, times, verdicts
+from sdpg.experiment.pages import again, first, leaderboard, times, verdicts
 from sdpg.experiment.pages.read import References
 from sdpg.io import ROOT
 
@@ -25,6 +25,7 @@ BLOCKS: dict[str, Callable[[References, str], str]] = {  # of the references and
     "planned": times.planned,
     "jobs": times.jobs,
     "leaderboard": leaderboard.tables,
+    "second run": again.second_run,
     "verdicts": verdicts.tables,
     "the paper's curves": verdicts.published,
 }

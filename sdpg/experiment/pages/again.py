@@ -1,0 +1,40 @@
+"""Does it replicate? The verdicts of a reference beside those of a second run, made with other rounding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sdpg.artefacts.claims.verdicts import REFUTED, SUPPORTED
+from sdpg.experiment.pages.read import References, rows_of
+from sdpg.experiment.pages.verdicts import effect
+from sdpg.io import ROOT, read_json
+
+FOLDER = ROOT / "results" / "replication"  # <scale>/claims.json of the second run, and how.json: how it was made
+HEAD = ["", "claim", "verdict", "second run", "effect [95% interval]", "second run"]
+
+
+def second_run(references: References, up: str, folder: Path = FOLDER) -> str:
+    """Return the primary claims of each scale that ran twice, and the other claims whose verdicts differ."""
+    parts = []
+    for path in sorted(folder.glob("*/claims.json")):
+        if (of := references.get(path.parent.name)) is None:
+            continue
+        how, other = read_json(path.parent / "how.json"), {row["id"]: row for row in read_json(path)}
+        said = [row for row in of.claims if row["verdict"] in (SUPPORTED, REFUTED) or row["role"] in ("primary", "exploratory")]
+        common = [row for row in said if row["id"] in other and other[row["id"]]["claim"] == row["claim"]]
+        primary = [row for row in common if row["role"] == "primary"]
+        differ = [row for row in common if row["role"] != "primary" and row["verdict"] != other[row["id"]]["verdict"]]
+        same = sum(row["verdict"] == other[row["id"]]["verdict"] for row in primary)
+        decided = sum(row["verdict"] == other[row["id"]]["verdict"] and row["verdict"] in (SUPPORTED, REFUTED) for row in primary)
+        rest = "; ".join(f"{row['id']} is {row['verdict']}, in the second run {other[row['id']]['verdict']}" for row in differ)
+        parts.append(
+            f"Scale `{path.parent.name}` ran a second time ({how['date']}, commit {how['commit']}, `{how['command']}`; {how['differs']}; scale "
+            f"{how['scale']}). Of {len(primary)} primary claims **{same} have the same verdict, {decided} of them decided**. "
+            f"Of {len(common) - len(primary)} others, {len(differ)} differ{': ' + rest if rest else ''}.\n\n"
+            + rows_of(HEAD, [_row(row, other[row["id"]]) for row in primary])
+        )
+    return "\n\n".join(parts) or "No scale that has a reference ran twice."
+
+
+def _row(row: dict, other: dict) -> list[str]:
+    return [row["id"], row["claim"], f"**{row['verdict']}**", f"**{other['verdict']}**", effect(row), effect(other)]
