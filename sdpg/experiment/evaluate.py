@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -97,6 +98,7 @@ def _listen() -> None:
     """End at once, with the exit code of a wish to stop, when a signal asks for it; and with what started this process."""
     for number in FORWARDED:
         signal.signal(number, _leave)
+    sys.unraisablehook = _leave_again
     if PLACE in os.environ and sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # nothing is lost: a part is there whole, or not
 
@@ -106,7 +108,21 @@ def _leave(number, frame) -> None:
         signal.signal(other, signal.SIG_DFL if other == signal.SIGINT else signal.SIG_IGN)
     if PLACE not in os.environ:
         os.write(2, f"{GOES_ON}\n".encode())
+    _exit(number, frame)
+
+
+def _exit(number, frame) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise SystemExit(STOPPED)  # no Exception, which a library might take for an error of its own
+
+
+def _leave_again(unraisable) -> None:
+    """End a little later where Python drops the exit: in a finaliser, while modules are imported."""
+    if issubclass(unraisable.exc_type, SystemExit):
+        signal.signal(signal.SIGTERM, _exit)
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def _in_processes(evaluation, title: str, count: int, devices: Sequence[gpus.Device], words: Sequence[str]) -> int:

@@ -12,7 +12,7 @@ import pytest
 from sdpg import cli
 from sdpg.config import resolve
 from sdpg.core.recorder import read_rows
-from sdpg.experiment import launch
+from sdpg.experiment import evaluate, launch
 from tests.workflow.conftest import copy_project
 
 TWO = ("--set", "resources.processes=2")
@@ -27,7 +27,7 @@ def test_over_nodes_srun_starts_sdpg_once_on_each():
 
 
 def test_nodes_without_an_allocation_are_refused(monkeypatch):
-    config = resolve("cpu", {"resources.nodes": 2})
+    config = resolve("smoke", {"resources.nodes": 2})
     monkeypatch.delenv("SLURM_JOB_NUM_NODES", raising=False)
     with pytest.raises(ValueError, match="resources.nodes=2, but this is one node; run it in an allocation: salloc --nodes=2"):
         launch.train(config, "grpo", 0, 1, ["train"])
@@ -42,20 +42,29 @@ def test_all_nodes_meet_at_the_first_one(tmp_path, monkeypatch):
     assert launch._endpoint(2) == "node7:29856"
 
 
-def test_a_signal_that_comes_in_a_finaliser_is_not_lost(monkeypatch, capsys):
+LEAVES = [  # of a training, of an evaluation: handler, what is done where its exception is dropped, the exception, what is said
+    (launch._leave, launch._ask_again, launch.Interrupted, ""),
+    (evaluate._leave, evaluate._leave_again, SystemExit, f"{evaluate.GOES_ON}\n"),
+]
+
+
+@pytest.mark.parametrize(("leave", "again", "raised", "said"), LEAVES)
+def test_a_signal_that_comes_in_a_finaliser_is_not_lost(monkeypatch, capfd, leave, again, raised, said):
     class Dropped:
         def __del__(self):
             signal.raise_signal(signal.SIGTERM)
 
-    before = signal.signal(signal.SIGTERM, launch._leave)
-    monkeypatch.setattr(sys, "unraisablehook", launch._ask_again)
+    before = {number: signal.getsignal(number) for number in launch.FORWARDED}
+    signal.signal(signal.SIGTERM, leave)
+    monkeypatch.setattr(sys, "unraisablehook", again)
     try:
-        with pytest.raises(launch.Interrupted):
+        with pytest.raises(raised):
             Dropped()
             time.sleep(30)
     finally:
-        signal.signal(signal.SIGTERM, before)
-    assert capsys.readouterr().err == ""
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert capfd.readouterr().err == said
 
 
 @pytest.mark.parametrize(

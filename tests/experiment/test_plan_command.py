@@ -16,7 +16,7 @@ def command(*arguments):
 def test_the_command_on_a_cpu_scale():
     done = command()
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("cpu: tiny Qwen3, 128,896 parameters in 2 layers; methods: 13, seeds: 5\na CPU process")
+    assert done.stdout.startswith("cpu: tiny Qwen3, 165,760 parameters in 2 layers; methods: 10, seeds: 10\na CPU process")
     assert done.stdout.splitlines()[-1].startswith("cpu fits: at most 0.9 of 4.0 GB")
 
 

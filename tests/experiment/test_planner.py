@@ -78,7 +78,7 @@ def test_biases_and_an_untied_head_count():
 
 def test_sizes_of_the_scales_own_models():
     assert sizes.CHARACTERS == len(character_tokenizer())
-    assert sizes.architecture(resolve("cpu")).parameters == 128_896
+    assert sizes.architecture(resolve("cpu-chain")).parameters == 128_896
     assert sizes.architecture(resolve("lm")).parameters == 134_515_008
 
 
@@ -383,7 +383,7 @@ def test_cards():
 
 def test_what_the_resources_say_is_planned():
     vllm = {"memory": 0.3, "max_num_seqs": 64, "tensor_parallel": 2, "prefix_caching": False}
-    config = resolve("cpu", {"resources": {"gpus": 4, "nodes": 2, "vllm": vllm}})
+    config = resolve("smoke", {"resources": {"gpus": 4, "nodes": 2, "vllm": vllm}})
     expected = Placement(gpus=4, nodes=2, engine=Share(**vllm))
     assert placement(config, card(None, 80)) == expected
     assert placement(config, card(None, 80), 8, 1) == replace(expected, gpus=8, nodes=1)
@@ -392,6 +392,6 @@ def test_what_the_resources_say_is_planned():
 
 
 def test_processes_without_gpus_share_the_jobs_memory():
-    one, three = plan_of("cpu"), plan_of("cpu", overrides={"resources.processes": 3})
+    one, three = plan_of("smoke"), plan_of("smoke", overrides={"resources.processes": 3})
     assert three.job.gpu.memory == one.job.gpu.memory / 3 and three.job.place.world == three.job.shards == 3
-    assert misfit(plan_of("cpu", overrides={"resources.processes": 8})) is not None
+    assert misfit(plan_of("smoke", overrides={"resources.processes": 8})) is not None

@@ -318,7 +318,9 @@ def test_a_model_without_tokenizer_is_one_line(tmp_path):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("name", "digest"), [("cpu", "82df89d637e13881"), ("smoke", "19def84d7fc4e05d")])
+@pytest.mark.parametrize(
+    ("name", "digest"), [("cpu", "7e92dbf2446bed8b"), ("cpu-chain", "82df89d637e13881"), ("smoke", "19def84d7fc4e05d")]
+)
 def test_the_problems_of_the_scales_that_come_with_the_project_stay_what_they_were(tmp_path, name, digest):
     make_problems(resolve(name), tmp_path)
     problems = [astuple(problem) for problem in load_problems(tmp_path / "train.parquet")]

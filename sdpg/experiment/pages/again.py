@@ -25,7 +25,9 @@ def second_run(references: References, up: str, folder: Path = FOLDER) -> str:
         primary = [row for row in common if row["role"] == "primary"]
         differ = [row for row in common if row["role"] != "primary" and row["verdict"] != other[row["id"]]["verdict"]]
         same = sum(row["verdict"] == other[row["id"]]["verdict"] for row in primary)
-        decided = sum(row["verdict"] == other[row["id"]]["verdict"] and row["verdict"] in (SUPPORTED, REFUTED) for row in primary)
+        decided = sum(
+            row["verdict"] == other[row["id"]]["verdict"] and row["verdict"] in (SUPPORTED, REFUTED) for row in primary
+        )
         rest = "; ".join(f"{row['id']} is {row['verdict']}, in the second run {other[row['id']]['verdict']}" for row in differ)
         parts.append(
             f"Scale `{path.parent.name}` ran a second time ({how['date']}, commit {how['commit']}, `{how['command']}`; {how['differs']}; scale "
