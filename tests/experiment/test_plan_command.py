@@ -17,7 +17,7 @@ def test_the_command_on_a_cpu_scale():
     done = command()
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("cpu: tiny Qwen3, 165,760 parameters in 2 layers; methods: 10, seeds: 10\na CPU process")
-    assert done.stdout.splitlines()[-1].startswith("cpu fits: at most 0.9 of 4.0 GB")
+    assert done.stdout.splitlines()[-1].startswith("cpu fits: at most 0.8 of 4.0 GB")
 
 
 def test_the_command_in_the_papers_setting_prints_what_the_documentation_shows():

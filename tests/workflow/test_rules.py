@@ -36,7 +36,7 @@ def test_every_job_says_what_it_does_and_keeps_a_log(finished):
 def test_a_dry_run_explains_itself_and_hands_the_threads_down(finished):
     output = finished.snakemake("-n", "-p", "train", "--cores", "2", "--config", "resources={threads: 2}", "seeds=[7]")
     assert "seeds 7; 10 training runs of 160 steps" in output
-    assert "Scale cpu: sdpg-ufkl, sdpg-urkl, grpo, rlsd, opcd, " in output
+    assert "Scale cpu: sdpg-ufkl, sdpg-urkl, grpo, grpo-equal-compute, rpg, rlsd, opcd, " in output
     assert "[cpu] train grpo, seed 7: 160 steps" in output
     command = next(line for line in output.splitlines() if "--method grpo" in line)
     assert "--threads 2" in command

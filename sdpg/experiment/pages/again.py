@@ -24,18 +24,17 @@ def second_run(references: References, up: str, folder: Path = FOLDER) -> str:
         common = [row for row in said if row["id"] in other and other[row["id"]]["claim"] == row["claim"]]
         primary = [row for row in common if row["role"] == "primary"]
         differ = [row for row in common if row["role"] != "primary" and row["verdict"] != other[row["id"]]["verdict"]]
-        same = sum(row["verdict"] == other[row["id"]]["verdict"] for row in primary)
-        decided = sum(
-            row["verdict"] == other[row["id"]]["verdict"] and row["verdict"] in (SUPPORTED, REFUTED) for row in primary
-        )
+        same = [row for row in primary if row["verdict"] == other[row["id"]]["verdict"]]
+        decided = [row for row in same if row["verdict"] in (SUPPORTED, REFUTED)]
         rest = "; ".join(f"{row['id']} is {row['verdict']}, in the second run {other[row['id']]['verdict']}" for row in differ)
         parts.append(
-            f"Scale `{path.parent.name}` ran a second time ({how['date']}, commit {how['commit']}, `{how['command']}`; {how['differs']}; scale "
-            f"{how['scale']}). Of {len(primary)} primary claims **{same} have the same verdict, {decided} of them decided**. "
+            f"Scale `{path.parent.name}` ran a second time ({how['date']}, commit {how['commit']}, `{how['command']}`; "
+            f"{how['differs']}; scale {how['scale']}). Of {len(primary)} primary claims **{len(same)} have the same verdict, "
+            f"{len(decided)} of them decided**. "
             f"Of {len(common) - len(primary)} others, {len(differ)} differ{': ' + rest if rest else ''}.\n\n"
             + rows_of(HEAD, [_row(row, other[row["id"]]) for row in primary])
         )
-    return "\n\n".join(parts) or "No scale that has a reference ran twice."
+    return "\n\n".join(parts) or "A second run of a scale that has a reference: not run yet."
 
 
 def _row(row: dict, other: dict) -> list[str]:
