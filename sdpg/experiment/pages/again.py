@@ -31,7 +31,7 @@ def second_run(references: References, up: str, folder: Path = FOLDER) -> str:
             f"Scale `{path.parent.name}` ran a second time ({how['date']}, commit {how['commit']}, `{how['command']}`; "
             f"{how['differs']}; scale {how['scale']}). Of {len(primary)} primary claims **{len(same)} have the same verdict, "
             f"{len(decided)} of them decided**. "
-            f"Of {len(common) - len(primary)} others, {len(differ)} differ{': ' + rest if rest else ''}.\n\n"
+            f"Of {len(common) - len(primary)} others {len(differ)} with another one{': ' + rest if rest else ''}.\n\n"
             + rows_of(HEAD, [_row(row, other[row["id"]]) for row in primary])
         )
     return "\n\n".join(parts) or "A second run of a scale that has a reference: not run yet."
