@@ -174,10 +174,12 @@ def test_the_search_works_from_the_disk():
                 time.sleep(0.2)
 
         browser.open(SITE / "index.html", 1280)
-        open_search = "document.querySelector('.md-search__button').click(); String(!!document.activeElement.shadowRoot)"
-        wait_for("true", open_search)
+        click = "String((b => b && (b.click(), true))(document.querySelector('.md-search__button')))"
+        wait_for("true", click)
+        wait_for("true", "String(!!document.activeElement.shadowRoot)")
         browser.call("Input.insertText", text="McNemar")
-        wait_for("McNemar", "document.activeElement.shadowRoot.textContent")  # of the results: what is typed is no content
+        shown = "[...document.querySelectorAll('*')].map(e => e.shadowRoot ? e.shadowRoot.textContent : '').join(' ')"
+        wait_for("McNemar", shown)  # of the results: what is typed is no content
         asked = [p["request"]["url"] for method, p in browser.events if method == "Network.requestWillBeSent"]
         assert all(url.startswith(("file:", "data:")) for url in asked)
         assert not [p for method, p in browser.events if method in ("Log.entryAdded", "Runtime.exceptionThrown")]
