@@ -53,12 +53,12 @@ for scale in EVALUATED:
                 checkpoints=f"{scale.root}/runs/{{method}}/seed{{seed}}/checkpoints/checkpoints.json",
             output:
                 f"{scale.root}/eval/{{method}}/seed{{seed}}/lm_eval.json",
-            wildcard_constraints:
-                seed="|".join(map(str, scale.config.lm_eval_seeds)),
             log:
                 scale.log("lm_eval/{method}-seed{seed}"),
             benchmark:
                 scale.benchmark("lm_eval/{method}-seed{seed}")
+            wildcard_constraints:
+                seed="|".join(map(str, scale.config.lm_eval_seeds)),
             conda:
                 "../../environment.yml"
             threads: scale.config.resources.threads
