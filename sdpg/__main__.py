@@ -249,8 +249,8 @@ def plan(
         float | None, typer.Option(metavar="GB", min=1, max=10_000, help="A card's memory (default: 80).")
     ] = None,
     mfu: Annotated[
-        float, typer.Option(metavar="SHARE", min=0.01, max=1, help="Share of a card's FLOPs that is reached.")
-    ] = 0.4,
+        float | None, typer.Option(metavar="SHARE", min=0.01, max=1, help="Share of a card's FLOPs reached (default: 0.4).")
+    ] = None,
     response_tokens: Annotated[
         float | None, typer.Option(metavar="MEAN", help="Mean length of a response (default: 0.63 of the longest).")
     ] = None,
@@ -269,7 +269,7 @@ def plan(
         gpus = 1
     on = card(gpu, gpu_memory)
     planned = make_plan(config, gpu=on, place=placement(config, on, gpus, nodes), response_tokens=response_tokens)
-    print(render(planned, mfu), end="")
+    print(render(planned, *filter(None, [mfu])), end="")
     return 1 if misfit(planned) else 0
 
 

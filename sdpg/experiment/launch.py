@@ -61,7 +61,7 @@ def train(config: Config, method: str, seed: int, threads: int, words: Sequence[
 def _run(config: Config, method: str, seed: int, threads: int) -> int:
     for number in (signal.SIGTERM, signal.SIGUSR1):  # until the trainer listens
         signal.signal(number, _leave)
-    sys.unraisablehook = _ask_again
+    insist(Interrupted, signal.SIGTERM)
     if "RANK" in os.environ and sys.platform == "linux":  # saves its state, too, when what started it is killed
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     from sdpg.startup import quick_imports
@@ -86,12 +86,18 @@ def _leave(number, frame) -> None:
     raise Interrupted("stopped before training went on; run the same command again")
 
 
-def _ask_again(unraisable) -> None:
-    """Send a signal again whose exception came up where Python drops it: in a finaliser, while modules are imported."""
-    if issubclass(unraisable.exc_type, Interrupted):
-        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
-    else:
-        sys.__unraisablehook__(unraisable)
+def insist(wish: type[BaseException], number: int) -> None:
+    """Send signal `number` again whenever its exception, `wish`, came up where Python drops it: in a finaliser, while modules
+    are imported.
+    """
+
+    def hook(unraisable) -> None:
+        if issubclass(unraisable.exc_type, wish):
+            threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
+        else:
+            sys.__unraisablehook__(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def check_memory(config: Config, method: str, device: Device) -> None:

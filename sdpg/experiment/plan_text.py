@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from sdpg.experiment.plan_time import (
     BANDWIDTH_SHARE,
     DISK,
+    MFU,
     STEP_PHASES,
     UNKNOWN_PROBLEMS,
     Rates,
@@ -37,7 +38,7 @@ from sdpg.experiment.planner import (
 SMALL = 10**7  # parameters below which overhead decides the time of a step
 
 
-def render(plan: Plan, mfu: float) -> str:
+def render(plan: Plan, mfu: float = MFU) -> str:
     """Return the plan: what is assumed, memory, time of a step, hours, disk, and last whether it fits."""
     expected = Rates(mfu, BANDWIDTH_SHARE)
     parts = [_assumed(plan, mfu), _memory(plan), _step(plan, expected), _hours(plan, expected), _disk(plan)]

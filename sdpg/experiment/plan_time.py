@@ -16,6 +16,7 @@ from sdpg.experiment.planner import PROMPT_SHARE, TEACHER_SHARE, Job, Plan, cach
 from sdpg.io import path_of
 from sdpg.tasks.pinned import load_dataset, split_of
 
+MFU = 0.4  # share of a card's FLOPs that is reached, unless somebody knows better
 BANDWIDTH_SHARE = 0.55  # of a card's bandwidth that decoding reaches, with the scheduler's gaps
 DISK = 1e9  # bytes a second
 BETWEEN_NODES = 50e9  # bytes a second and GPU

@@ -48,11 +48,7 @@ def config_param(value: Any) -> str:
 
 def read_records(database: Path) -> dict[str, Record]:
     """Return the record of every file that a finished job made. Raises ValueError if there is no database."""
-    if not database.is_file():
-        raise ValueError(f"{database} is missing: Snakemake's records of what it ran; run `snakemake reproduce-all`")
-    columns = "target, rule, input, log, params, input_checksums"
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as connection:
-        rows = connection.execute(f"SELECT {columns} FROM snakemake_metadata WHERE NOT incomplete").fetchall()
+    rows = _finished(database, "target, rule, input, log, params, input_checksums")
     return {target: _record(*rest) for target, *rest in rows}
 
 
@@ -67,14 +63,18 @@ class Time(NamedTuple):
 
 def read_times(database: Path) -> dict[str, Time]:
     """Return of every file that a finished job made when that job ran. Raises ValueError if there is no database."""
-    if not database.is_file():
-        raise ValueError(f"{database} is missing: Snakemake's records of what it ran")
-    columns = "target, log, rule, starttime, endtime"
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as connection:
-        rows = connection.execute(f"SELECT {columns} FROM snakemake_metadata WHERE NOT incomplete").fetchall()
+    rows = _finished(database, "target, log, rule, starttime, endtime")
     return {
         target: Time((json.loads(log or "[]") or [rule])[0], rule, *times) for target, log, rule, *times in rows if all(times)
     }
+
+
+def _finished(database: Path, columns: str) -> list[tuple]:
+    """Return columns of Snakemake's records, a row for each file that a finished job made."""
+    if not database.is_file():
+        raise ValueError(f"{database} is missing: Snakemake's records of what it ran; run `snakemake reproduce-all`")
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as connection:
+        return connection.execute(f"SELECT {columns} FROM snakemake_metadata WHERE NOT incomplete").fetchall()
 
 
 def _record(rule: str, inputs: str, log: str, params: str, checksums: str) -> Record:

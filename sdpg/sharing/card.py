@@ -12,6 +12,7 @@ import yaml
 
 from sdpg.analysis.results import Results, run_parameters
 from sdpg.io import ROOT, read_json, sha256
+from sdpg.markdown import table
 
 ARXIV = "2606.04036"
 CITATION = """@misc{sdpg2026,
@@ -49,7 +50,7 @@ def card(results: Results, info: Mapping[str, Any], *, method: str, seed: int, s
         f"Base model: {base}." + ("" if licence else " Licence: that of the base model, unless its owner says otherwise."),
         "## Method",
         *([loss] if equation else []),
-        _table(["hyper-parameter", "value"], hyperparameters),
+        table(["hyper-parameter", "value"], hyperparameters),
         "## Scores",
         _scores(results, method, seed, step),
         "## Data",
@@ -59,7 +60,7 @@ def card(results: Results, info: Mapping[str, Any], *, method: str, seed: int, s
         "## How it was made",
         f"Commit of the project: {info.get('git_commit') or 'unknown'}. The whole configuration, also in `sdpg_run.json`:",
         f"<details><summary>Configuration</summary>\n\n```yaml\n{_yaml(config)}```\n\n</details>",
-        _table(["package", "version"], sorted(info.get("versions", {}).items())),
+        table(["package", "version"], sorted(info.get("versions", {}).items())),
         "## Citation",
         f"```bibtex\n{CITATION}\n```",
     ]
@@ -130,8 +131,8 @@ def _data(root: Path, config: Mapping[str, Any], inputs: Mapping[str, str]) -> s
         digest = sha256(file) if inner and file.is_file() else inputs.get("train.parquet") if not inner else None
         rows.append((name, f"`{_text(source)}`", said.get("problems", "?"), licence, f"`{digest}`" if digest else "?"))
     hashes = [(f"`{name}`", f"`{digest}`") for name, digest in inputs.items() if "/" not in name and name != "train.parquet"]
-    own = f"\n\nWhat the run started from, by SHA-256:\n\n{_table(['file', 'sha256'], hashes)}" if hashes else ""
-    return _table(["set", "source", "problems", "licence", "sha256 as used"], rows) + own
+    own = f"\n\nWhat the run started from, by SHA-256:\n\n{table(['file', 'sha256'], hashes)}" if hashes else ""
+    return table(["set", "source", "problems", "licence", "sha256 as used"], rows) + own
 
 
 def _scores(results: Results, method: str, seed: int, step: int) -> str:
@@ -153,7 +154,7 @@ def _scores(results: Results, method: str, seed: int, step: int) -> str:
                 one, seeds = of.iloc[0], int(of.iloc[0]["seeds"])
                 cell = f"{one['mean']:.3f} [{one['low']:.3f}, {one['high']:.3f}], {seeds} seed{'s' * (seeds != 1)}"
         rows.append((row.task, row.metric, f"{row.value:.3f}", cell))
-    text = _table(["evaluation set", "metric", "this checkpoint", "the method over its seeds, with 95% interval"], rows)
+    text = table(["evaluation set", "metric", "this checkpoint", "the method over its seeds, with 95% interval"], rows)
     return f"At step {step}, on {len(set(own['task']))} evaluation sets:\n\n{text}"
 
 
@@ -168,12 +169,6 @@ def _loading(to: str, task: Mapping[str, Any]) -> str:
     chat = ", in the tokenizer's chat template" if task.get("chat_template") else ""
     how = f"It was trained with the prompts of the template `{template}`{chat} (sdpg/tasks/templates of the project)."
     return "```python\n" + "\n".join(code) + f"\n```\n\n{how}"
-
-
-def _table(columns: list[str], rows: Iterable[Iterable[Any]]) -> str:
-    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in rows]
-    return "\n".join(lines)
 
 
 def _text(value: Any) -> str:

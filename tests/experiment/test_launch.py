@@ -42,29 +42,43 @@ def test_all_nodes_meet_at_the_first_one(tmp_path, monkeypatch):
     assert launch._endpoint(2) == "node7:29856"
 
 
-LEAVES = [  # of a training, of an evaluation: handler, what is done where its exception is dropped, the exception, what is said
-    (launch._leave, launch._ask_again, launch.Interrupted, ""),
-    (evaluate._leave, evaluate._leave_again, SystemExit, f"{evaluate.GOES_ON}\n"),
+LEAVES = [  # of a training, of an evaluation: handler, its exception, by which signal it is asked again, what is said
+    (launch._leave, launch.Interrupted, signal.SIGTERM, ""),
+    (evaluate._leave, SystemExit, evaluate.AGAIN, f"{evaluate.GOES_ON}\n"),
 ]
 
 
-@pytest.mark.parametrize(("leave", "again", "raised", "said"), LEAVES)
-def test_a_signal_that_comes_in_a_finaliser_is_not_lost(monkeypatch, capfd, leave, again, raised, said):
+@pytest.mark.parametrize(("leave", "raised", "again", "said"), LEAVES)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_that_comes_in_a_finaliser_is_not_lost(monkeypatch, capfd, leave, raised, again, said, number):
     class Dropped:
         def __del__(self):
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(number)
 
-    before = {number: signal.getsignal(number) for number in launch.FORWARDED}
-    signal.signal(signal.SIGTERM, leave)
-    monkeypatch.setattr(sys, "unraisablehook", again)
+    before = {each: signal.getsignal(each) for each in (*launch.FORWARDED, evaluate.AGAIN)}
+    for each in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(each, leave)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    launch.insist(raised, again)
     try:
         with pytest.raises(raised):
             Dropped()
             time.sleep(30)
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for each, handler in before.items():
+            signal.signal(each, handler)
     assert capfd.readouterr().err == said
+
+
+def test_any_other_exception_of_a_finaliser_is_shown_as_ever(monkeypatch, capfd):
+    class Broken:
+        def __del__(self):
+            raise KeyError("a bug")
+
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    launch.insist(SystemExit, evaluate.AGAIN)
+    Broken()
+    assert "KeyError: 'a bug'" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def contents(project: Project) -> dict[str, bytes]:
 def project(tmp_path_factory) -> Project:
     """A copy of the project with the examples, in which everything of a scale that uses them has run."""
     project = copy_project(tmp_path_factory.mktemp("project"))
-    for name in ("docs", "results/reference", "results/replication"):  # adding to it makes no number of the pages another one
+    for name in ("docs", "results/reference"):  # adding to it makes no number of the pages another one
         shutil.copytree(ROOT / name, project.folder / name)
     shutil.copy(ROOT / "README.md", project.folder)
     project.before = contents(project)

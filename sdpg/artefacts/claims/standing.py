@@ -10,7 +10,7 @@ import numpy as np
 from sdpg.artefacts.claims.verdicts import DECIDED, EXACT, EXPLORATORY, NOT_RUN, NOT_TESTABLE, OPEN, PRIMARY, PUBLISHED, SINGLE
 from sdpg.artefacts.tables.layout import NONE
 
-RELATIVE = "relative change"
+RELATIVE, ERROR = "relative change", "absolute error"  # units in claims.json
 Row = dict[str, Any]
 GROUPS = {  # heading -> verdicts of claims that are tested on runs
     "Decided": DECIDED,
@@ -107,9 +107,18 @@ def effect_text(of: Row, unit: str) -> str:
     return text if of["low"] is None else f"{text} [{number(of['low'], unit)}, {number(of['high'], unit)}]"
 
 
+def effects(row: Row) -> str:
+    """Return a row's effect on each evaluation set with its interval, in its unit: "chain +0.137 [+0.090, +0.185]; ..."."""
+    parts = row["parts"] or [row | {"task": None}]
+    if all(part["effect"] is None for part in parts):
+        return NONE
+    texts = [(f"{part['task']} " if part["task"] else "") + effect_text(part, row["unit"]) for part in parts]
+    return "; ".join(texts) + ("" if row["unit"] in (RELATIVE, "fraction", ERROR) else f" {row['unit']}")
+
+
 def number(value: float, unit: str) -> str:
     """Return a number of claims.json with its sign: a percentage of relative changes, whole tokens, else three decimals."""
-    if unit == "absolute error":
+    if unit == ERROR:
         return f"{value:.1e}"
     text = f"{value:+{'.1%' if unit == RELATIVE else '.0f' if unit == 'tokens' else '.3f'}}"
     if not any(digit in text for digit in "123456789"):

@@ -7,10 +7,11 @@ from typing import Any
 
 from sdpg.analysis.diverged import sentences
 from sdpg.analysis.results import Results
-from sdpg.artefacts.claims.standing import RELATIVE, collapsed, distance, effect_text, grouped, p_value, thresholds_text
+from sdpg.artefacts.claims.standing import collapsed, distance, effects, grouped, p_value, thresholds_text
 from sdpg.artefacts.claims.verdicts import EXPLORATORY, PRIMARY
 from sdpg.artefacts.declare import PAPER
 from sdpg.artefacts.tables.layout import NONE
+from sdpg.markdown import table
 
 HEAD = ("verdict", "claim", "effect [95% interval]", "margin; paper", "p (adjusted)", "collapsed", "axis", "figure", "why")
 
@@ -23,15 +24,14 @@ def markdown(rows: list[dict[str, Any]], results: Results, alpha: float) -> str:
         if counts:
             lines.append(f"- {role}: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
     for heading, members in grouped(rows):
-        lines += ["", f"## {heading}", "", "| " + " | ".join(HEAD) + " |", "|---" * len(HEAD) + "|"]
-        lines += ["| " + " | ".join(cell.replace("|", r"\|") for cell in _cells(row)) + " |" for row in members]
+        lines += ["", f"## {heading}", "", table(HEAD, map(_cells, members))]
     return "\n".join([*lines, "", _caption(len(results.seeds), alpha) + sentences(results.diverged)]) + "\n"
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     role = f" [{row['role']}]" if row["role"] == PRIMARY else ""
     what = f"{row['id']}. {row['claim']} ({row['source']}; {row['comparison']}){role}"
-    cells = (f"**{row['verdict']}**", what, _effects(row), thresholds_text(row), p_value(row["p_adjusted"]), collapsed(row))
+    cells = (f"**{row['verdict']}**", what, effects(row), thresholds_text(row), p_value(row["p_adjusted"]), collapsed(row))
     return *cells, row["axis"] or NONE, row["figure"] or NONE, "; ".join(filter(None, [row["reason"], distance(row)]))
 
 
@@ -47,13 +47,3 @@ def _caption(units: int, alpha: float) -> str:
         "Holm); the intervals are not corrected. A claim about every evaluation set is decided by its weakest one, one "
         "about any by its strongest. Rows of the published data are single runs of the paper."
     )
-
-
-def _effects(row: dict[str, Any]) -> str:
-    if row["effect"] is None and not row["parts"]:
-        return NONE
-    if not row["parts"]:
-        return effect_text(row, row["unit"])
-    one = len(row["parts"]) == 1 and row["parts"][0]["task"] is None
-    texts = [("" if one else f"{part['task']} ") + effect_text(part, row["unit"]) for part in row["parts"]]
-    return "; ".join(texts) + ("" if row["unit"] in (RELATIVE, "fraction") else f" {row['unit']}")

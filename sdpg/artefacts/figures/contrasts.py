@@ -15,7 +15,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from sdpg.analysis.results import Results, require
-from sdpg.artefacts.claims.verdicts import NOT_RUN, NOT_TESTABLE, OPEN, PRIMARY, REFUTED, SINGLE, SUPPORTED, thresholds
+from sdpg.artefacts.claims.standing import RELATIVE, limits
+from sdpg.artefacts.claims.verdicts import NOT_RUN, NOT_TESTABLE, OPEN, PRIMARY, REFUTED, SINGLE, SUPPORTED
 from sdpg.artefacts.declare import FigureSpec
 from sdpg.artefacts.figures import style
 from sdpg.artefacts.figures.names import label
@@ -34,7 +35,7 @@ ARTEFACT = FigureSpec(
     ),
 )
 COLUMNS = ["id", "claim", "unit", "part", "name", "value", "low", "high", "verdict"]
-COLLAPSE, RELATIVE = "share of runs", "relative change"
+COLLAPSE = "share of runs"
 PANELS = {  # unit of a claim: title, axis
     COLLAPSE: ("collapsed runs", "share of runs (fraction)"),
     "fraction": ("accuracy", "difference of accuracy (fraction)"),
@@ -125,17 +126,13 @@ def _points(claim: dict[str, Any]) -> list[tuple]:
 
 def _levels(claim: dict[str, Any]) -> list[tuple]:
     """Return the rows of the margin and of half of the paper's effect, in the claim's unit, on the claimed side of 0."""
-    relative = claim["unit"] == RELATIVE
-    sign = -1 if claim["direction"] == "below" else 1
-    margin, half = thresholds({**claim, "effect": claim["paper"]}, relative)
-    back = np.expm1 if relative else float
-    margin = float(back(sign * margin))
+    margin, half = limits(claim)
     if claim["test"] == "collapse":  # the first method's share has to be beyond the other's
         margin += sum(of["collapsed"] / of["runs"] for of in claim["collapsed"][1:])
         if not claim["collapsed"]:
             return []
     rows = [("margin", "margin", margin, np.nan, np.nan)]
-    return rows if half is None else [*rows, ("half", "half of the paper's effect", float(back(sign * half)), np.nan, np.nan)]
+    return rows if half is None else [*rows, ("half", "half of the paper's effect", half, np.nan, np.nan)]
 
 
 def _place(value: float, unit: str) -> float:

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from sdpg.artefacts.claims.standing import collapsed, distance, effect_text, grouped, p_value, thresholds_text
+from sdpg.artefacts.claims.standing import collapsed, distance, effects, grouped, p_value, thresholds_text
 from sdpg.artefacts.claims.verdicts import NOT_RUN
 from sdpg.artefacts.report.picture import pictures
 from sdpg.io import read_json
@@ -68,16 +68,6 @@ def _row(claim: dict[str, Any], figures: set[str]) -> dict[str, Any]:
         "pictures": pictures(claim),
         "link": claim["figure"] if claim["figure"] in figures else None,
     }
-
-
-def effects(claim: dict[str, Any]) -> str:
-    """Return the effect on each evaluation set with its interval, and the unit; "" without one."""
-    parts = claim["parts"] or [claim]
-    if all(part["effect"] is None for part in parts):
-        return ""
-    named = len(parts) > 1
-    texts = [(f"{part['task']} " if named else "") + effect_text(part, claim["unit"]) for part in parts]
-    return f"{'; '.join(texts)} ({claim['unit']})"
 
 
 def condition_text(found: dict[str, Any]) -> str:

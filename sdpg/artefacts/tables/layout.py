@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from sdpg import markdown
 from sdpg.io import write_atomic
 
 NONE = "–"  # a cell that has no value
@@ -59,11 +60,8 @@ def interval(mean: float, low: float, high: float) -> str:
 def to_markdown(table: Table) -> str:
     """Return a pipe table with one header row (group: name), and the caption below it."""
     header = [table.corner, *(f"{group}: {name}" for group, name in table.columns)]
-    lines = [header, ["---"] + ["---:"] * len(table.columns)]
-    for label, cells in table.rows:
-        lines.append([label, *(f"**{cell.text}**" if cell.bold else cell.text for cell in cells)])
-    escaped = [" | ".join(text.replace("|", r"\|") for text in line) for line in lines]
-    return "\n".join(f"| {line} |" for line in escaped) + f"\n\n{table.caption}\n"
+    rows = [[label, *(f"**{cell.text}**" if cell.bold else cell.text for cell in cells)] for label, cells in table.rows]
+    return markdown.table(header, rows, right=len(table.columns)) + f"\n\n{table.caption}\n"
 
 
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}

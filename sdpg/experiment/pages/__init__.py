@@ -17,7 +17,7 @@ from sdpg.io import ROOT
 BLOCK = re.compile(r"(<!-- results: ([\w' -]+) -->\n).*?(<!-- /results -->)", re.DOTALL)
 BLOCKS: dict[str, Callable[[References, str], str]] = {  # of the references and the page's way to the project's folder
     "picture": first.picture,
-    "six methods": first.table,
+    "six methods": first.six,
     "verdicts in a line": first.verdicts,
     "made": first.made,
     "costs": times.costs,

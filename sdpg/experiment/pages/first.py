@@ -8,7 +8,8 @@ import pandas as pd
 
 from sdpg.artefacts import declared
 from sdpg.artefacts.claims.verdicts import NOT_RUN, NOT_TESTABLE, OPEN, REFUTED, SUPPORTED
-from sdpg.experiment.pages.read import Reference, References, label, not_run, rows_of
+from sdpg.experiment.pages.read import Reference, References, label, not_run
+from sdpg.markdown import table
 
 SCALE = "cpu"
 METHODS = ("sdpg-ufkl", "sdpg-urkl", "rpg", "grpo", "rlsd", "opcd")
@@ -30,7 +31,7 @@ def picture(references: References, up: str) -> str:
     return f"![Figure {name} of scale {SCALE}]({up}results/reference/{SCALE}/figures/{name}.png)\n\n*{said.strip()}*"
 
 
-def table(references: References, up: str) -> str:
+def six(references: References, up: str) -> str:
     """Return six methods: accuracy of the healthy runs, how many are healthy, and what a run costs."""
     of = references.get(SCALE)
     if of is None:
@@ -42,7 +43,7 @@ def table(references: References, up: str) -> str:
         rows.append([label(method), *(("not run",) * 3 if entry is None else (most(entry), healthy(entry), cost(of, method)))])
     base = f"; before training {of.base[task]:.3f}" if task in of.base else ""
     return (
-        rows_of(["method", "accuracy [95% interval]", "healthy runs", "cost"], rows, right=3)
+        table(["method", "accuracy [95% interval]", "healthy runs", "cost"], rows, right=3)
         + f"\n\nScale `{SCALE}`, set `{task}`: accuracy is the mean of the second half's checkpoints over the runs "
         f"that did not collapse{base}; cost is the FLOPs of a run over GRPO's. "
         f"All methods at all scales: [docs/results.md]({up}docs/results.md)."

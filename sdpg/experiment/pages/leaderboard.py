@@ -7,7 +7,8 @@ import pandas as pd
 from sdpg.analysis.intervals import Share
 from sdpg.artefacts.tables.main import TIED
 from sdpg.experiment.pages.first import accuracy, cost
-from sdpg.experiment.pages.read import Reference, References, label, not_run, rows_of
+from sdpg.experiment.pages.read import Reference, References, label, not_run
+from sdpg.markdown import table
 
 HEAD = ["method", "last checkpoint, all runs", "collapsed", "accuracy, healthy runs", "FLOPs, GRPO = 1", "seconds a run"]
 
@@ -27,7 +28,7 @@ def _table(of: Reference, task: str) -> str:
     rows = [_row(of, entry) for entry in entries.to_dict("records")]
     base = f" Before training: {of.base[task]:.3f}." if task in of.base else ""
     where = f"results/reference/{of.scale}/tables/main.csv"
-    return f"Set `{task}` ({entries['metric'].iloc[0]}; `{where}`).{base}\n\n{rows_of(HEAD, rows, right=5)}\n"
+    return f"Set `{task}` ({entries['metric'].iloc[0]}; `{where}`).{base}\n\n{table(HEAD, rows, right=5)}\n"
 
 
 def _row(of: Reference, entry: dict) -> list[str]:

@@ -19,6 +19,7 @@ from sdpg.provenance.made import Made, read_made
 from sdpg.provenance.standing import Standing, references, standing
 
 SHOWN = ("cpu", "lm")  # scales that the pages speak of, run or not
+AGAIN = {"cpu": "cpu-again"}  # scale -> the same with other rounding
 BASELINE = "grpo"  # whose cost is 1
 
 
@@ -107,8 +108,8 @@ class References:
 
     @property
     def scales(self) -> list[str]:
-        """The scales to speak of, those without a reference too."""
-        return [*SHOWN, *(name for name in self.found if name not in SHOWN)]
+        """The scales to speak of, those without a reference too; a second run of one is spoken of beside the first."""
+        return [*SHOWN, *(name for name in self.found if name not in (*SHOWN, *AGAIN.values()))]
 
     def get(self, scale: str) -> Reference | None:
         """Return the reference of a scale, None if there is none."""
@@ -126,11 +127,3 @@ def not_run(scale: str) -> str:
     """Return what is said of a scale without a reference."""
     how = f"`make reproduce SCALE={scale}`, then `make reference SCALE={scale}`"
     return f"Scale `{scale}`: not run yet by the present rules ({how})."
-
-
-def rows_of(head: list[str], rows: list[list[str]], right: int = 0) -> str:
-    """Return a Markdown table; right: so many last columns are aligned to the right."""
-    marks = ["---"] * (len(head) - right) + ["---:"] * right
-    lines = [[cell.replace("|", r"\|") for cell in row] for row in [head, *rows]]
-    lines.insert(1, marks)
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from sdpg.config import Config, resolve
 from sdpg.experiment.machine import card, placement
-from sdpg.experiment.pages.read import References, rows_of
-from sdpg.experiment.plan_time import BANDWIDTH_SHARE, Rates, disk_bytes, unit_hours
+from sdpg.experiment.pages.read import References
+from sdpg.experiment.plan_time import BANDWIDTH_SHARE, MFU, Rates, disk_bytes, unit_hours
 from sdpg.experiment.planner import make_plan
+from sdpg.markdown import table
 
-MFU = 0.4  # as `sdpg plan` takes it
 SMALL_CARDS = {"gsm8k": "l4", "gsm8k-qwen3": "l4"}  # of 24 GB; every other scale with a GPU is for an H100
 PLANNED = (
     *("gsm8k", "gsm8k-80gb", "gsm8k-qwen3"),
@@ -30,13 +30,13 @@ def costs(references: References, up: str) -> str:
     rows = [
         [machine, f"`{scale}`", _runs(resolve(scale)), _hardware(scale), time(references, scale)] for machine, scale in README
     ]
-    return rows_of(["on", "scale", "training runs", "machine", "time"], rows)
+    return table(["on", "scale", "training runs", "machine", "time"], rows)
 
 
 def scales(references: References, up: str) -> str:
     """Return every scale that has been run to its end, with its minutes, and those that have not."""
     rows = [[f"`{scale}`", _runs(resolve(scale)), time(references, scale)] for scale in [*references.scales, *PLANNED]]
-    return rows_of(["scale", "training runs", "time of all of it"], rows)
+    return table(["scale", "training runs", "time of all of it"], rows)
 
 
 def planned(references: References, up: str) -> str:
@@ -45,7 +45,7 @@ def planned(references: References, up: str) -> str:
     for scale in PLANNED:
         hours, disk = _plan(resolve(scale))
         rows.append([f"`{scale}`", _hardware(scale), _runs(resolve(scale)), _short(hours), _short(disk)])
-    return rows_of(["scale", "machine", "runs", "GPU-hours", "disk, GB"], rows, right=3)
+    return table(["scale", "machine", "runs", "GPU-hours", "disk, GB"], rows, right=3)
 
 
 def jobs(references: References, up: str) -> str:
@@ -62,7 +62,7 @@ def jobs(references: References, up: str) -> str:
         if rest:
             rows.append(["all other", str(sum(of.count for of in rest)), "", f"{sum(of.seconds for of in rest):,.0f}"])
         where = f"{of.made.minutes:.0f} minutes on {of.made.cores} cores of {' / '.join(of.made.processors)}, {of.made.date}"
-        parts.append(f"Scale `{scale}`: {where}.\n\n{rows_of(['rule', 'jobs', 'median seconds', 'sum'], rows, right=3)}\n")
+        parts.append(f"Scale `{scale}`: {where}.\n\n{table(['rule', 'jobs', 'median seconds', 'sum'], rows, right=3)}\n")
     return "\n".join(parts)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from sdpg.artefacts.claims.standing import RELATIVE, distance, effect_text, grouped, thresholds_text
+from sdpg.artefacts.claims.standing import distance, effects, grouped, thresholds_text
 from sdpg.artefacts.claims.verdicts import PUBLISHED
 from sdpg.artefacts.tables.layout import NONE
-from sdpg.experiment.pages.read import References, not_run, rows_of
+from sdpg.experiment.pages.read import References, not_run
+from sdpg.markdown import table
 
 HEAD = ["", "claim", "verdict", "effect [95% interval]", "margin; paper", "collapsed", "precondition", "why"]
 
@@ -22,7 +23,7 @@ def tables(references: References, up: str) -> str:
             parts.append(not_run(scale) + "\n")
             continue
         for heading, members in grouped([row for row in of.claims if row["role"] != PUBLISHED]):
-            parts.append(f"**{heading}**\n\n{rows_of(HEAD, [_row(row) for row in members])}\n")
+            parts.append(f"**{heading}**\n\n{table(HEAD, [_row(row) for row in members])}\n")
     return "\n".join(parts)
 
 
@@ -32,11 +33,11 @@ def published(references: References, up: str) -> str:
     if of is None:
         return "Not computed yet: no scale has a reference."
     rows = [
-        [row["id"], f"{row['claim']} ({row['source']})", row["comparison"], effect(row)]
+        [row["id"], f"{row['claim']} ({row['source']})", row["comparison"], effects(row)]
         for row in of.claims
         if row["role"] == PUBLISHED
     ]
-    return rows_of(["", "what is looked at", "curves", "difference"], rows)
+    return table(["", "what is looked at", "curves", "difference"], rows)
 
 
 def _row(row: dict[str, Any]) -> list[str]:
@@ -47,21 +48,9 @@ def _row(row: dict[str, Any]) -> list[str]:
         row["id"],
         f"{row['claim']}{primary}",
         f"**{row['verdict']}**",
-        effect(row),
+        effects(row),
         thresholds_text(row),
         fell or NONE,
         needs or "none",
         "; ".join(filter(None, [row["reason"], distance(row)])) or NONE,
     ]
-
-
-def effect(row: dict[str, Any]) -> str:
-    """Return the effect on each set with its interval, in its unit."""
-    unit = row["unit"]
-    if unit == "absolute error":
-        return f"{row['effect']:.1e}"
-    parts = row["parts"] or [row | {"task": None}]
-    if all(part["effect"] is None for part in parts):
-        return NONE
-    texts = [(f"{part['task']} " if part["task"] else "") + effect_text(part, unit) for part in parts]
-    return "; ".join(texts) + ("" if unit in (RELATIVE, "fraction") else f" {unit}")
