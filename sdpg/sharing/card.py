@@ -129,7 +129,7 @@ def _data(root: Path, config: Mapping[str, Any], inputs: Mapping[str, str]) -> s
         licence = next((str(x[key]) for x in (source, said) for key in ("licence", "license") if x.get(key)), stated)
         file = root / "data" / {"validation": "validation", "evaluation": "eval"}.get(part, "") / f"{inner}.parquet"
         digest = sha256(file) if inner and file.is_file() else inputs.get("train.parquet") if not inner else None
-        rows.append((name, f"`{_text(source)}`", said.get("problems", "?"), licence, f"`{digest}`" if digest else "?"))
+        rows.append((name, f"`{_text(source)}`", str(said.get("problems", "?")), licence, f"`{digest}`" if digest else "?"))
     hashes = [(f"`{name}`", f"`{digest}`") for name, digest in inputs.items() if "/" not in name and name != "train.parquet"]
     own = f"\n\nWhat the run started from, by SHA-256:\n\n{table(['file', 'sha256'], hashes)}" if hashes else ""
     return table(["set", "source", "problems", "licence", "sha256 as used"], rows) + own
