@@ -40,6 +40,7 @@ def data(scale: Scale = "cpu", set_: Set = None, threads: Threads = 1):
     with quick_imports():
         from sdpg.experiment.problems import make_problems, summary
 
+    _check_model(config)
     with locks.hold(locks.of(config.name, "data")):
         print(summary(make_problems(config, Path("results") / config.name / "data")))
 
@@ -69,6 +70,7 @@ def base_model(scale: Scale = "cpu", base: Base = 0, set_: Set = None, threads: 
     """Make a base model of a scale, and measure it."""
     config = cli.config_of(scale, set_, threads)
     _check_base(config, base)
+    _check_model(config)
     with quick_imports():
         from sdpg.experiment.base_model import make_base_model
 
@@ -388,6 +390,14 @@ def _check_base(config: Config, base: int | None) -> None:
     if base not in range(last + 1):
         known = f"base models 0 to {last}" if last else "base model 0 alone"
         raise ValueError(f"--base: got {base}; scale {config.name} has {known}")
+
+
+def _check_model(config: Config) -> None:
+    """Refuse a folder that is no checkpoint as the dry run does; otherwise it would be taken for a hub id that is not there."""
+    if config.model.pretrained:
+        from sdpg.experiment.inputs import check_model, engines_of
+
+        check_model(config.model.pretrained, engines_of(config))
 
 
 def main() -> None:

@@ -102,6 +102,7 @@ def test_own_model_and_data_from_data_to_evaluation(scale, tmp_path):
     ("change", "script_name", "message"),
     [
         ({"model": "no/such/model"}, "base-model", "no/such/model"),
+        ({"model": "/no/such/model"}, "data", "'/no/such/model' does not exist"),
         ({"methods": {"sdpg-urk": {}}}, "data", "sdpg-urk"),
         ({"train": {"stepz": 3}}, "data", "train.steps"),
         ({"evaluation": {"samples": 2, "pass_k": [4]}}, "data", "pass_k"),
