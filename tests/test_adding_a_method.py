@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 import torch
 
 import baselines
 from sdpg.algorithms.base import Signals
+from tests.algorithms import test_losses
 
 PAGE = (Path(__file__).parents[1] / "docs" / "adding-a-method.md").read_text(encoding="utf-8")
 
 
 def test_the_example_of_a_method_has_the_loss_that_it_states(monkeypatch):
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+    code, case = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
     name, cls = re.search(r'`"([\w-]+)": (\w+)`', PAGE).groups()
     namespace = {"__name__": "example"}
     exec(compile(code, "adding-a-method.md", "exec", dont_inherit=True), namespace)
@@ -30,6 +32,11 @@ def test_the_example_of_a_method_has_the_loss_that_it_states(monkeypatch):
     torch.testing.assert_close(loss, torch.tensor([[2.0, 2.0], [0.5, 0.5], [0.5, 0.5]]))
     with pytest.raises(ValueError, match="weight"):
         baselines.make(name, weight=-1)
+    losses = dict(vars(test_losses))
+    exec(compile(case, "adding-a-method.md", "exec", dont_inherit=True), losses)
+    (test,) = (thing for key, thing in losses.items() if isinstance(thing, FunctionType) and not hasattr(test_losses, key))
+    for rewards in test_losses.REWARDS.values():
+        test(rewards)
 
 
 def test_the_page_names_the_file_of_the_method_and_its_config():
