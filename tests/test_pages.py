@@ -150,6 +150,12 @@ def test_the_pages_say_whether_the_reference_is_stale(references, since, said):
     assert said in line and line.endswith(".")
 
 
+def test_a_reference_that_was_made_at_two_commits_names_each(references, monkeypatch):
+    of = references.get("cpu")
+    monkeypatch.setitem(of.__dict__, "standing", of.standing._replace(commits=["0" * 40, "1" * 40]))
+    assert " at commits `000000000` and `111111111`, " in first.how(of)
+
+
 @pytest.mark.parametrize(
     "text, message",
     [
