@@ -93,14 +93,31 @@ def outcomes(models, tmp_path_factory):
     folder = tmp_path_factory.mktemp("steps")
     cases = {name: case | {"model": models[case.get("model", case.get("tied", True))]} for name, case in CASES.items()}
     few = {name: case for name, case in cases.items() if name in ON_FOUR}
+    on_nodes = {name: cases[name] for name in ON_FOUR[:4]}
     groups = {"groups": {"job": "groups_of", "model": models[True], "dynamic_sampling": 4, "prompts_per_step": 6}}
     push = {"push": {"job": "push", "model": models[False]}}
-    return {
-        1: run("many", 1, folder / "1", {"cases": cases | groups}),
-        2: run("many", 2, folder / "2", {"cases": cases | groups | push}),
-        4: run("many", 4, folder / "4", {"cases": few | groups}),
-        "4 on 2 nodes": run("many", 4, folder / "nodes", {"cases": {name: few[name] for name in ON_FOUR[:4]}}, nodes=2),
-    }
+    return Outcomes(
+        {
+            1: lambda: run("many", 1, folder / "1", {"cases": cases | groups}),
+            2: lambda: run("many", 2, folder / "2", {"cases": cases | groups | push}),
+            4: lambda: run("many", 4, folder / "4", {"cases": few | groups}),
+            "4 on 2 nodes": lambda: run("many", 4, folder / "nodes", {"cases": on_nodes}, nodes=2),
+        }
+    )
+
+
+class Outcomes(dict):
+    """Computed when first asked for."""
+
+    def __init__(self, ways):
+        self.ways = ways
+
+    def __missing__(self, key):
+        self[key] = self.ways[key]()
+        return self[key]
+
+
+FOUR = pytest.param(4, marks=pytest.mark.long)
 
 
 def largest_difference(a, b):
@@ -114,7 +131,11 @@ def comparable(rows):
 
 @pytest.mark.parametrize(
     ("name", "processes"),
-    [*((name, 2) for name in CASES), *((name, 4) for name in ON_FOUR), *((name, "4 on 2 nodes") for name in ON_FOUR[:4])],
+    [
+        *((name, 2) for name in CASES),
+        *(pytest.param(name, 4, marks=pytest.mark.long) for name in ON_FOUR),
+        *((name, "4 on 2 nodes") for name in ON_FOUR[:4]),
+    ],
 )
 def test_steps_do_not_depend_on_the_number_of_processes(outcomes, name, processes):
     one, several = outcomes[1][name], outcomes[processes][name]
@@ -125,7 +146,7 @@ def test_steps_do_not_depend_on_the_number_of_processes(outcomes, name, processe
             assert together[key] == (value if value is None else pytest.approx(value, rel=1e-5, abs=1e-5)), key
 
 
-@pytest.mark.parametrize("processes", [2, 4])
+@pytest.mark.parametrize("processes", [2, FOUR])
 def test_a_tied_head_stays_the_embedding_and_the_engine_has_the_policy(outcomes, processes):
     for name in ON_FOUR:
         assert outcomes[processes][name]["tied"] == CASES[name].get("tied", True)
@@ -142,9 +163,10 @@ def test_it_is_no_empty_comparison(outcomes):
     assert 0 < steps["grpo, advantages of 0 on some processes"]["rows"][0]["informative_groups"] < 0.5
 
 
-def test_dynamic_sampling_chooses_the_same_groups(outcomes):
-    one, two, four = (outcomes[n]["groups"]["steps"] for n in (1, 2, 4))
-    assert one == two == four
+@pytest.mark.parametrize("processes", [2, FOUR])
+def test_dynamic_sampling_chooses_the_same_groups(outcomes, processes):
+    one, several = (outcomes[n]["groups"]["steps"] for n in (1, processes))
+    assert one == several
     assert any(step["sampled"] > 24 for step in one)
 
 
