@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
+import yaml
 
 from sdpg.config import (
     Config,
@@ -201,6 +202,8 @@ def test_an_explanation_says_the_meaning_the_range_and_what_is_in_force():
     assert "Learning rate after warm-up." in text and "Takes: number > 0" in text
     assert text.count("<- in force") == 1 and "train.lr_multiplier = 2: 0.0006" in text
     assert "a field of 'sdpg'" in render("beta_base", "cpu", method="sdpg-urkl")
+    whole = yaml.safe_load(render("data.train", "lm").partition("<- in force")[2])
+    assert whole == {"data.train": resolve("lm").dump()["data"]["train"]}  # a long value is cut in its line, and stands below
     with pytest.raises(ConfigError, match="config key 'train.lrr' is unknown; nearest valid key: 'train.lr'"):
         explain("train.lrr", "cpu")
     with pytest.raises(ConfigError, match="a method's own setting goes with --method"):

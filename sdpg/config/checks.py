@@ -46,7 +46,9 @@ def _described(model: type[Settings], error: Any, at: Loc) -> str:
         case "extra_forbidden":
             return f"config key {path!r} is unknown; {_nearest_key(model, loc, at)}"
         case "missing":
-            return f"config key {path!r} is missing: {rule_at(model, loc).get('description', 'it has no default')}"
+            rule = rule_at(model, loc)
+            keys = f" (its keys: {', '.join(rule['properties'])})" if rule.get("properties") else ""
+            return f"config key {path!r} is missing: {rule.get('description', 'it has no default')}{keys}"
         case "goes_with":
             return f"{path}.{error['ctx']['option']} goes with {path}.{error['ctx']['kind']}, which is missing"
         case "exactly_one":

@@ -9,7 +9,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import indent
 from typing import Any
+
+import yaml
 
 from baselines import hyperparameters
 from sdpg.config.checks import check_across, dotted_keys, expected, rule_at, validated
@@ -156,6 +159,8 @@ def render(key: str, scale: str | Path, overrides: Mapping[str, Any] | None = No
     for i, (origin, value) in enumerate(layers):
         mark = "  <- in force" if i + 1 == len(layers) else ""
         lines.append(f"  {origin:{width}}  {show(value)}{mark}")
+    if layers and show(layers[-1][1]) != repr(layers[-1][1]):  # cut: the whole of what is in force
+        lines += ["", indent(yaml.safe_dump({key: layers[-1][1]}, sort_keys=False, allow_unicode=True), "  ").rstrip()]
     multiplier = config.train.lr_multiplier
     if key == "train.lr" and multiplier != 1:
         lines += ["", f"  Training multiplies it by train.lr_multiplier = {multiplier:g}: {layers[-1][1] * multiplier:g}"]
