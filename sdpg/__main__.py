@@ -10,7 +10,7 @@ import typer
 
 from sdpg import cli, locks
 from sdpg.cli import ArtefactName, Folder, Method, OneMethod, Scale, Seed, Set, Threads
-from sdpg.config import Config, base_seeds, run_config
+from sdpg.config import run_config
 from sdpg.experiment import at_once, gpus, launch
 from sdpg.startup import quick_imports
 
@@ -40,7 +40,7 @@ def data(scale: Scale = "cpu", set_: Set = None, threads: Threads = 1):
     with quick_imports():
         from sdpg.experiment.problems import make_problems, summary
 
-    _check_model(config)
+    cli.check_model(config)
     with locks.hold(locks.of(config.name, "data")):
         print(summary(make_problems(config, Path("results") / config.name / "data")))
 
@@ -69,8 +69,8 @@ def solutions(
 def base_model(scale: Scale = "cpu", base: Base = 0, set_: Set = None, threads: Threads = 1):
     """Make a base model of a scale, and measure it."""
     config = cli.config_of(scale, set_, threads)
-    _check_base(config, base)
-    _check_model(config)
+    cli.check_base(config, base)
+    cli.check_model(config)
     with quick_imports():
         from sdpg.experiment.base_model import make_base_model
 
@@ -125,7 +125,7 @@ def lm_eval(
     if (method is None) == (base is None):
         raise ValueError("give one of --method (with --seed) and --base")
     config = cli.config_of(scale, set_, threads)
-    _check_base(config, base) if method is None else run_config(config, method, seed)
+    cli.check_base(config, base) if method is None else run_config(config, method, seed)
     root = Path("results") / config.name
     name = Path(f"base{base}") if method is None else Path(method) / f"seed{seed}"
     with quick_imports():
@@ -264,6 +264,7 @@ def plan(
     """
     from sdpg.experiment.machine import card, placement
     from sdpg.experiment.plan_text import render
+    from sdpg.experiment.plan_time import MFU
     from sdpg.experiment.planner import make_plan, misfit
 
     config = cli.config_of(scale, set_)
@@ -271,7 +272,7 @@ def plan(
         gpus = 1
     on = card(gpu, gpu_memory)
     planned = make_plan(config, gpu=on, place=placement(config, on, gpus, nodes), response_tokens=response_tokens)
-    print(render(planned, *filter(None, [mfu])), end="")
+    print(render(planned, mfu or MFU), end="")
     return 1 if misfit(planned) else 0
 
 
@@ -383,21 +384,6 @@ def docs(check: Annotated[bool, typer.Option("--check", help="Write nothing; exi
     changed = generate(write=not check)
     print("\n".join(f"{'old' if check else 'written'}: {path}" for path in changed) or "everything generated is current")
     return 1 if check and changed else 0
-
-
-def _check_base(config: Config, base: int | None) -> None:
-    last = len(base_seeds(config)) - 1
-    if base not in range(last + 1):
-        known = f"base models 0 to {last}" if last else "base model 0 alone"
-        raise ValueError(f"--base: got {base}; scale {config.name} has {known}")
-
-
-def _check_model(config: Config) -> None:
-    """Refuse a folder that is no checkpoint as the dry run does; otherwise it would be taken for a hub id that is not there."""
-    if config.model.pretrained:
-        from sdpg.experiment.inputs import check_model, engines_of
-
-        check_model(config.model.pretrained, engines_of(config))
 
 
 def main() -> None:

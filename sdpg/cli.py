@@ -13,7 +13,7 @@ import typer
 from typer.exceptions import TyperException
 
 from sdpg.artefacts import Job, declared, files_of
-from sdpg.config import METHODS, available_presets, available_scales, parse_overrides, resolve
+from sdpg.config import METHODS, available_presets, available_scales, base_seeds, parse_overrides, resolve
 from sdpg.config.files import shorter
 from sdpg.io import kind_of, path_of
 from sdpg.progress import Interrupted
@@ -112,6 +112,22 @@ def finished(scale: str, overrides: list[str] | None, folder: Path | None) -> tu
     made = read_manifest(root).get("overrides", {}) if (root / NAME).is_file() else {}
     config = resolve(scale, made | parse_overrides(overrides or []))
     return Results.from_config(config, root), config
+
+
+def check_base(config: Config, base: int | None) -> None:
+    """Raise ValueError where the scale has no base model of this number."""
+    last = len(base_seeds(config)) - 1
+    if base not in range(last + 1):
+        known = f"base models 0 to {last}" if last else "base model 0 alone"
+        raise ValueError(f"--base: got {base}; scale {config.name} has {known}")
+
+
+def check_model(config: Config) -> None:
+    """Raise ConfigError for a folder that is no checkpoint, as the dry run does: it would be taken for a hub id otherwise."""
+    if config.model.pretrained:
+        from sdpg.experiment.inputs import check_model, engines_of
+
+        check_model(config.model.pretrained, engines_of(config))
 
 
 def _in_thread(args: threading.ExceptHookArgs) -> None:

@@ -227,7 +227,11 @@ def test_a_wrong_value_says_what_was_got_and_what_is_expected(overrides, expecte
 
 def test_a_missing_key_says_what_it_is_for(scale_file):
     assert message(scale_file("steps: 5, ", "")).startswith("config key 'train.steps' is missing: Training steps")
-    assert "(its keys: warm_start, pretrained, package)" in message(scale_file("model: some/dir\n", ""))
+    assert "exactly one of the keys" in message(path := scale_file("model: some/dir\n", ""))
+    assert "; its keys: warm_start, pretrained, package (in " in message(path)
+    assert "; it needs steps, max_prompt_tokens, max_response_tokens (in " in message(
+        scale_file("train: {steps: 5, max_prompt_tokens: 32, max_response_tokens: 16}\n", "")
+    )
 
 
 def test_broken_files(scale_file, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from sdpg.analysis.reference import make_reference
 from sdpg.experiment import pages
 from sdpg.experiment.docs import generate
-from sdpg.experiment.pages import BLOCK, BLOCKS, fill, first
+from sdpg.experiment.pages import BLOCK, BLOCKS, again, fill, first
 from sdpg.experiment.pages.read import References
 from sdpg.io import ROOT
 from tests.analysis.fake_results import diverge, write_problems, write_results
@@ -148,6 +149,23 @@ def test_the_pages_say_whether_the_reference_is_stale(references, since, said):
         "`cpu`: 15 runs by `snakemake reproduce-all --config scale=smoke` at commit `012345678`, 2026-01-02, 45 minutes"
     )
     assert said in line and line.endswith(".")
+
+
+def test_a_second_run_is_compared_claim_by_claim(references, tmp_path):
+    assert "Scale `cpu-again`: not run yet" in again.second_run(references, "")
+    for scale in ("cpu", "cpu-again"):
+        shutil.copytree(references.get("cpu").folder, tmp_path / scale)
+    assert "ones 0 have another one." in again.second_run(References(tmp_path), "")
+    path = tmp_path / "cpu-again" / "claims.json"
+    claims = json.loads(path.read_text())
+    primary, other = (next(row for row in claims if row["role"] == role) for role in ("primary", "exploratory"))
+    was = other["verdict"]
+    primary["verdict"] = other["verdict"] = "another"
+    path.write_text(json.dumps(claims))
+    text, rows = again.second_run(References(tmp_path), ""), [row for row in claims if row["role"] == "primary"]
+    assert f"Of {len(rows)} primary claims **{len(rows) - 1} have the same verdict, " in text
+    assert f"1 have another one: {other['id']} is {was}, in the second run another." in text
+    assert [cells[0] for cells in table(text) if cells[3] == "**another**"] == [primary["id"]] and len(table(text)) == len(rows)
 
 
 def test_a_reference_that_was_made_at_two_commits_names_each(references, monkeypatch):

@@ -23,6 +23,7 @@ TEMPLATES = ROOT / "sdpg" / "tasks" / "templates"
 FORGETTING = ROOT / "sdpg" / "evaluation" / "tasks"
 BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 Loc = tuple[Any, ...]
+INSIDE = {"required": "it needs", "properties": "its keys:"}  # of a block's schema: what is said where the block is missing
 
 
 def validated(model: type[Settings], values: Mapping[str, Any], where: str, at: Loc = ()) -> Any:
@@ -47,8 +48,10 @@ def _described(model: type[Settings], error: Any, at: Loc) -> str:
             return f"config key {path!r} is unknown; {_nearest_key(model, loc, at)}"
         case "missing":
             rule = rule_at(model, loc)
-            keys = f" (its keys: {', '.join(rule['properties'])})" if rule.get("properties") else ""
-            return f"config key {path!r} is missing: {rule.get('description', 'it has no default')}{keys}"
+            inside = [f"{words} {', '.join(rule[of])}" for of, words in INSIDE.items() if rule.get(of)][:1]
+            return "; ".join(
+                [f"config key {path!r} is missing: {rule.get('description', 'it has no default').rstrip('.')}", *inside]
+            )
         case "goes_with":
             return f"{path}.{error['ctx']['option']} goes with {path}.{error['ctx']['kind']}, which is missing"
         case "exactly_one":

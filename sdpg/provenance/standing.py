@@ -40,11 +40,10 @@ class Standing(NamedTuple):
         """Whether it is what the present code and config make."""
         return not self.changed and not self.gone
 
-    @property
-    def made_at(self) -> str:
-        """The commits that it was made at, shortened, each as code: "commit `0123abcde`"."""
-        found = [f"`{commit[:9]}{'-dirty' if commit.endswith('-dirty') else ''}`" for commit in self.commits] or ["`unknown`"]
-        return f"commit{'s' if len(found) > 1 else ''} {' and '.join(found)}"
+    def made_at(self, mark: str = "") -> str:
+        """Return the commits that it was made at, shortened, a mark around each: "commits 0123abcde and 4567abcde"."""
+        short = [commit[:9] + ("-dirty" if commit.endswith("-dirty") else "") for commit in self.commits] or ["unknown"]
+        return f"commit{'s' if len(short) > 1 else ''} {' and '.join(f'{mark}{commit}{mark}' for commit in short)}"
 
     @property
     def since(self) -> str:
@@ -57,7 +56,7 @@ class Standing(NamedTuple):
     def line(self) -> str:
         """One line: current or stale, made when, and what to do."""
         when = f" on {self.made.date}" if self.made and self.made.date else ""
-        head = f"made at {self.made_at.replace('`', '')}{when}"
+        head = f"made at {self.made_at()}{when}"
         if self.current:
             return f"{self.scale}: current: {head}, by the present code and config"
         again = f"make reproduce SCALE={self.scale} && make reference SCALE={self.scale}"

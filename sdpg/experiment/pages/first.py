@@ -82,7 +82,7 @@ def how(of: Reference) -> str:
     took = f", {told.minutes:.0f} minutes" if told.minutes is not None else ""
     where = " / ".join(told.processors) or "an unknown machine"
     cores = f"{told.cores} cores" if told.cores else "cores"
-    when = f"at {of.standing.made_at}, {told.date or 'date unknown'}{took}"
+    when = f"at {of.standing.made_at('`')}, {told.date or 'date unknown'}{took}"
     text = f"`{of.scale}`: {told.runs} runs by `{told.command}` {when} on {cores} of {where}; "
     if of.standing.current:
         return text + "code and config are still those that made it."
