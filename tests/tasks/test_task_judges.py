@@ -102,6 +102,8 @@ def test_a_child_that_dies_costs_one_request_and_one_that_has_died_none(judges, 
     child.process.kill()
     child.process.wait()
     assert ask(judges, HALF)
+    (child,) = judges._children
+    os.killpg(child.process.pid, signal.SIGSTOP)  # so that it cannot answer between the request and its end
     plain = judge._Child._read
     monkeypatch.setattr(judge._Child, "_read", lambda self, seconds: judge._kill(self.process) or plain(self, seconds))
     assert verdict(judges, HALF) == "math-verify: the judging process died"
