@@ -7,12 +7,14 @@ import re
 import shutil
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from sdpg.analysis.reference import make_reference
+from sdpg.artefacts.sensitivity import CHANGES_COLUMNS
 from sdpg.experiment import pages
 from sdpg.experiment.docs import generate
-from sdpg.experiment.pages import BLOCK, BLOCKS, again, fill, first
+from sdpg.experiment.pages import BLOCK, BLOCKS, again, fill, first, settings
 from sdpg.experiment.pages.read import References
 from sdpg.io import ROOT
 from tests.analysis.fake_results import diverge, write_problems, write_results
@@ -166,6 +168,36 @@ def test_a_second_run_is_compared_claim_by_claim(references, tmp_path):
     assert f"Of {len(rows)} primary claims **{len(rows) - 1} have the same verdict, " in text
     assert f"1 have another one: {other['id']} is {was}, in the second run another." in text
     assert [cells[0] for cells in table(text) if cells[3] == "**another**"] == [primary["id"]] and len(table(text)) == len(rows)
+
+
+def test_verdicts_at_other_settings_are_said_in_words_and_the_primary_ones_in_a_table(references, tmp_path):
+    assert "Scale `cpu-sensitivity`: not run yet" in settings.other_settings(references, "")
+    folder = tmp_path / "cpu-sensitivity"
+    shutil.copytree(references.get("cpu").folder, folder)
+    same = {
+        "setting": "train.lr",
+        "claim": "1a",
+        "role": "primary",
+        "comparison": "A - B",
+        "what": "accuracy",
+        "unit": "points",
+    }
+    changes = {"conclusion": "changes", "start": "0.0006", "end": "0.0003", "difference": -0.2, "low": -0.3, "high": -0.1}
+    rows = [
+        same | {"refuted": "0.0003, 0.0006", "conclusion": "does not change"},
+        same
+        | changes
+        | {"setting": "beta_base", "claim": "2a", "supported": "3", "refuted": "0.1", "start": "3", "end": "0.1"},
+        same | {"claim": "9z", "role": "exploratory", "not_decided": "0.0003, 0.0006", "conclusion": "not decided"},
+    ]
+    pd.DataFrame(rows, columns=CHANGES_COLUMNS).to_csv(folder / "sensitivity_changes.csv", index=False)
+    found = References(tmp_path)
+    text = settings.other_settings(found, "../")
+    assert "cpu-sensitivity" not in found.scales  # it has no leaderboard
+    assert "does not change: 1a; not decided: 9z." in text and "changes: 2a (supported at 3, refuted at 0.1)." in text
+    assert "(../results/reference/cpu-sensitivity/figures/sensitivity.png)" in text and "of all 3 rows of" in text
+    assert [row[2:6] for row in table(text)] == [["–", "0.0003, 0.0006", "–", "–"], ["3", "0.1", "–", "–"]]
+    assert table(text)[1][6].startswith("**changes** from 3 to 0.1 by")
 
 
 def test_a_reference_that_was_made_at_two_commits_names_each(references, monkeypatch):

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from sdpg.experiment.pages import again, first, leaderboard, times, verdicts
+from sdpg.experiment.pages import again, first, leaderboard, settings, times, verdicts
 from sdpg.experiment.pages.read import References
 from sdpg.io import ROOT
 
@@ -26,6 +26,7 @@ BLOCKS: dict[str, Callable[[References, str], str]] = {  # of the references and
     "jobs": times.jobs,
     "leaderboard": leaderboard.tables,
     "second run": again.second_run,
+    "other settings": settings.other_settings,
     "verdicts": verdicts.tables,
     "the paper's curves": verdicts.published,
 }

@@ -20,6 +20,8 @@ from sdpg.provenance.standing import Standing, references, standing
 
 SHOWN = ("cpu", "lm")  # scales that the pages speak of, run or not
 AGAIN = {"cpu": "cpu-again"}  # scale -> the same with other rounding
+VARIED = {"cpu": "cpu-sensitivity"}  # scale -> the same at other values of some settings
+BESIDE = (*AGAIN.values(), *VARIED.values())
 BASELINE = "grpo"  # whose cost is 1
 
 
@@ -108,8 +110,8 @@ class References:
 
     @property
     def scales(self) -> list[str]:
-        """The scales to speak of, those without a reference too; a second run of one is spoken of beside the first."""
-        return [*SHOWN, *(name for name in self.found if name not in (*SHOWN, *AGAIN.values()))]
+        """The scales to speak of, those without a reference too; of BESIDE something is said where their first one is."""
+        return [*SHOWN, *(name for name in self.found if name not in (*SHOWN, *BESIDE))]
 
     def get(self, scale: str) -> Reference | None:
         """Return the reference of a scale, None if there is none."""
