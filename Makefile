@@ -58,7 +58,7 @@ tune: $(STAMP) ## Choose the settings of SCALE again: its sweep, then config/tun
 	cp results/$(SCALE)-sweep/sweep/tuned.csv config/tuned/$(SCALE).csv
 
 test: $(STAMP) ## Set up and run the tests; ARGS goes to pytest
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-all: ## As `test`, with those that take minutes, an hour in all
 	$(MAKE) test ARGS="--all $(ARGS)"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 LONG = "minutes: only with --all (make test-all)"
@@ -12,10 +14,16 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    if not config.getoption("--all"):
-        for item in items:
-            if item.get_closest_marker("long"):
-                item.add_marker(pytest.mark.skip(reason=LONG))
+    """Skip the long tests without --all, and put the files with most slow tests first: of two workers that take file after
+    file, one would else wait for a slow file that the other began last.
+    """
+    slow = Counter()
+    for item in items:
+        if item.get_closest_marker("long") and not config.getoption("--all"):
+            item.add_marker(pytest.mark.skip(reason=LONG))
+        elif item.get_closest_marker("slow"):
+            slow[item.path] += 1
+    items.sort(key=lambda item: -slow[item.path])
 
 
 MINIMAL = """
