@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sdpg.artefacts import declared
-from sdpg.config import outcome_part, resolve, run_config
+from sdpg.config import base_config, outcome_part, resolve, run_config
 from sdpg.experiment.workflow import Scale, artefact_sources, training_sources
 from sdpg.io import ROOT
 from sdpg.provenance import sources, verify
@@ -79,6 +79,31 @@ def project(tmp_path, monkeypatch):
     yield tmp_path
     for cache in caches:
         cache.cache_clear()
+
+
+def with_base(reference: Path, folder: Path, **warm_start) -> Path:
+    """Copy a reference, with the job of its base model; as an earlier version recorded both, with the limits of its checks."""
+    shutil.copytree(reference, folder)
+    manifest, scale = json.loads((folder / "manifest.json").read_text()), Scale("smoke", {})
+    config = json.loads(json.dumps({"base": 0, **base_config(scale.config, 0)}))
+    config["model"]["warm_start"] |= warm_start
+    manifest["configs"]["base"], manifest["code"]["base"] = config, []
+    manifest["jobs"]["base_model/base0"] = {"stage": "base_model", "inputs": {}, "code": "base", "config": "base"}
+    manifest["files"]["model/base0.json"] = {"size": 1, "sha256": "0" * 64, "job": "base_model/base0"}
+    for name, job in manifest["jobs"].items():
+        if job["stage"] == "train":
+            manifest["configs"][name]["model"] = config["model"]
+            job["inputs"] = {"model/base0.json": ""}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def test_other_limits_for_a_base_model_make_nothing_stale(reference, tmp_path):
+    of = standing(with_base(reference, tmp_path / "smoke", teacher_min=0.95, student_range=[0.1, 0.2]))
+    assert of.current and not of.details
+    of = standing(with_base(reference, tmp_path / "other" / "smoke", teacher_min=0.95, hinted=0.9))
+    assert of.since == "config of base model, train"
+    assert {one.detail for one in of.details} == {"model.warm_start.hinted: was 0.9, is 0.3"}
 
 
 def test_a_reference_of_the_present_code_and_config_is_current(reference, project):

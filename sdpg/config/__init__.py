@@ -15,6 +15,7 @@ from sdpg.config.parts import (
     analysis_config,
     base_config,
     base_index,
+    base_part,
     base_seeds,
     data_config,
     evaluation_config,
@@ -23,6 +24,7 @@ from sdpg.config.parts import (
     prompt_limits,
     run_config,
     solutions_config,
+    without_checks,
 )
 from sdpg.config.settings import SCHEMA, Config
 from sdpg.rollout.engines import label as engine_label
@@ -39,6 +41,7 @@ __all__ = [
     "available_scales",
     "base_config",
     "base_index",
+    "base_part",
     "base_seeds",
     "data_config",
     "engine_label",
@@ -54,4 +57,5 @@ __all__ = [
     "resolve",
     "run_config",
     "solutions_config",
+    "without_checks",
 ]

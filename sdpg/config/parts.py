@@ -14,6 +14,10 @@ from sdpg.config.settings import Config, Task, Train
 from sdpg.types import Settings
 
 EXECUTION = ("micro_batch_tokens", "packed", "gradient_checkpointing")  # keys of train that change memory and speed alone
+CHECKS = (
+    "student_range",
+    "teacher_min",
+)  # keys of model.warm_start that decide whether a base model is refused, and nothing else
 
 
 class Run(Settings):
@@ -41,10 +45,12 @@ def run_config(config: Config, method: str, seed: int) -> Run:
 
 
 def outcome_part(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a dumped `Run` without what decides only how it is executed: its result is the same under other values.
+    """Return a dumped `Run` without what decides only how it is executed, or whether its base model is refused: its result is
+    the same under other values.
 
     Under the reduction `micro-batch` the micro-batches are part of the loss, and stay.
     """
+    run = without_checks(run)
     train = run.get("train")
     if not isinstance(train, Mapping):
         return dict(run)
@@ -69,6 +75,20 @@ def base_config(config: Config, index: int) -> dict[str, Any]:
         del model["warm_start"]["seeds"]
         model["warm_start"]["seed"] = base_seeds(config)[index]
     return {"model": model, "task": config.task.dump(), "data": _problems(config).dump()}
+
+
+def base_part(config: Config, index: int) -> dict[str, Any]:
+    """Return what decides the weights and the report of base model `index`: all that it depends on but CHECKS."""
+    return {"base": index, **without_checks(base_config(config, index))}
+
+
+def without_checks(part: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a part of a config without CHECKS of its block `model`: a model that passes is the same under other limits."""
+    model = part.get("model")
+    if not isinstance(model, Mapping) or not isinstance(model.get("warm_start"), Mapping):
+        return dict(part)
+    warm_start = {key: value for key, value in model["warm_start"].items() if key not in CHECKS}
+    return {**part, "model": {**model, "warm_start": warm_start}}
 
 
 def evaluation_config(config: Config) -> dict[str, Any]:

@@ -99,9 +99,9 @@ class WarmStart(Settings):
     seeds: Seeds = [0]
     """Seeds of weights and demonstrations: one base model each. A run with seed s starts from number s modulo their count."""
     student_range: Pair = [0.15, 0.4]
-    """The rule `base_model` fails unless the student's accuracy lies in [low, high]."""
+    """The rule `base_model` fails unless the student's accuracy lies in [low, high]. Another range runs nothing again."""
     teacher_min: Fraction = 0.9
-    """The rule `base_model` fails unless the hinted teacher's accuracy is at least this."""
+    """The rule `base_model` fails unless the hinted teacher's accuracy is at least this. Another one runs nothing again."""
     pauses: Pauses | None = None
     """Demonstrations of which some pause after every value, for the verifier `pauses`; null for none."""
 

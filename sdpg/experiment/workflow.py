@@ -15,8 +15,8 @@ from sdpg.artefacts import Declared, files_of, planned
 from sdpg.artefacts.declare import AcrossSpec, Files
 from sdpg.artefacts.sound import called, inputs
 from sdpg.config import (
-    base_config,
     base_index,
+    base_part,
     data_config,
     evaluation_config,
     lm_eval_config,
@@ -245,7 +245,7 @@ class Scale:
 
     def base_part(self, wildcards) -> str:
         """Return the part of the config that a base model depends on, as a param."""
-        return config_param({"base": int(wildcards.base), **base_config(self.config, int(wildcards.base))})
+        return config_param(base_part(self.config, int(wildcards.base)))
 
     def data_part(self, wildcards) -> str:
         """Return the part of the config that the problems depend on, as a param."""

@@ -11,7 +11,7 @@ from sdpg.artefacts import lookup
 from sdpg.artefacts.manifest import read_manifest
 from sdpg.config import (
     ConfigError,
-    base_config,
+    base_part,
     base_seeds,
     data_config,
     evaluation_config,
@@ -19,6 +19,7 @@ from sdpg.config import (
     outcome_part,
     run_config,
     solutions_config,
+    without_checks,
 )
 from sdpg.config.diff import difference, text
 from sdpg.io import ROOT, sha256
@@ -34,6 +35,8 @@ KINDS = {
     "code": "the code that made it has changed since",
     "config": "the config that it was made with has changed since",
 }
+
+OF_OUTCOME = {"train": outcome_part, "base_model": without_checks}  # stage -> its part without what cannot change its result
 
 
 class Mismatch(NamedTuple):
@@ -128,7 +131,8 @@ def _code(recorded: list[str]) -> list[str]:
 
 def _config(job: Mapping[str, Any], recorded: Mapping[str, Any], config: Config) -> list[str]:
     """Return the keys in which the part of the config that a job was made with differs from that of the present config."""
-    recorded = outcome_part(recorded) if job["stage"] == "train" else recorded  # of earlier versions
+    if job["stage"] in OF_OUTCOME:  # the keys that it leaves out are recorded by earlier versions
+        recorded = OF_OUTCOME[job["stage"]](recorded)
     try:
         now = json.loads(json.dumps(_present(job["stage"], recorded, config)))
     except ValueError as error:  # a ConfigError, or an artefact that is gone
@@ -152,5 +156,5 @@ def _present(stage: str, recorded: Mapping[str, Any], config: Config) -> Mapping
         case "base_model":
             if recorded["base"] not in range(len(base_seeds(config))):
                 raise ConfigError(f"there is no base model {recorded['base']} in this config")
-            return {"base": recorded["base"], **base_config(config, recorded["base"])}
+            return base_part(config, recorded["base"])
     return lookup(stage).spec.uses(config)
