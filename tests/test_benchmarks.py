@@ -31,6 +31,7 @@ def tiny(tmp_path_factory):
 # --- the lm-head
 
 
+@pytest.mark.long
 def test_the_head_benchmark_compares_equal_work(tmp_path, monkeypatch, capsys):
     sizes = ["--tokens", "16", "32", "--vocabulary", "50", "90", "--extra", "--hidden", "8", "--repeats", "2"]
     monkeypatch.setattr(sys, "argv", ["head.py", *sizes, "--no-peers", "--out", str(tmp_path)])

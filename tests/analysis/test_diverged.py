@@ -29,7 +29,7 @@ CASES = {  # name -> (method, seed, step, last checkpoint) of each run that dive
 
 
 def _case(name):
-    return pytest.param(CASES[name], id=name, marks=[] if name in ("late", "every run") else pytest.mark.long)
+    return pytest.param(CASES[name], id=name, marks=[] if name == "late" else pytest.mark.long)
 
 
 def tree(root, case):

@@ -315,7 +315,7 @@ def test_two_processes_do_what_one_does(tmp_path):
         assert two[name]["pushed"] == 0 or name in low
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_of_two_processes_goes_on_in_one(tiny, tmp_path):
     given = {"model": str(tiny), "method": "sdpo-ema", "lora_rank": 4, "checkpoint_every": 2, "work": str(tmp_path / "w")}
     whole = run("whole_run", 1, tmp_path / "whole", given | {"work": str(tmp_path / "v")})

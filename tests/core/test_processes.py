@@ -134,7 +134,7 @@ def comparable(rows):
     [
         *((name, 2) for name in CASES),
         *(pytest.param(name, 4, marks=pytest.mark.long) for name in ON_FOUR),
-        *((name, "4 on 2 nodes") for name in ON_FOUR[:4]),
+        *(pytest.param(name, "4 on 2 nodes", marks=pytest.mark.long) for name in ON_FOUR[:4]),
     ],
 )
 def test_steps_do_not_depend_on_the_number_of_processes(outcomes, name, processes):
@@ -241,7 +241,7 @@ def test_a_signal_in_mid_step_saves_the_last_step_on_all_processes(models, whole
 KILLS = int(os.environ.get("SDPG_KILLS", "1"))  # of each number of processes
 
 
-@pytest.mark.parametrize("count", [1, 2, 4] if KILLS > 1 else [2])
+@pytest.mark.parametrize("count", [1, 2, 4] if KILLS > 1 else [pytest.param(2, marks=pytest.mark.long)])
 def test_killed_at_random_points_the_run_is_the_same_and_no_file_is_torn(models, tmp_path, count):
     given = RUN | {"model": models[True], "steps": 8 + 4 * KILLS, "checkpoint_every": 1}
     straight = given | {"work": str(tmp_path / "straight")}

@@ -94,7 +94,7 @@ def test_a_database_that_cannot_be_used_is_one_line(project):
     assert "Traceback" not in output
 
 
-@pytest.mark.parametrize("way", ["-s", "--directory"])
+@pytest.mark.parametrize("way", [pytest.param("-s", marks=pytest.mark.long), "--directory"])
 def test_from_elsewhere_results_lie_in_the_working_directory(project, tmp_path, way):
     elsewhere = tmp_path / "elsewhere"
     (elsewhere / "sdpg").mkdir(parents=True)  # another checkout, say: the code is that of the Snakefile
