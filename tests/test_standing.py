@@ -6,6 +6,7 @@ import json
 import shutil
 import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -104,6 +105,23 @@ def test_other_limits_for_a_base_model_make_nothing_stale(reference, tmp_path):
     of = standing(with_base(reference, tmp_path / "other" / "smoke", teacher_min=0.95, hinted=0.9))
     assert of.since == "config of base model, train"
     assert {one.detail for one in of.details} == {"model.warm_start.hinted: was 0.9, is 0.3"}
+
+
+@pytest.mark.parametrize(
+    "key, value, again",
+    [
+        ("teacher_min", 0.95, False),
+        ("student_range", [0.2, 0.3], False),
+        ("hinted", 0.9, True),
+        ("error_rate", 0.3, True),
+        ("steps", 7, True),
+    ],
+)
+def test_a_job_depends_on_what_makes_a_base_model_and_not_on_the_limits_of_its_checks(key, value, again):
+    one, other = Scale("smoke", {}), Scale("smoke", {f"model.warm_start.{key}": value})
+    base, run = SimpleNamespace(base="0"), SimpleNamespace(method="grpo", seed="0")
+    assert (one.base_part(base) != other.base_part(base)) is again
+    assert (one.run_part(run) != other.run_part(run)) is again
 
 
 def test_a_reference_of_the_present_code_and_config_is_current(reference, project):

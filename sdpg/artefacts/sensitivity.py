@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -115,10 +116,13 @@ def tables(settings: Sequence[Put], claims: Sequence[Claim]) -> tuple[pd.DataFra
 
 def read(results: Results) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return sensitivity.csv and sensitivity_changes.csv."""
-    points, changes = (results.root / name for name in ARTEFACT.writes)
-    texts = dict.fromkeys(TEXTS, str)
-    frame = read_csv(changes, CHANGES_COLUMNS, dtype=texts).fillna(dict.fromkeys(TEXTS, ""))
-    return read_csv(points, POINTS, dtype={"claim": str}), frame
+    return read_csv(results.root / ARTEFACT.writes[0], POINTS, dtype={"claim": str}), read_changes(results.root)
+
+
+def read_changes(folder: Path) -> pd.DataFrame:
+    """Return sensitivity_changes.csv of a folder, of results or of a reference."""
+    frame = read_csv(folder / ARTEFACT.writes[1], CHANGES_COLUMNS, dtype=dict.fromkeys(TEXTS, str))
+    return frame.fillna(dict.fromkeys(TEXTS, ""))
 
 
 def conclusion(verdicts: Sequence[str]) -> str:

@@ -14,10 +14,7 @@ from sdpg.config.settings import Config, Task, Train
 from sdpg.types import Settings
 
 EXECUTION = ("micro_batch_tokens", "packed", "gradient_checkpointing")  # keys of train that change memory and speed alone
-CHECKS = (
-    "student_range",
-    "teacher_min",
-)  # keys of model.warm_start that decide whether a base model is refused, and nothing else
+CHECKS = ("student_range", "teacher_min")  # keys of model.warm_start that decide only whether a base model is refused
 
 
 class Run(Settings):
@@ -53,7 +50,7 @@ def outcome_part(run: Mapping[str, Any]) -> dict[str, Any]:
     run = without_checks(run)
     train = run.get("train")
     if not isinstance(train, Mapping):
-        return dict(run)
+        return run
     without = [key for key in EXECUTION if train.get("reduction") != "micro-batch" or key == "gradient_checkpointing"]
     return {**run, "train": {key: value for key, value in train.items() if key not in without}}
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import pandas as pd
-
-from sdpg.analysis.results import read_csv
 from sdpg.analysis.wording import short_name
 from sdpg.artefacts.claims.verdicts import PRIMARY
-from sdpg.artefacts.sensitivity import ARTEFACT, CHANGES, CHANGES_COLUMNS, TEXTS, VERDICTS, apart_text, sentences
+from sdpg.artefacts.sensitivity import ARTEFACT, CHANGES, VERDICTS, apart_text, read_changes, sentences
 from sdpg.experiment.pages.first import how
 from sdpg.experiment.pages.read import VARIED, Reference, References, not_run
 from sdpg.markdown import table
@@ -23,7 +20,7 @@ def other_settings(references: References, up: str) -> str:
 
 
 def _varied(of: Reference, up: str) -> str:
-    changes = _read(of)
+    changes = read_changes(of.folder)
     primary = changes[changes["role"] == PRIMARY]
     place = f"{up}results/reference/{of.scale}/{FIGURE}"
     return (
@@ -32,11 +29,6 @@ def _varied(of: Reference, up: str) -> str:
         f"The primary claims, of all {len(changes)} rows of `results/reference/{of.scale}/{ARTEFACT.writes[1]}`:\n\n"
         + table(HEAD, [_row(row) for row in primary.itertuples()])
     )
-
-
-def _read(of: Reference) -> pd.DataFrame:
-    frame = read_csv(of.folder / ARTEFACT.writes[1], CHANGES_COLUMNS, dtype=dict.fromkeys(TEXTS, str))
-    return frame.fillna(dict.fromkeys(TEXTS, ""))
 
 
 def _row(row) -> list[str]:
