@@ -1,12 +1,14 @@
 """Prompts: templates, chat format, privileged context, and the tokens that end a response."""
 
 import json
+import re
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from sdpg.config.settings import Task
+from sdpg.tasks.answers import find_answer
 from sdpg.tasks.chain import chain_problems
 from sdpg.tasks.prompts import Template, fill, load_template, template_names
 from sdpg.tasks.task import make_task
@@ -88,6 +90,28 @@ def test_few_shot_prompts_end_where_the_response_begins():
     assert student.startswith("Q: What is 27 + 15?\nA: 27 + 15 = 42.\nQ: ") and student.endswith("\nQ: What is 12 + 34?\nA:")
     assert student.count("Q: ") == 4
     assert "12 + 34 = 46" in template.teacher_text("What is 12 + 34?", "46", "12 + 34 = 46.")
+
+
+SHOTS = [(name, shot) for name in template_names() for shot in load_template(name).shots]
+
+
+@pytest.mark.parametrize(("name", "shot"), SHOTS, ids=[f"{name}-{shot['answer']}" for name, shot in SHOTS])
+def test_worked_examples_are_right_by_the_rule_of_their_own_template(name, shot):
+    template = load_template(name)
+    left, sign, right = re.fullmatch(r"What is (\d+) ([+-]) (\d+)\?", shot["question"]).groups()
+    assert int(shot["answer"]) == int(left) + int(sign + right)
+    assert find_answer(fill(template.shot_response, shot), template.answer_after) == shot["answer"]
+
+
+def test_the_two_ways_alternate_and_the_hint_is_in_the_short_one():
+    template = load_template("addition-two-ways")
+    ways = [shot["solution"].startswith("We add") for shot in template.shots]
+    assert ways == [True, False, True, False]
+    long, short = (len(template.shots[i]["solution"]) for i in (0, 1))
+    assert long > 2 * short
+    teacher = template.teacher_text("What is 12 + 34?", "46", "12 + 34 = 46.")
+    assert teacher.endswith('Q: What is 12 + 34?\nCopy "12 + 34 = 46."\nA:')
+    assert teacher.count("Copy ") == 5  # the worked examples show how the hint is used
 
 
 def test_bad_templates_are_refused(tmp_path):
