@@ -396,3 +396,11 @@ def test_make_gives_snakemake_the_scale_and_what_args_configures(target, rule, w
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env=own)
     (command,) = [line for line in done.stdout.splitlines() if f" {rule} " in line and "snakemake" in line]
     assert command.split(rule, 1)[1].split() == expected.split()
+
+
+def test_make_test_all_takes_the_arguments_of_test():
+    own = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS", "ARGS"))}
+    command = ["make", "-n", "test-all", 'ARGS=-k "a or b"']
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env=own)
+    (line,) = [line for line in done.stdout.splitlines() if "pytest" in line]
+    assert line.endswith('--all -k "a or b"')

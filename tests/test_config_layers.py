@@ -287,3 +287,24 @@ def test_scale_cpu_has_one_seed_for_each_base_model_and_is_matched():
         if run != config.train.model_copy(update={"lr": run.lr})
     }
     assert differ <= {"grpo-equal-compute"}
+
+
+def test_only_methods_that_run_are_asked_for_tuned_values():
+    tuned_rate = resolve("cpu").methods
+    assert "opsd" not in tuned_rate and resolve("cpu", {"methods": ["opsd"], "train.lr": 1e-4}).train.lr == 1e-4
+    assert "override methods.sdpg-ufkl.train.lr" in message("cpu", {"methods": ["sdpg-ufkl"], "train.lr": 1e-4})
+    variant = {"methods": [{"mine": {"like": "sdpg-ufkl"}}], "train.lr": 1e-4}
+    assert "override methods.mine.train.lr" in message("cpu", variant)
+
+
+def test_names_with_dots_are_whole_names_in_a_scale_that_extends_another(scale_file, tmp_path):
+    """They were taken for keys below keys."""
+    child = tmp_path / "child.yaml"
+    own = {
+        "methods": {"grpo.fast": {"like": "grpo"}},
+        "data": {"evaluation": {"aime.24": {"chain": {"operations": [2], "count": 3, "seed": 0}}}},
+    }
+    child.write_text(yaml.safe_dump({"extends": scale_file(), "name": "child", **own}))
+    config = resolve(str(child))
+    assert list(config.methods) == ["grpo", "grpo.fast"] and list(config.data.evaluation) == ["held-out", "aime.24"]
+    assert resolve(str(child), {"data": {"evaluation": {"x.y": own["data"]["evaluation"]["aime.24"]}}}).data.evaluation["x.y"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from sdpg.config import ConfigError, available_presets, available_scales, resolve
 from sdpg.config.layers import explain
@@ -103,3 +104,35 @@ def test_the_jobs_of_a_quick_workflow_are_quick():
     scale = Scale("gsm8k", {"quick": True})
     assert scale.root == "results/gsm8k-quick"
     assert "--set=quick=true" in scale.command("data")(None, 1)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("{grpo: }\n", "{grpo: {}}\nevaluation: {temperature: 0, samples: 1, pass_k: [1]}\n"),
+        ("train: {steps: 5,", "train: {checkpoint_every: 5, keep: 25, steps: 50,"),
+        ("{grpo: }\n", "{grpo: {train: {checkpoint_every: 5, keep: 25, steps: 50}}}\n"),
+    ],
+)
+def test_what_stands_in_a_valid_scale_is_no_hindrance(scale_file, old, new):
+    path = scale_file(old, new)
+    quick, full = resolve(path, {"quick": True}), resolve(path)
+    assert quick.evaluation.samples == (1 if full.evaluation.temperature == 0 else 2)
+    assert run_config(quick, "grpo", 0).train.keep == "all"
+
+
+@pytest.mark.parametrize(("tokens", "buffer", "left"), [(2048, 512, 128), (40, 39, 39), (300, 280, 128), (2048, 0, 0)])
+def test_a_penalty_of_long_responses_stays_shorter_than_they_are(scale_file, tokens, buffer, left):
+    path = scale_file("max_response_tokens: 16", f"max_response_tokens: {tokens}, overlong_buffer: {buffer}")
+    assert resolve(path).train.overlong_buffer == buffer
+    assert resolve(path, {"quick": True}).train.overlong_buffer == left
+
+
+@pytest.mark.parametrize("key", ["train", "evaluation", "data", "evaluation.lm_eval", "data.evaluation", "data.validation"])
+@pytest.mark.parametrize("value", [5, True, ["a"]])
+def test_what_is_refused_without_it_is_refused_with_it_in_the_same_words(scale_file, tmp_path, key, value):
+    child = tmp_path / "child.yaml"
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    child.write_text(yaml.safe_dump({"extends": scale_file(), "name": "child"} | value))
+    assert message(str(child), {"quick": True}).replace(" or an override", "") == message(str(child))

@@ -12,7 +12,8 @@ from sdpg.algorithms.base import Signals
 from sdpg.artefacts import declared
 from sdpg.config import Config, analysis_config, base_config, data_config, evaluation_config, method_config, resolve, run_config
 from sdpg.config.checks import dotted_keys, rule_at
-from sdpg.config.settings import Evaluation, Task, Train, WarmStart
+from sdpg.config.limits import WARM_START
+from sdpg.config.settings import Evaluation, Task, Train, WarmStart, kept_steps
 from sdpg.experiment import base_model, compose
 from sdpg.experiment.base_model import make_base_model
 from sdpg.tasks.data import build_data
@@ -203,3 +204,11 @@ def test_a_schedules_length_is_the_number_of_steps_in_every_run():
         config = resolve("smoke", {"train.steps": steps, "methods": {"sdpg-ufkl": own}})
         assert method_config(config, "sdpg-ufkl")["T"] == own.get("T", steps)
         assert compose.make_algorithm(config, "sdpg-ufkl").T == own.get("T", steps)
+
+
+def test_what_results_hang_on_though_config_is_no_part_of_their_fingerprints():
+    """See PLUMBING in sdpg/provenance/sources.py: whoever changes these makes all results of before other results."""
+    assert WARM_START == 512
+    steps = list(range(0, 9, 2))
+    assert [kept_steps(steps, keep) for keep in ("all", "last", 4)] == [{0, 2, 4, 6, 8}, {0, 8}, {0, 4, 8}]
+    assert kept_steps([0, 3, 7], 4) == {0, 7}

@@ -95,9 +95,12 @@ def available_presets() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
-def override(config: dict[str, Any], dotted: str, value: Any, what: str = "override") -> None:
-    """Set one dotted key in place; a mapping value is merged key by key. what: it is called that in errors."""
-    *parents, last = dotted.split(".")
+def override(config: dict[str, Any], dotted: str, value: Any, what: str = "override", *, whole: bool = False) -> None:
+    """Set one dotted key in place; a mapping value is merged key by key. what: it is called that in errors.
+
+    whole: `dotted` is one key, dots in it are part of a name.
+    """
+    *parents, last = [dotted] if whole else dotted.split(".")
     node = config
     for depth, key in enumerate(parents):
         if node.get(key) is None:
@@ -108,8 +111,8 @@ def override(config: dict[str, Any], dotted: str, value: Any, what: str = "overr
         node = node[key]
     if isinstance(value, Mapping) and value and isinstance(node.get(last), dict):
         for key, inner in value.items():
-            override(node[last], str(key), inner, what)
-    elif dotted == "methods" and isinstance(value, list):
+            override(node[last], str(key), inner, what, whole=True)
+    elif dotted == "methods" and not whole and isinstance(value, list):
         below = node.get("methods")
         node["methods"] = _selected(value, below if isinstance(below, dict) else {})
     elif not (value == {} and isinstance(node.get(last), dict)):

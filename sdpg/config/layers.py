@@ -17,7 +17,7 @@ import yaml
 from baselines import hyperparameters
 from sdpg.config.checks import check_across, dotted_keys, expected, rule_at, validated
 from sdpg.config.files import ConfigError, closest, expand_shorthands, merged, nearest, override, scale_layers, scale_path, show
-from sdpg.config.methods import algorithm_files, expand_sweep, method_block, method_layers, tuned
+from sdpg.config.methods import algorithm_files, expand_sweep, method_block, method_file, method_layers, tuned
 from sdpg.config.quick import ASKED, KEY, make_quick, refuse_in_a_file, wants_quick
 from sdpg.config.settings import Config
 from sdpg.config.variants import expand_sensitivity
@@ -69,8 +69,9 @@ def _check_shadowed(config: Config, overrides: Mapping[str, Any]) -> None:
     """Refuse an override of a training setting that the tuned values give each method: it would do nothing."""
     asked = {key.removeprefix("train.") for key in overrides if key.startswith("train.")}
     asked |= set(overrides["train"]) if isinstance(overrides.get("train"), Mapping) else set()
-    for method, block in tuned(config).items():
-        if taken := sorted(asked & set(block.get("train", {}))):
+    chosen = tuned(config)
+    for method in config.methods:
+        if taken := sorted(asked & set(chosen.get(method_file(method, config), {}).get("train", {}))):
             raise ConfigError(
                 f"override train.{taken[0]}: {show(config.tuned)} (config/tuned) gives {method} and other methods their "
                 f"own; override methods.{method}.train.{taken[0]}, or add tuned=null to use none of it"

@@ -11,7 +11,7 @@ KEY = "quick"
 ASKED = "`snakemake --config quick=true`, or --set quick=true of `sdpg`"
 STEPS, PROMPTS, GROUP, TOKENS, SAMPLES = 2, 4, 4, 256, 2
 TRAIN = {"steps": STEPS, "prompts_per_step": PROMPTS, "warmup_steps": 0, "checkpoint_every": STEPS, "validate_every": STEPS}
-MOST = {"group_size": GROUP, "max_response_tokens": TOKENS, "updates_per_batch": 2}
+MOST = {"group_size": GROUP, "max_response_tokens": TOKENS, "updates_per_batch": 2, "overlong_buffer": TOKENS // 2}
 SCHEDULE = {"T_warm": 1, "T_decay": 1}  # of a method that has one
 
 
@@ -34,13 +34,18 @@ def make_quick(config: dict[str, Any]) -> None:
     config["name"] = f"{config.get('name')}-{KEY}"
     config["matrix"] = []
     config["seeds"] = config["seeds"][:1] if isinstance(config.get("seeds"), list) else [0]
-    config["train"] = _at_most(MOST, {"group_size": GROUP} | (config.get("train") or {}) | TRAIN)
-    config["evaluation"] = (config.get("evaluation") or {}) | {"samples": SAMPLES, "pass_k": [1, SAMPLES]}
-    if lm_eval := config["evaluation"].get("lm_eval"):
+    if not all(isinstance(config.get(key), dict | None) for key in ("train", "evaluation", "data")):
+        return  # refused by the settings
+    config["train"] = _few(MOST, {"group_size": GROUP} | (config.get("train") or {}) | TRAIN)
+    evaluation = config.get("evaluation") or {}
+    samples = 1 if evaluation.get("temperature") == 0 else SAMPLES
+    config["evaluation"] = evaluation | {"samples": samples, "pass_k": sorted({1, samples})}
+    if isinstance(lm_eval := evaluation.get("lm_eval"), dict) and lm_eval:
         few = {"seeds": 1} if lm_eval.get("seeds") else {}
         config["evaluation"]["lm_eval"] = lm_eval | {"repeats": 1, "limit": PROMPTS} | few
     data = config.get("data") or {}
-    for source in (data.get("train"), *(data.get("validation") or {}).values(), *(data.get("evaluation") or {}).values()):
+    sets = [block for part in ("validation", "evaluation") if isinstance(block := data.get(part), dict)]
+    for source in (data.get("train"), *(source for block in sets for source in block.values())):
         if isinstance(source, dict):
             _shrink(source)
     for block in (config.get("methods") or {}).values():
@@ -48,7 +53,7 @@ def make_quick(config: dict[str, Any]) -> None:
             block |= {key: value for key, value in SCHEDULE.items() if block.get(key)}
             if isinstance(own := block.get("train"), dict):
                 own |= {key: value for key, value in TRAIN.items() if key in own}
-                block["train"] = _at_most(MOST | {"group_size": 2 * GROUP}, own)  # a control with more of them keeps more
+                block["train"] = _few(MOST | {"group_size": 2 * GROUP}, own)  # a control with more of them keeps more
 
 
 def _shrink(source: dict[str, Any]) -> None:
@@ -59,5 +64,12 @@ def _shrink(source: dict[str, Any]) -> None:
         source["limit"] = PROMPTS
 
 
-def _at_most(most: Mapping[str, int], block: dict[str, Any]) -> dict[str, Any]:
-    return block | {key: min(block[key], limit) for key, limit in most.items() if isinstance(block.get(key), int)}
+def _few(most: Mapping[str, int], train: dict[str, Any]) -> dict[str, Any]:
+    """Return training settings with at most so much of each, and every one of the few checkpoints kept."""
+    few = train | {key: min(train[key], limit) for key, limit in most.items() if isinstance(train.get(key), int)}
+    if isinstance(few.get("keep"), int):  # a multiple of what checkpoint_every was
+        few["keep"] = "all"
+    tokens, buffer = few.get("max_response_tokens"), few.get("overlong_buffer")
+    if isinstance(tokens, int) and isinstance(buffer, int) and tokens >= 1:
+        few["overlong_buffer"] = min(buffer, tokens - 1)
+    return few
