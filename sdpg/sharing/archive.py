@@ -89,9 +89,10 @@ def pack(results: Results, config: Config, path: Path, *, checkpoints: Checkpoin
         order = sorted(files, key=lambda name: (OWN.index(name) if name in OWN else len(OWN), name))
         with write_atomic(path, "wb") as out:
             _write(out, results.name, {name: files[name] for name in order}, sums)
+        unpacked = sum(file.stat().st_size for file in files.values())
     with write_atomic(path.with_name(f"{path.name}.sha256")) as out:
         out.write(f"{sha256(path)}  {path.name}\n")
-    return Packed(path, len(files), sum(file.stat().st_size for file in files.values() if file.exists()), left_out, notes)
+    return Packed(path, len(files), unpacked, left_out, notes)
 
 
 def _chosen(root: Path, manifest: Mapping[str, Any], checkpoints: Checkpoints) -> tuple[list[str], dict[str, int]]:

@@ -11,8 +11,9 @@ import pandas as pd
 import yaml
 
 from sdpg.analysis.results import Results, run_parameters
-from sdpg.io import ROOT, read_json, sha256
+from sdpg.io import ROOT, kind_of, path_of, read_json, sha256
 from sdpg.markdown import table
+from sdpg.tasks.pinned import load_dataset
 
 ARXIV = "2606.04036"
 CITATION = """@misc{sdpg2026,
@@ -22,7 +23,7 @@ CITATION = """@misc{sdpg2026,
   archivePrefix = {arXiv},
   url = {https://arxiv.org/abs/2606.04036}
 }"""
-FILES = (".jsonl", ".json", ".csv", ".parquet", ".gz")
+FILES = (".jsonl", ".json", ".csv", ".parquet", ".gz")  # of a path that is no data set of the hub
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w.-]+)?")
 
 
@@ -37,7 +38,7 @@ def card(results: Results, info: Mapping[str, Any], *, method: str, seed: int, s
     header: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"}
     header |= {"license": licence} if licence else {}
     header |= {"base_model": base_id} if base_id else {}
-    header["datasets"] = sorted({name for name, _ in _hub_data(config)})
+    header["datasets"] = sorted(set(_hub_data(config)))
     header["tags"] = list(dict.fromkeys(["sdpg", algorithm, "reinforcement-learning", f"arxiv:{ARXIV}"]))
     header = {key: value for key, value in header.items() if value}
     steps = config["train"].get("steps")
@@ -73,9 +74,17 @@ def shareable(value: Any) -> Any:
         return {key: shareable(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [shareable(inner) for inner in value]
-    if isinstance(value, str) and value.startswith(("/", "~", "./", "../")) and "\n" not in value and " " not in value:
+    if isinstance(value, str) and _is_path(value):
         return Path(value).name or value
     return value
+
+
+def _is_path(text: str) -> bool:
+    """Return whether a text is a path of this machine. One with spaces is if it is there, or its first folder is."""
+    if not text.startswith(("/", "~", "./", "../")) or "\n" in text:
+        return False
+    first = re.match(r"/[^/]+(?=/)", text)
+    return " " not in text or kind_of(path_of(text)) is not None or (first is not None and kind_of(first[0]) == "folder")
 
 
 def _equation(algorithm: str) -> tuple[str, str]:
@@ -91,7 +100,7 @@ def _equation(algorithm: str) -> tuple[str, str]:
 def _base(model: Mapping[str, Any]) -> tuple[str, str | None]:
     """Return what the base model is, in words, and its hub id if it has one."""
     if name := model.get("pretrained"):
-        is_id = bool(HUB_ID.fullmatch(name))
+        is_id = HUB_ID.fullmatch(name) is not None and kind_of(name) != "folder"
         commit = f" at `{name.partition('@')[2]}`" if "@" in name else ""
         identifier = name.partition("@")[0]
         return (f"[{identifier}](https://huggingface.co/{identifier}){commit}", identifier) if is_id else (f"`{name}`", None)
@@ -108,15 +117,23 @@ def _sources(config: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, Any]
             yield f"{part}: {name}", source
 
 
-def _hub_data(config: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+def _hub_data(config: Mapping[str, Any]) -> Iterable[str]:
     for _, source in _sources(config):
         path = source.get("path")
-        if (
-            isinstance(path, str)
-            and HUB_ID.fullmatch(path)
-            and not path.endswith((".jsonl", ".json", ".csv", ".parquet", ".gz"))
-        ):
-            yield path, str(source.get("revision"))
+        if "dataset" in source:
+            yield load_dataset(source["dataset"]).hub
+        elif isinstance(path, str) and HUB_ID.fullmatch(path) and not path.endswith(FILES) and kind_of(path) is None:
+            yield path
+
+
+def _licence(source: Mapping[str, Any], said: Mapping[str, Any]) -> str:
+    """Return the terms of a source's problems: as it, the report of the data or the data set's file says."""
+    given = [x[key] for x in (source, said) for key in ("licence", "license") if x.get(key)]
+    if given:
+        return str(given[0])
+    if "dataset" in source:
+        return load_dataset(source["dataset"]).licence
+    return "not stated" if "path" in source else "generated"
 
 
 def _data(root: Path, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
@@ -125,11 +142,17 @@ def _data(root: Path, config: Mapping[str, Any], inputs: Mapping[str, str]) -> s
     for name, source in _sources(config):
         part, _, inner = name.partition(": ")
         said = report.get(part, {}).get(inner, {}) if inner else report.get(part, {})
-        stated = "not stated" if "path" in source else "generated"
-        licence = next((str(x[key]) for x in (source, said) for key in ("licence", "license") if x.get(key)), stated)
         file = root / "data" / {"validation": "validation", "evaluation": "eval"}.get(part, "") / f"{inner}.parquet"
         digest = sha256(file) if inner and file.is_file() else inputs.get("train.parquet") if not inner else None
-        rows.append((name, f"`{_text(source)}`", str(said.get("problems", "?")), licence, f"`{digest}`" if digest else "?"))
+        rows.append(
+            (
+                name,
+                f"`{_text(source)}`",
+                str(said.get("problems", "?")),
+                _licence(source, said),
+                f"`{digest}`" if digest else "?",
+            )
+        )
     hashes = [(f"`{name}`", f"`{digest}`") for name, digest in inputs.items() if "/" not in name and name != "train.parquet"]
     own = f"\n\nWhat the run started from, by SHA-256:\n\n{table(['file', 'sha256'], hashes)}" if hashes else ""
     return table(["set", "source", "problems", "licence", "sha256 as used"], rows) + own

@@ -76,9 +76,11 @@ def _check_directory(path: Path) -> None:
         entries, length = struct.unpack("<HI", tail[at + 10 : at + 16])
         if at >= 20 and tail[at - 20 : at - 16] == LOCATOR:
             (offset,) = struct.unpack("<Q", tail[at - 12 : at - 4])
+            if offset != size - len(tail) + at - 20 - 56:  # where zipfile looks
+                refuse(path, "its end is broken")
             file.seek(offset)
             end = file.read(56)
-            if offset != size - len(tail) + at - 20 - 56 or end[:4] != END64:  # where zipfile looks
+            if end[:4] != END64:
                 refuse(path, "its end is broken")
             entries, length = struct.unpack("<QQ", end[32:48])
     if entries > MOST_FILES or length > MOST_DIRECTORY:
@@ -99,7 +101,7 @@ def _checked(path: Path, archive: zipfile.ZipFile) -> tuple[str, dict[str, zipfi
         kind = stat.S_IFMT(info.external_attr >> 16)
         if not info.orig_filename.isprintable() or "\\" in info.orig_filename or info.orig_filename != "/".join(parts):
             refuse(path, f"{shown} is no path of a file")
-        if ".." in parts or parts[0] == "/" or ":" in parts[0] or len(parts) < 2:
+        if len(parts) < 2 or ".." in parts or parts[0] == "/" or ":" in parts[0]:
             refuse(path, f"{shown} would lie outside its folder")
         if kind not in (0, stat.S_IFREG):
             refuse(path, f"{shown} is a link or no ordinary file")

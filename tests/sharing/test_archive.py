@@ -52,6 +52,8 @@ def test_it_has_results_generations_and_manifest_and_no_weights(packed, finished
         inner
     )
     assert "runs/grpo/seed0/checkpoints/checkpoints.json" in inner
+    with zipfile.ZipFile(packed) as archive:
+        assert pack(*finished[:2], packed.with_name("again.zip")).unpacked == sum(info.file_size for info in archive.infolist())
     assert not [name for name in inner if "safetensors" in name or "of-this-machine" in name or "log" in name.split("/")[0]]
     assert "left_over.csv" not in inner
     with zipfile.ZipFile(packed) as archive:
@@ -252,6 +254,7 @@ def without(*gone: str):
         (adding("fake\\..\\evil"), "is no path of a file"),
         (adding("fake/a\x1b[2Jb"), "is no path of a file"),
         (adding("fake//x"), "is no path of a file"),
+        (adding(""), "would lie outside its folder"),
         (adding("fake/./x"), "is no path of a file"),
         (adding("evil"), "would lie outside its folder"),
         (adding("other/x"), "expected one folder"),
@@ -356,3 +359,12 @@ def test_contents_that_are_not_ours_are_refused_in_one_line(packed, finished, tm
         compare_with(results, path)
     assert said in str(error.value)
     assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("offset", [2**63 - 1, 2**63, 2**64 - 1, 5])
+def test_an_end_that_points_out_of_the_file_is_refused(packed, tmp_path, offset):
+    data = packed.read_bytes()
+    at = data.rindex(reading.END)
+    (tmp_path / "evil.zip").write_bytes(data[:at] + reading.LOCATOR + struct.pack("<LQL", 0, offset, 1) + data[at:])
+    with pytest.raises(ValueError, match="evil.zip is not read: its end is broken"):
+        unpack(tmp_path / "evil.zip", tmp_path)

@@ -16,6 +16,7 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
 from sdpg.sharing.card import shareable
 from sdpg.sharing.push import check_name, check_token, prepare, push
+from sdpg.tasks.pinned import load_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -130,7 +131,13 @@ def test_without_scores_the_card_says_so(finished):
         assert said in (folder / "README.md").read_text()
 
 
-def test_paths_of_this_machine_lose_their_folders():
+def test_paths_of_this_machine_lose_their_folders(tmp_path):
+    spaced = tmp_path / "a model of mine"
+    spaced.mkdir()
+    for path in (spaced, spaced / "gone since", Path("/tmp/no such folder/base 1")):
+        assert shareable({"model": str(path)}) == {"model": path.name}
+    for text in ("/no_think Answer in and/or words.", "~ about 5 / 6", "../ or so", "/a\n/tmp/x"):
+        assert shareable(text) == text
     given = {"a": "/home/x/model", "b": ["~/data.jsonl", "owner/name"], "c": "/ a text", "d": 3, "e": "../up/t.yaml"}
     assert shareable(given) == {"a": "model", "b": ["data.jsonl", "owner/name"], "c": "/ a text", "d": 3, "e": "t.yaml"}
 
@@ -228,3 +235,25 @@ def test_the_dry_run_prints_the_card_and_needs_no_token(finished):
     assert "not pushed; this is" in done.stderr
     (folder,) = (results.root / ".work" / "push").iterdir()
     assert (folder / "model.safetensors").is_file()
+
+
+def test_a_pinned_data_set_is_named_with_its_licence(finished):
+    results, _, _ = finished
+    data = {"train": {"dataset": "gsm8k", "split": "train"}, "evaluation": {"a": {"dataset": "aime24", "split": "train"}}}
+    run_json(results, model={"pretrained": "Qwen/Qwen3-0.6B"}, data=data)
+    folder, _ = prepare(results, "grpo", 0, to="me/mine", step=None, licence=None)
+    text = (folder / "README.md").read_text()
+    pinned = [load_dataset(name) for name in ("gsm8k", "aime24")]
+    assert yaml.safe_load(text.split("---")[1])["datasets"] == sorted(of.hub for of in pinned)
+    assert f"| {pinned[1].licence} |" in text and "generated" not in text.split("## Data")[1].split("##")[0]
+
+
+def test_a_folder_beside_is_no_model_or_data_of_the_hub(finished, tmp_path, monkeypatch):
+    results, _, _ = finished
+    monkeypatch.chdir(tmp_path)
+    for name in ("models/mybase", "data/mine"):
+        (tmp_path / name).mkdir(parents=True)
+    run_json(results, model={"pretrained": "models/mybase"}, data={"train": {"path": "data/mine"}})
+    text = (prepare(results, "grpo", 0, to="me/mine", step=None, licence=None)[0] / "README.md").read_text()
+    assert "Base model: `models/mybase`." in text
+    assert not {"base_model", "datasets"} & set(yaml.safe_load(text.split("---")[1]))
