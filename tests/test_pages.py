@@ -140,6 +140,13 @@ def test_measured_minutes_stand_where_there_is_a_reference(references):
     assert rows["`qwen3-4b`"].endswith("planned; nobody has run it")
 
 
+def test_a_reference_of_ones_own_scale_stands_in_the_table_and_each_scale_once(references, tmp_path):
+    for name in ("mine", "gsm8k"):
+        shutil.copytree(references.get("cpu").folder, tmp_path / name)
+    rows = table(BLOCKS["scales"](References(tmp_path), ""))
+    assert [row[1:] for row in rows if row[0] in ("`mine`", "`gsm8k`")] == [["15", "45 min, measured"]] * 2
+
+
 @pytest.mark.parametrize(
     "since, said", [({}, "code and config are still those"), ({"code": ["train"]}, "**stale: changed since: code of train**")]
 )

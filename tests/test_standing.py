@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,9 +16,10 @@ from sdpg.config import base_config, outcome_part, resolve, run_config
 from sdpg.experiment.workflow import Scale, artefact_sources, training_sources
 from sdpg.io import ROOT
 from sdpg.provenance import sources, verify
+from sdpg.provenance.git import git_commit
 from sdpg.provenance.made import Made, busy, made, read_made
 from sdpg.provenance.sources import fingerprints
-from sdpg.provenance.standing import references, standing
+from sdpg.provenance.standing import Standing, references, standing
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 MADE = Made(
@@ -248,3 +250,43 @@ def test_a_broken_record_is_one_line(reference, tmp_path):
     (tmp_path / "smoke" / "reference.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"reference.json, made.cores: got 'many'"):
         read_made(tmp_path / "smoke")
+
+
+@pytest.mark.parametrize("prefix", ["", "lm_"])
+def test_the_rules_of_a_scale_keep_their_names_though_one_begins_with_the_scales(tmp_path, prefix):
+    database = tmp_path / "results" / ".snakemake.db"
+    database.parent.mkdir()
+    rules = ["base_model", "evaluate_run", "lm_evaluate_base", "lm_evaluate_run"]
+    with sqlite3.connect(database) as connection:
+        connection.execute("CREATE TABLE snakemake_metadata (target, log, rule, starttime, endtime, incomplete)")
+        rows = [(f"results/lm/{rule}", f'["{rule}"]', prefix + rule, 1.0, 2.0, False) for rule in rules]
+        connection.executemany("INSERT INTO snakemake_metadata VALUES (?, ?, ?, ?, ?, ?)", rows)
+    told = made(tmp_path / "results" / "lm", "lm", {"command": "x", "overrides": {}, "git_commit": COMMIT}, database)
+    assert sorted(told.rules) == rules and {of.count for of in told.rules.values()} == {1}
+
+
+def test_what_makes_a_stale_reference_again_is_what_made_it(tmp_path):
+    def line(scale, **made):
+        return Standing(scale, [COMMIT], MADE.model_copy(update=made), {"code": ["train"]}, []).line
+
+    assert line("cpu").endswith("Make it again: make reproduce SCALE=cpu && make reference SCALE=cpu")
+    command = "snakemake reproduce-all --config scale=mine.yaml"
+    assert line("mine", command=command).endswith(f"Make it again: {command}, then `sdpg reference` of the same")
+    assert command in line("cpu", command=command, overrides={"seeds": [0]})
+
+
+def test_the_commit_is_one_whatever_tags_there_are(tmp_path, monkeypatch):
+    def git(*arguments):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        return subprocess.run(["git", *identity, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    git("init", "-q")
+    (tmp_path / "x").write_text("1")
+    git("add", "x")
+    git("commit", "-qm", "first")
+    head = git("rev-parse", "HEAD").strip()
+    git("tag", "-a", "v1.0", "-m", "v1.0")
+    monkeypatch.setattr("sdpg.provenance.git.ROOT", tmp_path)
+    assert git_commit() == head
+    (tmp_path / "x").write_text("2")
+    assert git_commit() == f"{head}-dirty"

@@ -9,7 +9,7 @@ from sdpg.io import ROOT
 
 def git_commit() -> str | None:
     """Return the commit, with -dirty behind it if files differ from it; None without git."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]  # no tag in its place
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=10, check=False)
     except (FileNotFoundError, subprocess.TimeoutExpired):

@@ -92,17 +92,26 @@ def busy(intervals: Iterable[tuple[float, float]]) -> float:
     return total
 
 
+LM_EVAL = ("lm_evaluate_base", "lm_evaluate_run")  # which begin as a rule of scale `lm` does where that is one of several
+
+
 def _jobs(database: Path, name: str) -> list[tuple[str, float, float]]:
-    """Return rule, start and end of each job of a scale, whose outputs have its log; rules without the scale's name."""
+    """Return rule, start and end of each job of a scale, whose outputs have its log.
+
+    The rules of a scale that was not the first one of its workflow begin with the scale's name, which is left out.
+    """
     if not database.is_file():
         return []
     jobs: dict[str, list[Time]] = {}
     for target, time in read_times(database).items():
         if target.startswith(f"results/{name}/"):
             jobs.setdefault(time.log, []).append(time)
-    return sorted(
-        (of[0].rule.removeprefix(f"{name}_"), min(t.start for t in of), max(t.end for t in of)) for of in jobs.values()
-    )
+    every = all(of[0].rule.startswith(f"{name}_") for of in jobs.values())
+
+    def plain(rule: str) -> str:
+        return rule.removeprefix(f"{name}_") if every or rule not in LM_EVAL else rule
+
+    return sorted((plain(of[0].rule), min(t.start for t in of), max(t.end for t in of)) for of in jobs.values())
 
 
 def _of_rule(rule: str, jobs: list[tuple[str, float, float]]) -> Jobs:

@@ -16,7 +16,7 @@ from sdpg.io import ROOT
 
 PACKAGES = ("sdpg", "baselines")
 # What a stage gets from these is in its resolved config already (config), stands in the rule (declarations), or changes no
-# result (the rest).
+# result (the rest). Two things of config are not: `limits.WARM_START` and `settings.kept_steps`; tests pin both.
 PLUMBING = (
     "sdpg/__main__.py",
     "sdpg/artefacts/__init__.py",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sdpg.artefacts.manifest import NAME, read_manifest
-from sdpg.config import resolve
+from sdpg.config import available_scales, resolve
 from sdpg.provenance.made import Made, read_made
 from sdpg.provenance.verify import Mismatch, of_job
 
@@ -60,6 +60,8 @@ class Standing(NamedTuple):
         if self.current:
             return f"{self.scale}: current: {head}, by the present code and config"
         again = f"make reproduce SCALE={self.scale} && make reference SCALE={self.scale}"
+        if self.made and (self.made.overrides or self.scale not in available_scales()):
+            again = f"{self.made.command}, then `sdpg reference` of the same"
         return f"{self.scale}: stale: {head}; changed since: {self.since}. Make it again: {again}"
 
 

@@ -35,7 +35,10 @@ def costs(references: References, up: str) -> str:
 
 def scales(references: References, up: str) -> str:
     """Return every scale that has been run to its end, with its minutes, and those that have not."""
-    rows = [[f"`{scale}`", _runs(resolve(scale)), time(references, scale)] for scale in [*references.scales, *PLANNED]]
+    rows = []
+    for scale in dict.fromkeys([*references.scales, *PLANNED]):
+        of = references.get(scale)
+        rows.append([f"`{scale}`", _runs(resolve(scale)) if of is None else str(of.made.runs), time(references, scale)])
     return table(["scale", "training runs", "time of all of it"], rows)
 
 
@@ -69,8 +72,8 @@ def jobs(references: References, up: str) -> str:
 def time(references: References, scale: str) -> str:
     """Return how long a scale takes: as measured, or as planned, which is said."""
     of = references.get(scale)
-    if of is not None and of.made.minutes is not None:
-        return f"{of.made.minutes:.0f} min, measured"
+    if of is not None:
+        return "not measured" if of.made.minutes is None else f"{of.made.minutes:.0f} min, measured"
     config = resolve(scale)
     if not config.resources.gpus:
         return "not measured yet"
