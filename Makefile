@@ -60,8 +60,8 @@ tune: $(STAMP) ## Choose the settings of SCALE again: its sweep, then config/tun
 test: $(STAMP) ## Set up and run the tests; ARGS goes to pytest
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
-test-all: ## As `test`, with those that take minutes, an hour in all
-	$(MAKE) test ARGS="--all $(ARGS)"
+test-all: override ARGS := --all $(ARGS)
+test-all: test ## As `test`, with those that take minutes, an hour in all
 
 smoke: $(STAMP) ## Everything at scale smoke: the whole chain in minutes
 	$(SNAKEMAKE) smoke $(ARGS)
@@ -155,7 +155,7 @@ lock: $(STAMP) ## Resolve requirements/*.in again: the locks and environment.yml
 	UV_FIND_LINKS="$${UV_FIND_LINKS-$$PIP_FIND_LINKS}" $(COMPILE) requirements/cpu.in -o requirements/cpu.lock \
 	  $$([ -n "$${UV_FIND_LINKS-$$PIP_FIND_LINKS}" ] || echo --torch-backend=cpu)
 	UV_FIND_LINKS="$${UV_FIND_LINKS-$$PIP_FIND_LINKS}" $(COMPILE) requirements/docs.in --constraints requirements/cpu.lock -o requirements/docs.lock
-	$(BIN)/python requirements/environment.py > environment.yml
+	$(BIN)/python requirements/environment.py > .environment.yml && mv .environment.yml environment.yml
 
 clean: ## Remove caches and the site; results and .venv stay
 	rm -rf .pytest_cache .ruff_cache .hypothesis .snakemake .cache site mkdocs.site.yml

@@ -179,12 +179,14 @@ def make(artefact: ArtefactName, scale: Scale = "cpu", results: Folder = None, s
     from sdpg import artefacts
     from sdpg.artefacts.declare import AcrossSpec
 
-    job = cli.job_of(scale, set_, results)
+    job = cli.job_of(scale, set_, results, threads)
     there = artefacts.planned(job.config)
     if artefacts.lookup(artefact).name not in there:
         raise ValueError(f"artefact {artefact!r} is not planned at scale {job.config.name}, which has {', '.join(there)}")
     if isinstance(there[artefact].spec, AcrossSpec):
-        cells = [cli.job_of(cell, set_, None).results for cell in job.config.matrix]
+        if results is not None:
+            raise ValueError(f"--results: {artefact} is made from several scales, each in its own results/<name>; leave it out")
+        cells = [cli.job_of(cell, set_, None, threads).results for cell in job.config.matrix]
         paths = artefacts.make_across(artefact, cells, job.results.root.with_name(f"{job.config.name}-{artefact}"))
     else:
         paths = artefacts.make(artefact, job)

@@ -94,11 +94,11 @@ def config_of(scale: str, overrides: list[str] | None, threads: int = 1) -> Conf
     return resolve(scale, parse_overrides(overrides or []))
 
 
-def job_of(scale: str, overrides: list[str] | None, folder: Path | None) -> Job:
+def job_of(scale: str, overrides: list[str] | None, folder: Path | None, threads: int = 1) -> Job:
     """Return the results, config and files that an artefact is made from. Raises ConfigError."""
     from sdpg.analysis.results import Results
 
-    config = config_of(scale, overrides)
+    config = config_of(scale, overrides, threads)
     results = Results.from_config(config, folder)
     return Job(results, config, files_of(config, results.root.as_posix()), scale, parse_overrides(overrides or []))
 
