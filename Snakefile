@@ -18,6 +18,10 @@ include: "workflows/rules/steps.smk"
 report: "workflows/report/workflow.rst"
 
 
+onstart:
+    without_job_rate(workflow.scheduler)
+
+
 rule reproduce_all:
     name:
         "reproduce-all"

@@ -48,6 +48,7 @@ ALLOWED = {
         "sdpg.config",
         "sdpg.evaluation.checkpoints",
         "sdpg.provenance",
+        "sdpg.tasks.pinned",  # whose data they are
         *LEAVES,
     },
     "sdpg/provenance": {"sdpg.provenance", "sdpg.config", "sdpg.artefacts", *LEAVES},

@@ -111,7 +111,7 @@ def test_command_lines_report_a_users_mistake_in_one_line():
         (["make", "matrix", "--scale", "smoke"], "error: artefact 'matrix' is not planned at scale smoke"),
         (["make", "tuning", "--scale", "smoke"], "error: artefact 'tuning' is not planned at scale smoke"),
         (["artefacts", "--scale", "smok"], "error: scale 'smok' is unknown; did you mean 'smoke'?"),
-        (["make", "matrix", "--results", "x"], "error: --results: matrix is made from several scales"),
+        (["make", "matrix", "--results", "results"], "error: --results: matrix is made from several scales"),
         (["make", "figures/coast"], "error: there is no artefact 'figures/coast'; did you mean 'figures/cost'?"),
         (["train", "--method", "grpo", "--seed", "0", "--threads", "none"], "error: Invalid value for '--threads'"),
         (["trian"], "error: No such command 'trian'"),

@@ -16,7 +16,7 @@ from sdpg.experiment.workflow import DATABASE, Matrix, Scale
 from sdpg.io import check_folder
 from sdpg.provenance.one_workflow import lock_by_process, refuse
 from sdpg.provenance.records import adopt_records, check_database, foreign_results
-from sdpg.startup import own_code_in_jobs
+from sdpg.startup import own_code_in_jobs, without_job_rate
 
 own_code_in_jobs(workflow.basedir)
 
