@@ -24,7 +24,6 @@ def test_entropy_that_follows_accuracy_is_explained_by_it():
     assert environment.r_squared(accuracy, np.tile([0.1, 0.3], 6)) < 0.2
 
 
-@pytest.mark.filterwarnings("ignore:Polyfit")
 def test_a_scale_is_judged_by_its_base_model_alone_and_by_a_run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(environment, "PROBLEMS", 8)
 
@@ -36,7 +35,12 @@ def test_a_scale_is_judged_by_its_base_model_alone_and_by_a_run(tmp_path, monkey
 
     (base,) = call("--rates")
     assert base["base"] == 0 and set(base["student"]) == set(base["teacher"]) >= {"accuracy", "spread", "long", "accuracy_long"}
-    run, over_all = call("--rates", "1e-3")  # the base model is there already
-    assert run["rate"] == 1e-3 and len(run["accuracy"]) == len(run["entropy"]) == 3 and 0 <= run["end"]["accuracy"] <= 1
-    assert over_all["points"] == 3
-    assert call("--rates", "1e-3")[0]["end"] == run["end"]  # nor is a finished run made again
+    first, run, over_all = call("--rates", "1e-3")  # the base model is there already
+    assert repr(first) == repr(base) and run["rate"] == 1e-3 and 0 <= run["end"]["accuracy"] <= 1
+    assert len(run["accuracy"]) == len(run["entropy"]) == 3
+    assert over_all == {"r_squared_of_entropy_on_accuracy": None, "points": 3}  # a quadratic explains any three points
+    assert repr(call("--rates", "1e-3")[1]["end"]) == repr(run["end"])  # nor is a finished run made again
+    call("--rates", "--set", "model.warm_start.error_rate=0.2")
+    assert len(list(tmp_path.glob("smoke*-base/base0.facts.json"))) == 2  # each candidate has its own
+    with pytest.raises(ValueError, match="--base: got 1; scale smoke has base model 0 alone"):
+        call("--rates", "--bases", "1")
