@@ -97,7 +97,7 @@ def judged(config: Config, method: str, base: int, folder: Path, threads: int) -
 
     root = folder / config.name
     bases = len(config.model.warm_start.seeds) if config.model.warm_start else 1
-    seed = next(s for s in config.seeds if s % bases == base)
+    seed = next((s for s in config.seeds if s % bases == base), base)  # of the scale, or else one that starts from it
     start = time.process_time()
     done = is_finished(config, method, seed, folder)
     run = root / "runs" / method / f"seed{seed}" if done else train_run(config, method, seed, threads=threads, results=folder)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import subprocess
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -23,7 +21,6 @@ from sdpg.config import (
 )
 from sdpg.config.command import check_once
 from sdpg.config.settings import schema_text
-from sdpg.io import ROOT
 from sdpg.provenance.verify import _present
 from sdpg.rollout import engines
 from sdpg.tasks.sources import KINDS
@@ -376,31 +373,3 @@ def test_what_snakemake_would_take_the_last_of_is_refused(words, said):
     with pytest.raises(ConfigError, match=said):
         check_once(["snakemake", "train", *words])
     check_once(["snakemake", "train", "-n", "--config", "scale=lm", "quick=true", "set=train.steps=2 train.lr=1", "-j", "1"])
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        ([], "--config scale=gsm8k"),
-        (["ARGS=--config quick=true methods=[grpo]"], "--config scale=gsm8k quick=true methods=[grpo]"),
-        (["ARGS=-n -C quick=true -j 1"], "-n --config scale=gsm8k quick=true -j 1"),
-        (["ARGS=-n"], "--config scale=gsm8k -n"),
-        (["ARGS=--configfile x.yaml"], "--config scale=gsm8k --configfile x.yaml"),
-    ],
-)
-@pytest.mark.parametrize(("target", "rule"), [("reproduce", "reproduce-all"), ("matrix", "matrix"), ("figures", "figures")])
-def test_make_gives_snakemake_the_scale_and_what_args_configures(target, rule, words, expected):
-    """`ARGS="--config ..."` once took the place of the scale."""
-    own = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS", "ARGS"))}  # not this run's
-    command = ["make", "-n", target, "SCALE=gsm8k", *words]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env=own)
-    (command,) = [line for line in done.stdout.splitlines() if f" {rule} " in line and "snakemake" in line]
-    assert command.split(rule, 1)[1].split() == expected.split()
-
-
-def test_make_test_all_takes_the_arguments_of_test():
-    own = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS", "ARGS"))}
-    command = ["make", "-n", "test-all", 'ARGS=-k "a or b"']
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env=own)
-    (line,) = [line for line in done.stdout.splitlines() if "pytest" in line]
-    assert line.endswith('--all -k "a or b"')

@@ -136,3 +136,21 @@ def test_what_is_refused_without_it_is_refused_with_it_in_the_same_words(scale_f
         value = {part: value}
     child.write_text(yaml.safe_dump({"extends": scale_file(), "name": "child"} | value))
     assert message(str(child), {"quick": True}).replace(" or an override", "") == message(str(child))
+
+
+def test_a_methods_own_penalty_fits_the_scales_responses(scale_file):
+    path = scale_file(
+        "{grpo: }", "{grpo: {train: {overlong_buffer: 15}}, rlsd: {train: {max_response_tokens: 900, overlong_buffer: 800}}}"
+    )
+    quick = resolve(path, {"quick": True})
+    assert [run_config(quick, method, 0).train.overlong_buffer for method in ("grpo", "rlsd")] == [15, 128]
+    large = scale_file(
+        "max_response_tokens: 16}\nmethods: {grpo: }",
+        "max_response_tokens: 100}\nmethods: {grpo: {train: {overlong_buffer: 99}}}",
+    )
+    assert run_config(resolve(large, {"quick": True}), "grpo", 0).train.overlong_buffer == 99
+    few = scale_file(
+        "max_response_tokens: 16}\nmethods: {grpo: }",
+        "max_response_tokens: 600}\nmethods: {grpo: {train: {overlong_buffer: 500}}}",
+    )
+    assert run_config(resolve(few, {"quick": True}), "grpo", 0).train.overlong_buffer == 128

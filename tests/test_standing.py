@@ -271,7 +271,7 @@ def test_what_makes_a_stale_reference_again_is_what_made_it(tmp_path):
 
     assert line("cpu").endswith("Make it again: make reproduce SCALE=cpu && make reference SCALE=cpu")
     command = "snakemake reproduce-all --config scale=mine.yaml"
-    assert line("mine", command=command).endswith(f"Make it again: {command}, then `sdpg reference` of the same")
+    assert line("mine", command=command).endswith(f"Make it again: {command}, then `sdpg reference` with the same --scale")
     assert command in line("cpu", command=command, overrides={"seeds": [0]})
 
 

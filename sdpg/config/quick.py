@@ -53,7 +53,8 @@ def make_quick(config: dict[str, Any]) -> None:
             block |= {key: value for key, value in SCHEDULE.items() if block.get(key)}
             if isinstance(own := block.get("train"), dict):
                 own |= {key: value for key, value in TRAIN.items() if key in own}
-                block["train"] = _few(MOST | {"group_size": 2 * GROUP}, own)  # a control with more of them keeps more
+                most = MOST | {"group_size": 2 * GROUP}  # a control with more of them keeps more
+                block["train"] = _few(most, own, config["train"].get("max_response_tokens"))
 
 
 def _shrink(source: dict[str, Any]) -> None:
@@ -64,12 +65,15 @@ def _shrink(source: dict[str, Any]) -> None:
         source["limit"] = PROMPTS
 
 
-def _few(most: Mapping[str, int], train: dict[str, Any]) -> dict[str, Any]:
-    """Return training settings with at most so much of each, and every one of the few checkpoints kept."""
+def _few(most: Mapping[str, int], train: dict[str, Any], below: Any = None) -> dict[str, Any]:
+    """Return training settings with at most so much of each, and every one of the few checkpoints kept.
+
+    below: max_response_tokens where these settings have none of their own.
+    """
     few = train | {key: min(train[key], limit) for key, limit in most.items() if isinstance(train.get(key), int)}
     if isinstance(few.get("keep"), int):  # a multiple of what checkpoint_every was
         few["keep"] = "all"
-    tokens, buffer = few.get("max_response_tokens"), few.get("overlong_buffer")
+    tokens, buffer = few.get("max_response_tokens", below), few.get("overlong_buffer")
     if isinstance(tokens, int) and isinstance(buffer, int) and tokens >= 1:
         few["overlong_buffer"] = min(buffer, tokens - 1)
     return few

@@ -14,6 +14,7 @@ from sdpg.io import read_json
 from sdpg.provenance.records import Time, read_times
 
 FILE = "reference.json"
+LM_EVAL = ("lm_evaluate_base", "lm_evaluate_run")  # which begin as a rule of scale `lm` does where that is one of several
 
 
 class Jobs(BaseModel):
@@ -90,9 +91,6 @@ def busy(intervals: Iterable[tuple[float, float]]) -> float:
         total += max(0.0, end - max(start, until))
         until = max(until, end)
     return total
-
-
-LM_EVAL = ("lm_evaluate_base", "lm_evaluate_run")  # which begin as a rule of scale `lm` does where that is one of several
 
 
 def _jobs(database: Path, name: str) -> list[tuple[str, float, float]]:

@@ -61,7 +61,7 @@ class Standing(NamedTuple):
             return f"{self.scale}: current: {head}, by the present code and config"
         again = f"make reproduce SCALE={self.scale} && make reference SCALE={self.scale}"
         if self.made and (self.made.overrides or self.scale not in available_scales()):
-            again = f"{self.made.command}, then `sdpg reference` of the same"
+            again = f"{self.made.command}, then `sdpg reference` with the same --scale"
         return f"{self.scale}: stale: {head}; changed since: {self.since}. Make it again: {again}"
 
 

@@ -144,15 +144,8 @@ def _data(root: Path, config: Mapping[str, Any], inputs: Mapping[str, str]) -> s
         said = report.get(part, {}).get(inner, {}) if inner else report.get(part, {})
         file = root / "data" / {"validation": "validation", "evaluation": "eval"}.get(part, "") / f"{inner}.parquet"
         digest = sha256(file) if inner and file.is_file() else inputs.get("train.parquet") if not inner else None
-        rows.append(
-            (
-                name,
-                f"`{_text(source)}`",
-                str(said.get("problems", "?")),
-                _licence(source, said),
-                f"`{digest}`" if digest else "?",
-            )
-        )
+        problems, shown = str(said.get("problems", "?")), f"`{digest}`" if digest else "?"
+        rows.append((name, f"`{_text(source)}`", problems, _licence(source, said), shown))
     hashes = [(f"`{name}`", f"`{digest}`") for name, digest in inputs.items() if "/" not in name and name != "train.parquet"]
     own = f"\n\nWhat the run started from, by SHA-256:\n\n{table(['file', 'sha256'], hashes)}" if hashes else ""
     return table(["set", "source", "problems", "licence", "sha256 as used"], rows) + own

@@ -8,7 +8,9 @@ import subprocess
 import sys
 
 import pytest
+from typer.testing import CliRunner
 
+from sdpg.__main__ import app
 from tests.workflow.conftest import ROOT, copy_project
 
 TARGETS = {"reproduce-all", "smoke", "train", "evaluate", "figures", "tables", "report", "claims", "scores", "matrix"}
@@ -121,6 +123,16 @@ def test_command_lines_report_a_users_mistake_in_one_line():
         assert done.returncode == 2, arguments
         assert done.stderr.startswith(expected), done.stderr
         assert done.stderr.count("\n") == 1, done.stderr
+
+
+@pytest.mark.parametrize(("given", "said"), [([], "1"), (["--threads", "3"], "3")])
+def test_an_artefact_is_made_with_as_many_threads_as_asked(monkeypatch, given, said):
+    """They were left at one, whatever was asked."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(name, "7")
+    result = CliRunner().invoke(app, ["make", "figures/coast", *given])
+    assert "there is no artefact 'figures/coast'" in str(result.exception)  # made nothing
+    assert {os.environ[name] for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")} == {said}
 
 
 def test_help_has_a_line_for_every_command_and_names_complete():

@@ -1,0 +1,43 @@
+"""The commands that make runs, by `make -n`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+
+from sdpg.io import ROOT
+
+
+def commands(*words: str) -> list[str]:
+    """The lines that `make` would run."""
+    own = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS", "ARGS"))}  # not this run's
+    return subprocess.run(
+        ["make", "-n", *words], cwd=ROOT, capture_output=True, text=True, check=True, env=own
+    ).stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], "--config scale=gsm8k"),
+        (["ARGS=--config quick=true methods=[grpo]"], "--config scale=gsm8k quick=true methods=[grpo]"),
+        (["ARGS=-n -C quick=true -j 1"], "-n --config scale=gsm8k quick=true -j 1"),
+        (["ARGS=-n"], "--config scale=gsm8k -n"),
+        (["ARGS=--configfile x.yaml"], "--config scale=gsm8k --configfile x.yaml"),
+    ],
+)
+@pytest.mark.parametrize(("target", "rule"), [("reproduce", "reproduce-all"), ("matrix", "matrix"), ("figures", "figures")])
+def test_make_gives_snakemake_the_scale_and_what_args_configures(target, rule, words, expected):
+    """`ARGS="--config ..."` once took the place of the scale."""
+    (command,) = [line for line in commands(target, "SCALE=gsm8k", *words) if f" {rule} " in line and "snakemake" in line]
+    assert command.split(rule, 1)[1].split() == expected.split()
+
+
+@pytest.mark.parametrize("arguments", ['-k "a or b"', "-k 'not long'", 'tests/test_io.py -k "a and \\"b\\""', ""])
+def test_the_tests_take_their_arguments_as_they_are_quoted(arguments):
+    """`make test-all` once took them apart at their quotes."""
+    for target, before in (("test", ""), ("test-all", "--all ")):
+        (line,) = [line for line in commands(target, f"ARGS={arguments}") if "pytest" in line]
+        assert line.partition("--no-loadscope-reorder ")[2].strip() == f"{before}{arguments}".strip()
