@@ -11,8 +11,10 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from sdpg.artefacts.claims.spec import read_claims
 from sdpg.config import resolve
 from sdpg.config.files import SCALES
+from sdpg.config.methods import method_config
 from sdpg.experiment.machine import card, placement
 from sdpg.experiment.plan_text import render
 from sdpg.experiment.planner import make_plan
@@ -48,6 +50,24 @@ def test_arms_of_gsm8k_differ_in_their_loss_alone():
     assert not any("train" in block for block in config.methods.values())
     first, second = resolve("gsm8k-80gb"), resolve("gsm8k-qwen3")
     assert config.methods == first.methods == second.methods and config.data == first.data == second.data
+
+
+@pytest.mark.parametrize("name", ["cpu", "gsm8k", "qwen3-1.7b-matched"])
+def test_a_matched_scale_has_the_arms_of_every_primary_claim(name):
+    primary = [claim for claim in read_claims()[1] if claim["role"] == "primary"]
+    assert len(primary) == 10
+    assert {method for claim in primary for method in claim["methods"]} <= set(resolve(name).methods)
+
+
+@pytest.mark.parametrize("name", ["cpu", "lm", "gsm8k", "qwen3-1.7b-matched", "qwen3-4b-matched"])
+def test_rpg_is_sdpg_without_distillation(name):
+    """But for beta and its schedule. With the anchor UFKL it would be GRPO again, and SDPG - RPG would say nothing."""
+    config = resolve(name)
+    rpg, sdpg = (
+        {key: value for key, value in method_config(config, method).items() if key not in ("beta_base", "T_warm", "T_decay")}
+        for method in ("rpg", "sdpg-urkl")
+    )
+    assert rpg == sdpg and method_config(config, "rpg")["beta_base"] == 0 and rpg["anchor"] == "urkl"
 
 
 @pytest.mark.skipif(not STAND_INS.is_dir(), reason="needs copies of the public data sets in ../shared/data")
