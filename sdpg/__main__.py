@@ -94,6 +94,8 @@ def train(method: Method, seed: Seed, scale: Scale = "cpu", set_: Set = None, th
     code = launch.train(config, method, seed, threads, sys.argv[1:])
     if code == 0 and config.resources.evaluate_at_once and config.sweep is None:
         at_once.evaluate_at_once(config, method, seed, threads)
+    if code == 0:
+        launch.settle(config, method, seed)
     return code
 
 

@@ -136,9 +136,25 @@ def _of_some_methods(t: dict[str, float]) -> dict[str, float | None]:
     return columns
 
 
-def peak_memory_mb(device: torch.device) -> float:
-    """Return the most memory so far, in MiB: of the GPU's allocator since its reset, else of this process (resident)."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+class PeakMemory:
+    """The most memory of one step: of the GPU's allocator, sampling and training looked at apart; on the CPU that of this
+    process so far (resident).
+    """
+
+    def __init__(self, device: torch.device):
+        self.device, self._most = device, 0
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+
+    def look(self, unmapped: int = 0) -> None:
+        """Note the peak since the last look. unmapped: bytes that torch counts all that time and that are not on the GPU."""
+        if self.device.type == "cuda":
+            self._most = max(self._most, torch.cuda.max_memory_allocated(self.device) - unmapped)
+            torch.cuda.reset_peak_memory_stats(self.device)
+
+    def mb(self) -> float:
+        """Return it in MiB."""
+        if self.device.type == "cuda":
+            return self._most / 2**20
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

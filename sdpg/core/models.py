@@ -53,7 +53,7 @@ def load_model(
     check_head(model, str(model_dir))
     if packed:
         try:
-            check_kernel(device, dtype)
+            check_kernel(device, dtype, config)
             enable_packing(model)  # before it is sharded: a pass that fails would leave some layers gathered
         except CannotPack as error:
             if distributed.start().first:

@@ -17,7 +17,7 @@ from functools import cache, cached_property
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
@@ -211,10 +211,20 @@ def _has_varlen(q: Tensor) -> bool:
     return q.is_cuda and q.dtype in (torch.bfloat16, torch.float16)
 
 
-def check_kernel(device: torch.device, dtype: torch.dtype) -> None:
-    """Raise CannotPack if passes in `dtype` on `device` want a variable-length kernel that this torch does not have."""
-    if device.type == "cuda" and dtype in (torch.bfloat16, torch.float16):
-        _shares_heads(_kernel())
+def check_kernel(device: torch.device, dtype: torch.dtype, config: PreTrainedConfig) -> None:
+    """Raise CannotPack if passes in `dtype` on `device` want a variable-length kernel that this torch does not have.
+
+    Also if the kernel takes no heads of the model's size, or not on this GPU: it would say so only in the middle of a pass.
+    """
+    if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
+        return
+    _shares_heads(_kernel())
+    text = config.get_text_config()
+    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    if size % 8 or size > 256:
+        raise CannotPack(f"its heads have {size} entries, and varlen_attn takes multiples of 8 up to 256")
+    if (capability := torch.cuda.get_device_capability(device)) < (8, 0):
+        raise CannotPack(f"varlen_attn needs compute capability 8.0, this GPU has {capability[0]}.{capability[1]}")
 
 
 def _kernel() -> Callable:

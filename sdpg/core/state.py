@@ -1,7 +1,7 @@
 """What a killed run goes on from: float32 weights, moments and moving average, by torch.distributed.checkpoint.
 
-    state/step000040/shard-*.safetensors    each process's shards; any number of processes can read them
-                     state.json             step, identity of the run, the files' SHA-256
+    state/step000040/shard-*-model-*.safetensors    each process's shards; any number of processes can read them
+                     state.json                     step, identity of the run, the files' SHA-256
 
 Written beside the run's work, under another name until it is whole; the older state goes once the newer one stands. Safetensors
 and JSON only.
@@ -16,7 +16,6 @@ import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
 from torch.distributed.checkpoint import CheckpointException, HuggingFaceStorageReader, HuggingFaceStorageWriter
@@ -27,6 +26,7 @@ from sdpg.io import read_json, sha256, write_json
 warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)  # one process is no mistake
 
 KEYS = {"step", "updates", "identity", "sha256"}
+FILE_BYTES = 2**30  # of one file, about: the writer holds it in memory twice more while it writes it
 
 
 class StateFolder:
@@ -36,7 +36,8 @@ class StateFolder:
         """folder: made when something is saved. identity: JSON data; a state saved under another one is not gone on from."""
         self.folder, self.identity = folder, identity
         self._world = distributed.start()
-        self._group = dist.new_group(backend="gloo") if self._world.size > 1 else None  # saving goes on beside the training
+        self._group = distributed.saving_group()
+        self._alone = self._world.size == 1
         self._thread = ThreadPoolExecutor(1, "state")
         self._pending: Future | None = None
 
@@ -51,6 +52,9 @@ class StateFolder:
             if found:
                 refused, said = identity.compare(found["identity"], self.identity)
                 found |= {"refused": refused, "said": said}
+            if not (found and found["refused"]):
+                for unfinished in self.folder.glob(".step*"):  # what a kill or a full disk left of a state
+                    shutil.rmtree(unfinished)
         found = distributed.gather(found)[0]
         if found and found["refused"]:
             work = shlex.quote(str(self.folder.parent))
@@ -84,20 +88,29 @@ class StateFolder:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
         distributed.barrier()
-        writer = HuggingFaceStorageWriter(str(temporary), save_distributed=True)
-        written = dcp.async_save(tensors, storage_writer=writer, process_group=self._group, no_dist=self._group is None)
+        writer = HuggingFaceStorageWriter(
+            str(temporary), fqn_to_index_mapping=_files(tensors, self._world.size), save_distributed=True
+        )
+        written = dcp.async_save(tensors, storage_writer=writer, process_group=self._group, no_dist=self._alone)
         record = {"step": step, **facts, "processes": self._world.size, "identity": self.identity}
-        finish = self._finish if self._world.first else lambda written, *_: written.result()
-        self._pending = self._thread.submit(finish, written, temporary, final, record)
+        self._pending = self._thread.submit(self._finish, written, temporary, final, record)
 
     def _finish(self, written: Future, temporary: Path, final: Path, record: dict) -> None:
-        """Give the state its name once all processes have written their part."""
+        """Give the state its name once all processes have written their part, and read it back for its hashes."""
         written.result()
-        hashes = {}
-        for path in sorted(temporary.glob("*.safetensors")):
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-            hashes[path.name] = sha256(path)
+        own: dict[str, str] = {}
+        failed = ""
+        try:
+            mine = sorted(temporary.glob(f"shard-{self._world.rank + 1:05d}-*.safetensors"))
+            own = {path.name: sha256(path) for path in mine}
+        except OSError as error:  # the others wait for this process's hashes
+            failed = f"process {self._world.rank}: {error}"
+        parts = distributed.gather({"own": own, "failed": failed}, self._group)
+        if failed := "; ".join(part["failed"] for part in parts if part["failed"]):
+            raise OSError(f"could not read back the state in {temporary}: {failed}")
+        if not self._world.first:
+            return
+        hashes = {name: value for part in parts for name, value in part["own"].items()}
         write_json(temporary / "state.json", record | {"sha256": hashes})
         _remove(final)
         os.replace(temporary, final)
@@ -132,10 +145,19 @@ class StateFolder:
             raise ValueError(f"cannot resume from {folder}: {', '.join(broken)} is missing or not as it was saved{hint}")
         try:
             reader = HuggingFaceStorageReader(str(folder))
-            dcp.load(tensors, storage_reader=reader, process_group=self._group, no_dist=self._group is None)
+            dcp.load(tensors, storage_reader=reader, process_group=self._group, no_dist=self._alone)
         except CheckpointException as error:
             reason = next(str(failure[0]) for failure in error.failures.values())
             raise ValueError(f"cannot resume from {folder}: {reason}{hint}") from error
+
+
+def _files(tensors: dict[str, Tensor], processes: int) -> dict[str, int]:
+    """Return the number of the file, from 1, in which each tensor's shards lie: about FILE_BYTES of a process in each."""
+    before, numbers = 0, {}
+    for name, tensor in tensors.items():
+        numbers[name] = 1 + before // (FILE_BYTES * processes)
+        before += tensor.numel() * tensor.element_size()
+    return numbers
 
 
 def _remove(folder: Path) -> None:

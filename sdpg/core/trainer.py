@@ -149,7 +149,7 @@ class Trainer:
                     except Stopped:
                         self._save_state(done)
                         self.state.wait()
-                        distributed.finish()  # all leave together: one that is gone has the others abort on their way out
+                        distributed.barrier()  # all leave together: one that is gone has the others abort on their way out
                         again = "run the same command again to go on"
                         raise Interrupted(f"stopped after step {done} of {c.steps}; {again}") from None
                     self.state.check()
@@ -188,13 +188,12 @@ class Trainer:
     def step(self, k: int) -> dict:
         """Take one training step -> its row of metrics."""
         c = self.config
-        clock = Clock(self.device)
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats()
+        clock, memory, engine = Clock(self.device), metrics.PeakMemory(self.device), self.collector.engine
         with clock("step"):
             needs = self.algorithm.needs(k)
             batch = self.collector.collect(k, clock, needs.context, needs.wrong_hints)
-            self.collector.engine.sleep()  # until the next push
+            memory.look()
+            engine.sleep()  # until the next push
             sums = defaultdict(float)
             before = before_updates(
                 batch,
@@ -216,9 +215,11 @@ class Trainer:
             if before.by_token:
                 sums.update(metrics.token_advantage_sums(before.by_token))
             norms, fault = self._updates(batch, A_NG, before, k, clock, sums)
+            memory.look(getattr(engine, "unmapped_bytes", 0))
             with clock("sync"):
                 if fault is None:
                     self._push(k)
+        sums["peak_memory_mb"] = memory.mb()
         row = self._row(k, sums, norms, clock)
         if fault := fault or health.fault_of_row(row):
             return self.divergence.end(row, fault, batch, A_NG)
@@ -340,7 +341,6 @@ class Trainer:
 
     def _row(self, k: int, sums: dict, norms: list[float], clock) -> dict:
         """Return metrics of the step over all processes (docs/metrics.md)."""
-        sums["peak_memory_mb"] = metrics.peak_memory_mb(self.device)
         total = metrics.add_up(distributed.gather(dict(sums)))
         beta = getattr(self.algorithm, "beta", None)
         seconds = clock.seconds["step"]

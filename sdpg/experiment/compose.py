@@ -14,13 +14,14 @@ from transformers import AutoTokenizer
 import baselines
 from sdpg.config import Config, base_index, method_config, outcome_part, run_config
 from sdpg.core import distributed
-from sdpg.core.checkpoint import publish
+from sdpg.core.checkpoint import publish, put_back
 from sdpg.core.record import run_record, versions
 from sdpg.core.trackers import FILE, Tracking
 from sdpg.core.trainer import Trainer
 from sdpg.experiment.inputs import model_files
 from sdpg.experiment.workflow import training_sources
 from sdpg.io import read_json, sha256, write_json
+from sdpg.progress import Interrupted
 from sdpg.provenance.sources import fingerprints
 from sdpg.rollout.engines import make_engine
 from sdpg.rollout.placement import own_gpu, share
@@ -69,17 +70,27 @@ def train_run(config: Config, method: str, seed: int, *, threads: int, results: 
         processes_per_engine=getattr(engine, "processes", 1),
         tracking=Tracking(tuple(config.track), f"sdpg-{config.name}", method, f"{method}-seed{seed}", run.dump()),
     )
-    outcome = trainer.run()
-    finished = root / "runs" / method / f"seed{seed}"
+    try:
+        outcome = trainer.run()
+    except Interrupted:
+        _leave(engine)
+        raise
+    finished = _folder(config, method, seed, results)
     if world.first:
         fields = dataclasses.asdict(algorithm)
         record = run_record(identity, algorithm=fields, threads=threads, processes=world.size, outcome=outcome)
         write_json(work / "run.json", record)
         (work / FILE).unlink(missing_ok=True)  # nothing goes on from here
         publish(work, finished)
+    _leave(engine)
+    return finished
+
+
+def _leave(engine) -> None:
+    """End the engine and leave the other processes, all at once. vLLM ends the run's process group with its own."""
+    distributed.barrier()
     engine.close()
     distributed.finish()
-    return finished
 
 
 def identity_of(config: Config, method: str, seed: int, results: Path = Path("results")) -> dict[str, Any]:
@@ -92,11 +103,20 @@ def identity_of(config: Config, method: str, seed: int, results: Path = Path("re
 
 def is_finished(config: Config, method: str, seed: int, results: Path = Path("results")) -> bool:
     """Return whether this very run lies finished in its place."""
-    record = results / config.name / "runs" / method / f"seed{seed}" / "run.json"
+    record = _folder(config, method, seed, results) / "run.json"
     if not record.is_file():
         return False
     identity = json.loads(json.dumps(identity_of(config, method, seed, results)))
     return identity.items() <= read_json(record).items()
+
+
+def was_finished(config: Config, method: str, seed: int, results: Path = Path("results")) -> bool:
+    """Return whether an earlier job finished this very run and failed after that; its files are put back then."""
+    return put_back(_folder(config, method, seed, results)) and is_finished(config, method, seed, results)
+
+
+def _folder(config: Config, method: str, seed: int, results: Path) -> Path:
+    return results / config.name / "runs" / method / f"seed{seed}"
 
 
 def _base(config: Config, seed: int, results: Path) -> Path:

@@ -31,6 +31,7 @@ from sdpg.slurm import ON_EACH_NODE
 
 PORT = 29400  # of the rendezvous on the first node, plus the numbers of Slurm's job and step, modulo 1000
 PR_SET_PDEATHSIG = 1  # of Linux: the signal that a process gets when its parent dies
+OURS = "sdpg-"  # what the names begin with that torchrun's agent has here for the processes it starts
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -68,7 +69,7 @@ def _run(config: Config, method: str, seed: int, threads: int) -> int:
 
     with quick_imports():  # of torch: only once the command line is known to be right
         from sdpg.core import distributed
-        from sdpg.experiment.compose import is_finished, train_run
+        from sdpg.experiment.compose import is_finished, train_run, was_finished
 
     world = distributed.start()  # all of them hold the run's folder: one that outlives the first keeps others away
     lock = locks.of(config.name, f"train-{method}-seed{seed}")
@@ -77,9 +78,22 @@ def _run(config: Config, method: str, seed: int, threads: int) -> int:
             if world.first:
                 print(f"{method} seed {seed}: the other process has finished this very run", file=sys.stderr, flush=True)
             return 0
+        if distributed.gather(world.first and was_finished(config, method, seed))[0]:
+            if world.first:
+                print(f"{method} seed {seed}: trained before, by a job that failed after that", file=sys.stderr, flush=True)
+            return 0
         with naming(Path("results") / config.name):
             train_run(config, method, seed, threads=max(1, threads // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
     return 0
+
+
+def settle(config: Config, method: str, seed: int) -> None:
+    """Say that the whole job of a run has ended well; its processes leave that to what started them."""
+    if ON_EACH_NODE in os.environ or os.environ.get("TORCHELASTIC_RUN_ID", "").startswith(OURS):
+        return
+    from sdpg.core import checkpoint
+
+    checkpoint.settle(Path("results") / config.name / "runs" / method / f"seed{seed}")
 
 
 def _leave(number, frame) -> None:
@@ -156,7 +170,7 @@ def _start_processes(resources: Resources, words: Sequence[str]) -> int:
         min_nodes=resources.nodes,
         max_nodes=resources.nodes,
         nproc_per_node=resources.local_processes,
-        run_id=f"sdpg-{os.environ.get('SLURM_JOB_ID', os.getpid())}-{os.environ.get('SLURM_STEP_ID', 0)}",
+        run_id=f"{OURS}{os.environ.get('SLURM_JOB_ID', os.getpid())}-{os.environ.get('SLURM_STEP_ID', 0)}",
         rdzv_backend="c10d",
         rdzv_endpoint=_endpoint(resources.nodes),
         max_restarts=0,

@@ -23,6 +23,7 @@ def prepare(threads: int = 1) -> None:
     os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
     os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ["VLLM_NO_USAGE_STATS"] = "1"
+    os.environ.setdefault("TRITON_F32_DEFAULT", "ieee")  # float32 attention is float32; by itself Triton rounds to TF32
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 

@@ -9,9 +9,10 @@ import weakref
 from pathlib import Path
 
 import torch
+from torch.distributed.tensor import Shard, distribute_tensor
 
 import baselines
-from sdpg.core import distributed
+from sdpg.core import distributed, state
 from sdpg.core.sharding import full_tensors
 from sdpg.progress import Interrupted
 from sdpg.types import Score
@@ -160,7 +161,25 @@ def send_itself(trainer, phase, step, number):
     setattr(where, name, signalling)
 
 
-JOBS = {job.__name__: job for job in (many, steps, whole_run, groups_of, push)}
+def saved(folder, *, where, file_bytes) -> dict:
+    """Save sharded tensors in small files, and read them into others: the files' names, and what was read, whole."""
+    state.FILE_BYTES = file_bytes
+    place = [Shard(0)]
+
+    def tensors(scale: float) -> dict:
+        whole = {name: scale * (torch.arange(32.0).view(8, 4) + 100 * i) for i, name in enumerate("abc")}
+        return {name: distribute_tensor(x, distributed.mesh(), place) for name, x in whole.items()}
+
+    kept = state.StateFolder(Path(where), {"run": 1})
+    kept.save(tensors(1.0), 3, updates=3)
+    kept.wait()
+    distributed.barrier()
+    found, read = kept.newest(), tensors(0.0)
+    kept.load(found, read)
+    return {"sha256": found["sha256"], "read": {name: x.full_tensor().tolist() for name, x in read.items()}}
+
+
+JOBS = {job.__name__: job for job in (many, steps, whole_run, groups_of, push, saved)}
 
 if __name__ == "__main__":
     chosen, given, place = sys.argv[1], json.loads(sys.argv[2]), Path(sys.argv[3])

@@ -190,6 +190,32 @@ def test_an_older_variable_length_kernel_is_told_of(tiny, monkeypatch, capsys):
     assert "window_size" in told and "need torch 2.11 or newer" in told
 
 
+def heads_of(size: int) -> Qwen3Config:
+    return Qwen3Config(hidden_size=64, num_attention_heads=2, head_dim=size)
+
+
+@pytest.mark.parametrize(
+    ("config", "capability", "said"),
+    [
+        (heads_of(20), (9, 0), "heads have 20 entries"),
+        (heads_of(512), (9, 0), "heads have 512 entries"),
+        (GPT2Config(n_embd=36, n_head=3), (9, 0), "heads have 12 entries"),
+        (heads_of(64), (7, 5), "needs compute capability 8.0, this GPU has 7.5"),
+    ],
+)
+def test_what_the_kernel_would_refuse_in_the_middle_of_a_pass_is_refused_before(monkeypatch, config, capability, said):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    with pytest.raises(CannotPack, match=said):
+        packing.check_kernel(torch.device("cuda", 0), torch.bfloat16, config)
+    packing.check_kernel(torch.device("cuda", 0), torch.float32, config)  # takes no such kernel
+
+
+@pytest.mark.parametrize("config", [heads_of(64), heads_of(256), GPT2Config(n_embd=48, n_head=3)])
+def test_heads_that_the_kernel_takes(monkeypatch, config):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    packing.check_kernel(torch.device("cuda", 0), torch.bfloat16, config)
+
+
 def test_no_variable_length_kernel_is_told_of(model, monkeypatch):
     use_varlen(monkeypatch, _varlen_of_2_12)
     monkeypatch.setitem(sys.modules, "torch.nn.attention.varlen", None)

@@ -11,6 +11,7 @@ import pytest
 
 from sdpg import cli
 from sdpg.config import resolve
+from sdpg.core.checkpoint import FILES, KEPT
 from sdpg.core.recorder import read_rows
 from sdpg.experiment import evaluate, launch
 from tests.workflow.conftest import copy_project
@@ -197,3 +198,23 @@ def test_two_processes_with_vllm_through_the_rule(project):
     assert json.loads((project / target).read_text())["hardware"]["processes"] == 2
     rows = read_rows((project / target).with_name("metrics.jsonl"))
     assert len(rows) == 4 and max(row["logprob_gap_max"] for row in rows) < 1e-4
+
+
+@pytest.mark.slow
+def test_a_run_whose_job_failed_after_its_training_is_not_trained_again(project):
+    """Evaluation in the same job fails, and the workflow deletes what the job had promised. Asked for once more, it trains."""
+    once = ["sdpg-ufkl", "--set", "resources.evaluate_at_once=true", "--set", "evaluation={engine: in-process, lm_eval: null}"]
+    run = project / "results/smoke/runs/sdpg-ufkl/seed0"
+    problems = next((project / "results/smoke/data/eval").glob("*.parquet"))
+    moved = problems.rename(problems.with_suffix(".away"))
+    _, said = (failed := start(project, *once)).communicate(timeout=120)
+    assert failed.returncode != 0 and (run / "run.json").is_file()
+    before = {name: (run / name).read_bytes() for name in FILES}
+    for name in FILES:
+        (run / name).unlink()
+    moved.rename(problems)
+    _, said = (second := start(project, *once)).communicate(timeout=120)
+    assert second.returncode == 0 and "sdpg-ufkl seed 0: trained before, by a job that failed after that" in said
+    assert before == {name: (run / name).read_bytes() for name in FILES} and not (run / KEPT).exists()
+    _, said = (third := start(project, *once)).communicate(timeout=120)
+    assert third.returncode == 0 and "trained before" not in said and "step 4/4" in said

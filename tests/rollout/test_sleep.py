@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -48,3 +50,14 @@ def test_the_cpu_build_does_not_sleep(engine):
     assert engine.llm.calls == []
     engine.load_weights([("w", torch.zeros(1))], 5)
     assert engine.llm.calls == ["_forget_packed", "reload_weights", "_repack"]
+
+
+def test_what_sleeps_is_told_to_whoever_counts_memory(engine, monkeypatch):
+    """vLLM's allocator has three pieces, two of which are unmapped while the engine sleeps: 1 + 2 of 5 bytes."""
+    cumem = pytest.importorskip("vllm.device_allocator.cumem")
+    pieces = [(1, True), (2, True), (2, False)]
+    kept = {number: SimpleNamespace(handle=(0, size, 0, 0), is_asleep=asleep) for number, (size, asleep) in enumerate(pieces)}
+    monkeypatch.setattr(cumem.CuMemAllocator, "get_instance", lambda: SimpleNamespace(pointer_to_data=kept))
+    assert engine.unmapped_bytes == 0
+    engine.sleep()
+    assert engine.unmapped_bytes == 3

@@ -28,6 +28,7 @@ REFUSES = {  # by `model_type`, as vLLM 0.32 was seen to do with `python -m benc
     "gpt_oss": "it keeps its first experts when it is given new weights",
     "mpt": "it no longer has this architecture",
 }
+BATCHED_TOKENS = 8192  # in one pass; a prompt is never longer than the pass on the CPU
 CPU_BLOCK = 128  # tokens in one KV cache block of vLLM's CPU backend
 
 
@@ -59,10 +60,14 @@ class VLLMEngine:
                 "kv_cache_memory_bytes": cpu_cache_bytes(config, dtype, max_len, share.max_num_seqs),
                 # a prompt in two parts makes vLLM rewind the request's seeded generator, which CPU generators cannot
                 "enable_chunked_prefill": False,
-                "max_num_batched_tokens": max(8192, max_len),
+                "max_num_batched_tokens": max(BATCHED_TOKENS, max_len),
             }
         else:
-            platform = {"gpu_memory_utilization": share.memory, "enable_sleep_mode": True}
+            platform = {
+                "gpu_memory_utilization": share.memory,
+                "enable_sleep_mode": True,
+                "max_num_batched_tokens": max(BATCHED_TOKENS, max_len),  # what `sdpg plan` reckons with, on every card
+            }
         if share.launched:  # one of the run's processes, whose process group vLLM uses for its tensor parallelism
             platform |= {"distributed_executor_backend": "external_launcher", "tensor_parallel_size": share.tensor_parallel}
         prefixes = not cpu or max_len > 2 * CPU_BLOCK  # only whole blocks are ever shared
@@ -190,6 +195,16 @@ class VLLMEngine:
         if not self._cpu and not self._asleep:
             self.llm.sleep(level=2)
             self._asleep = True
+
+    @property
+    def unmapped_bytes(self) -> int:
+        """Bytes that torch counts as allocated and that are not on the GPU while the engine sleeps."""
+        if not self._asleep:
+            return 0
+        from vllm.device_allocator.cumem import CuMemAllocator
+
+        kept = CuMemAllocator.get_instance().pointer_to_data.values()
+        return sum(data.handle[1] for data in kept if data.is_asleep)
 
     def close(self) -> None:
         """Shut vLLM down and free its memory. Calling it twice does no harm."""
