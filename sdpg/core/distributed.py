@@ -68,25 +68,25 @@ def mesh() -> DeviceMesh | None:
     return init_device_mesh(device, (world.size,), mesh_dim_names=("shard",))
 
 
-def gather_array(values: np.ndarray, group: dist.ProcessGroup | None = None) -> list[np.ndarray]:
+def gather_array(values: np.ndarray) -> list[np.ndarray]:
     """Return every process's array (n,) of one dtype, in rank order, on every process. The lengths may differ."""
     if start().size == 1:
         return [values]
     own = torch.from_numpy(np.ascontiguousarray(values))
     sizes = [torch.zeros(1, dtype=torch.long) for _ in range(start().size)]
-    dist.all_gather(sizes, torch.tensor([len(own)]), group)
+    dist.all_gather(sizes, torch.tensor([len(own)]))
     padded = own.new_zeros(int(max(sizes)))
     padded[: len(own)] = own
     parts = [torch.empty_like(padded) for _ in sizes]
-    dist.all_gather(parts, padded, group)
+    dist.all_gather(parts, padded)
     return [part[: int(n)].numpy() for part, n in zip(parts, sizes, strict=True)]
 
 
-def gather(value, group: dist.ProcessGroup | None = None) -> list:
-    """Return every process's value (JSON data), in rank order, on every process. group: of all of them; None: the run's."""
+def gather(value) -> list:
+    """Return every process's value (JSON data), in rank order, on every process."""
     if start().size == 1:
         return [value]
-    messages = gather_array(np.frombuffer(bytearray(json.dumps(value).encode()), dtype=np.uint8), group)
+    messages = gather_array(np.frombuffer(bytearray(json.dumps(value).encode()), dtype=np.uint8))
     return [json.loads(message.tobytes()) for message in messages]
 
 
@@ -97,14 +97,6 @@ def agree(flag: bool) -> bool:
     vote = torch.tensor(int(flag))
     dist.all_reduce(vote, dist.ReduceOp.MAX)
     return bool(vote)
-
-
-def saving_group() -> dist.ProcessGroup | None:
-    """Return a group for what goes on beside the training, on the CPU; None where there is no process group. Collective.
-
-    One process has one too where vLLM has started a group: on a GPU that knows no CPU, and saving would refuse it.
-    """
-    return dist.new_group(backend="gloo", timeout=PATIENCE) if dist.is_initialized() else None
 
 
 def finish() -> None:

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 import baselines
 from sdpg.config import Config, base_index, method_config, outcome_part, run_config
 from sdpg.core import distributed
-from sdpg.core.checkpoint import publish, put_back
+from sdpg.core.publish import publish, put_back
 from sdpg.core.record import run_record, versions
 from sdpg.core.trackers import FILE, Tracking
 from sdpg.core.trainer import Trainer

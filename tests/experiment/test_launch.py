@@ -11,7 +11,7 @@ import pytest
 
 from sdpg import cli
 from sdpg.config import resolve
-from sdpg.core.checkpoint import FILES, KEPT
+from sdpg.core.publish import FILES, KEPT
 from sdpg.core.recorder import read_rows
 from sdpg.experiment import evaluate, launch
 from tests.workflow.conftest import copy_project

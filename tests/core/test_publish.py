@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from sdpg.core import checkpoint
-from sdpg.core.checkpoint import FILES, KEPT, publish, put_back, settle
+from sdpg.core import publish as module
+from sdpg.core.publish import FILES, KEPT, publish, put_back, settle
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_a_finished_run_is_moved_without_its_state(work, tmp_path):
 def test_a_kill_in_between_leaves_the_work_with_its_state_or_the_run(work, tmp_path, monkeypatch, last):
     """The kill comes after the old run went, or after the new one came."""
     run = tmp_path / "runs/grpo/seed0"
-    where, name = (os, "replace") if last == "rmtree" else (checkpoint.shutil, "rmtree")
+    where, name = (os, "replace") if last == "rmtree" else (module.shutil, "rmtree")
     original = getattr(where, name)
 
     def killed(path, *args, **kwargs):
