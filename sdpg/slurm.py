@@ -17,6 +17,10 @@ from contextlib import contextmanager
 
 REQUEUE = "SDPG_REQUEUE"  # set for what a rule starts in a job of Slurm
 ON_EACH_NODE = "SDPG_ON_EACH_NODE"  # set in what srun starts on every node
+# States of a job that has no process any more. One whose processes are just being ended is COMPLETING, whatever comes then.
+OVER = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PENDING", "PREEMPTED"}
+OVER |= {"REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "REVOKED", "SPECIAL_EXIT", "TIMEOUT"}
+UNKNOWN = "Invalid job id"  # what squeue says of a job that ended a while ago
 # What the rules' shell commands begin with there. Python, too, begins with these signals ignored, until it asks for them.
 PREFIX = f"set -euo pipefail; export {REQUEUE}=1; trap '' TERM USR1; "
 
@@ -36,6 +40,22 @@ def need_commands() -> None:
             "executor slurm: sbatch is not on the PATH of this machine; run it on a host that submits to Slurm, "
             "or without --profile to use this machine alone"
         )
+
+
+def own_job() -> str:
+    """Return the number of the Slurm job that this process belongs to; "" outside."""
+    return os.environ.get("SLURM_JOB_ID", "")
+
+
+def is_over(job: str) -> bool:
+    """Return whether Slurm says that a job is over, waits to begin again, or is unknown. False where it cannot be asked."""
+    try:
+        done = _squeue(job, "%T")
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    if done.returncode:
+        return UNKNOWN.lower() in done.stderr.lower()
+    return set(done.stdout.split()) <= OVER  # one that has just ended is listed no more
 
 
 def nodes() -> int:
@@ -90,8 +110,12 @@ def requeue(job: str) -> str:
 
 def _ask(job: str, field: str) -> str:
     """Return one field of squeue about a job. Raises ValueError."""
-    command = ["squeue", "--noheader", f"--jobs={job}", f"--format={field}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = _squeue(job, field)
     if done.returncode or not done.stdout.strip():
         raise ValueError(f"squeue does not know job {job}: {' '.join(done.stderr.split())}")
     return done.stdout.split()[0]
+
+
+def _squeue(job: str, field: str) -> subprocess.CompletedProcess[str]:
+    command = ["squeue", "--noheader", f"--jobs={job}", f"--format={field}"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
