@@ -37,10 +37,17 @@ FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 def train(config: Config, method: str, seed: int, threads: int, words: Sequence[str]) -> int:
     """Run or start one training run -> exit code. words: the command line of `sdpg`, which its processes are started with.
 
-    Raises ValueError, before anything is loaded, for GPUs, nodes or trackers that are not there, or a run that does not fit.
+    Raises ValueError, before anything is loaded, for GPUs, nodes or trackers that are not there, or a run that does not fit;
+    and where a job of Slurm would be queued again in vain.
     """
-    resources = config.resources
     check_trackers(config.track)
+    states = Path("results") / config.name / ".work" / method / f"seed{seed}" / "state"
+    with slurm.getting_on(lambda: set(states.glob("step*/state.json")), "step", "resources.runtime.train"):
+        return _train(config, method, seed, threads, words)
+
+
+def _train(config: Config, method: str, seed: int, threads: int, words: Sequence[str]) -> int:
+    resources = config.resources
     if "RANK" in os.environ:
         return _run(config, method, seed, threads)
     if resources.nodes > 1 and ON_EACH_NODE not in os.environ:
