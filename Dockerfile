@@ -2,8 +2,9 @@
 #
 #   docker build --tag sdpg .                                 # or --build-arg FLAVOUR=cuda
 #   docker run --rm --ipc=host --volume "$PWD/results:/sdpg/results" sdpg                # make reproduce: scale cpu
-#   docker run --rm --ipc=host --volume "$PWD/results:/sdpg/results" sdpg make smoke     # with --gpus all where FLAVOUR=cuda
+#   docker run --rm --ipc=host --volume "$PWD/results:/sdpg/results" sdpg make smoke     # the whole chain in minutes
 #
+# Where FLAVOUR=cuda: with --gpus all, and vLLM needs a GPU, so `make smoke ARGS='--config scale=smoke set=resources.gpus=1'`.
 # --ipc=host: processes of one run share memory, of which a container has 64 MB otherwise.
 ARG PYTHON=3.12
 FROM python:${PYTHON}-slim

@@ -23,6 +23,7 @@ from sdpg import locks, slurm
 from sdpg.cli import STOPPED
 from sdpg.config import Config
 from sdpg.experiment import gpus
+from sdpg.experiment.builds import check_build
 from sdpg.experiment.launch import FORWARDED, PR_SET_PDEATHSIG, exit_code, forwarding, insist
 from sdpg.experiment.workflow import evaluation_sources
 from sdpg.provenance.sources import fingerprints
@@ -49,6 +50,7 @@ def evaluate(config: Config, method: str, seed: int, threads: int, *, lm_eval: b
         with _evaluation(config, method, seed, max(1, threads // count), lm_eval) as evaluation:
             evaluation.sample(place, count)
         return 0
+    check_build(config)
     name, parts = f"evaluate-{method}-seed{seed}", _work_folder(config, method, seed)
     with (
         slurm.getting_on(lambda: set(parts.glob("[!.]*.*")), "part", "resources.runtime.evaluate"),

@@ -24,6 +24,7 @@ from sdpg.cli import ALONE, STOPPED
 from sdpg.config import Config
 from sdpg.config.resources import Resources
 from sdpg.core.trackers import check_trackers
+from sdpg.experiment.builds import check_build
 from sdpg.experiment.gpus import Device, taken
 from sdpg.io import naming
 from sdpg.progress import Interrupted
@@ -52,6 +53,7 @@ def _train(config: Config, method: str, seed: int, threads: int, words: Sequence
         return _run(config, method, seed, threads)
     if resources.nodes > 1 and ON_EACH_NODE not in os.environ:
         return _over_nodes(resources, words)
+    check_build(config)
     with taken(resources.gpus) as devices:
         if devices:
             check_memory(config, method, devices[0])
