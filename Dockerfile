@@ -2,20 +2,24 @@
 #
 #   docker build --tag sdpg .                                 # or --build-arg FLAVOUR=cuda
 #   docker run --rm --ipc=host --volume "$PWD/results:/sdpg/results" sdpg                # make reproduce: scale cpu
-#   docker run --rm --ipc=host --volume "$PWD/results:/sdpg/results" sdpg make smoke     # with --gpus all where FLAVOUR=cuda
+#   docker run --rm --ipc=host --volume "$PWD/results:/sdpg/results" sdpg make smoke     # the whole chain in minutes
 #
+# Where FLAVOUR=cuda: with --gpus all, and vLLM needs a GPU, so `make smoke ARGS='--config scale=smoke set=resources.gpus=1'`.
 # --ipc=host: processes of one run share memory, of which a container has 64 MB otherwise.
 ARG PYTHON=3.12
 FROM python:${PYTHON}-slim
 
-# Not pinned: a base image has one version of each.
+ARG FLAVOUR=cpu
+
+# Not pinned: a base image has one version of each. On a GPU Triton compiles a file of C, with Python's headers (which the image
+# has), when the first kernel starts, and torch.compile some of C++.
 # hadolint ignore=DL3008
 RUN apt-get update \
   && apt-get install --yes --no-install-recommends git make \
+  && if [ "${FLAVOUR}" = cuda ]; then apt-get install --yes --no-install-recommends gcc g++ libc6-dev; fi \
   && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /sdpg
-ARG FLAVOUR=cpu
 
 # The environment first: this layer is made again only where the lock changes.
 COPY Makefile pyproject.toml README.md LICENSE ./

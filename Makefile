@@ -108,6 +108,8 @@ define install_torch
 else $(call install_into,$(1)) -r $(1)/torch.txt; fi
 endef
 
+HAS_HEADERS := import os, sys, sysconfig; sys.exit(not os.path.isfile(os.path.join(sysconfig.get_path("include"), "Python.h")))
+
 # The environment is made again whenever the lock changes, so that nothing of an older one is left in it. --no-deps: the lock
 # is complete, and leaves out what would break it (requirements/excludes.txt).
 $(STAMP): $(LOCK) pyproject.toml
@@ -116,6 +118,8 @@ $(STAMP): $(LOCK) pyproject.toml
 	@command -v which >/dev/null || { echo "error: Snakemake's Slurm plugin needs the command 'which'; install it" >&2; exit 1; }
 	@if [ "$(FLAVOUR)" = cpu ] && command -v nvidia-smi >/dev/null; then \
 	  echo "This machine seems to have an NVIDIA GPU; to use it: make FLAVOUR=cuda ..."; fi
+	@if [ "$(FLAVOUR)" = cuda ] && ! { command -v cc >/dev/null && $(PYTHON) -c '$(HAS_HEADERS)'; }; then \
+	  echo "note: on a GPU Triton needs a C compiler and Python.h, and did not find both; on Debian and Ubuntu: apt install build-essential python3-dev"; fi
 	rm -rf $(VENV)
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	  echo "error: $(PYTHON) -m venv failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }

@@ -11,7 +11,7 @@ import typer
 from sdpg import cli, locks
 from sdpg.cli import ArtefactName, Folder, Method, OneMethod, Scale, Seed, Set, Threads
 from sdpg.config import run_config
-from sdpg.experiment import at_once, gpus, launch
+from sdpg.experiment import at_once, builds, gpus, launch
 from sdpg.startup import quick_imports
 
 app = typer.Typer(
@@ -128,6 +128,7 @@ def lm_eval(
         raise ValueError("give one of --method (with --seed) and --base")
     config = cli.config_of(scale, set_, threads)
     cli.check_base(config, base) if method is None else run_config(config, method, seed)
+    builds.check_build(config)
     root = Path("results") / config.name
     name = Path(f"base{base}") if method is None else Path(method) / f"seed{seed}"
     with quick_imports():

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from sdpg import slurm
 from sdpg.io import make_folder, naming
 
 FOLDER = Path(".work") / ".locks"  # below a scale's results
@@ -35,17 +36,19 @@ class Taken(ValueError):
 
 @dataclass(frozen=True)
 class Holder:
-    """Who has a lock, as its file says. since: local time."""
+    """Who has a lock, as its file says. since: local time. job: the Slurm job's number, "" outside one."""
 
     pid: int
     host: str
     since: str
     command: str
     token: str
+    job: str = ""
 
     def __str__(self) -> str:
         where = "" if self.host == platform.node() else f" on {self.host}"
-        return f"process {self.pid}{where} since {self.since} ({self.command})"
+        job = f" in Slurm job {self.job}" if self.job else ""
+        return f"process {self.pid}{where}{job} since {self.since} ({self.command})"
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ def hold(
     """Hold the lock at `path` inside. Where another process has it: wait, after a line that says who, or raise Taken.
 
     first, tell: for the processes of one run, which hold it together; `tell` returns what the first one passes, on all of them.
-    A lock whose holder was killed on another machine, of a file system that machines may share, is not taken over: Taken.
+    A lock whose holder was killed on another machine, of a file system that machines may share, is taken over if the holder was
+    of this Slurm job, which was queued again, or of one that Slurm says is over; otherwise Taken.
     """
     waited = False
     with _opened(path) as file:
@@ -140,14 +144,14 @@ def _take(file: TextIO, path: Path) -> tuple[str | None, dict[str, Any] | None, 
     if not locked(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
         return None, None, None
     left = holder_of(path)
-    if left and left.host != platform.node() and is_shared(path):
+    if left and left.host != platform.node() and is_shared(path) and not _has_ended(left):
         fcntl.flock(file, fcntl.LOCK_UN)
         why = f"and nothing says that it has ended; if it has, delete {path} and run the same command again"
         return None, None, f"{held_by(path)}, {why}"
     program = Path(sys.argv[0])  # of `python -m sdpg`: .../sdpg/__main__.py
     command = shlex.join([program.parent.name if program.stem == "__main__" else program.name, *sys.argv[1:]])
     now = time.strftime("%Y-%m-%d %H:%M:%S")
-    me = Holder(os.getpid(), platform.node(), now, command[:200], uuid.uuid4().hex)
+    me = Holder(os.getpid(), platform.node(), now, command[:200], uuid.uuid4().hex, slurm.own_job())
     with naming(path):
         file.truncate(0)
         os.write(file.fileno(), json.dumps(asdict(me)).encode())  # at once: nothing is left for the file's end to write
@@ -157,6 +161,11 @@ def _take(file: TextIO, path: Path) -> tuple[str | None, dict[str, Any] | None, 
         fcntl.flock(file, fcntl.LOCK_UN)
         return None, None, None
     return me.token, asdict(left) if left else None, None
+
+
+def _has_ended(left: Holder) -> bool:
+    """Return whether Slurm vouches for it: its jobs run once at a time, and it knows which are over."""
+    return bool(left.job) and (left.job == slurm.own_job() or slurm.is_over(left.job))
 
 
 def locked(file: TextIO, how: int) -> bool:

@@ -16,8 +16,10 @@ import pytest
 import torch
 
 from benchmarks import gpu_check
-from benchmarks.gpu import kernels, report, steps
+from benchmarks.fixed import FixedBatch
+from benchmarks.gpu import kernels, peers, report, steps
 from benchmarks.gpu.facts import PARTS
+from benchmarks.gpu.rig import TINY, config_of
 from benchmarks.gpu.session import LeftOut, Outcome, Session
 from benchmarks.gpu.tiny import save_tiny
 from sdpg.core.head.torch import closed_form
@@ -124,6 +126,17 @@ def test_a_step_of_another_method_is_found(tmp_path):
     assert not steps.compare(true, model, fields["grpo"] | {"kl_coef": 0.11}, "fp32").ok
     assert steps.compare(true, model, fields["grpo"], "bf16").ok
     assert not steps.compare(true, model, fields["sdpg"], "bf16").ok
+
+
+@pytest.mark.parametrize("method", list(peers.STEP_METHODS))
+def test_our_side_of_the_step_beside_trl_runs_without_trl(tmp_path, method):
+    session = Session(tmp_path / "lines", dry=True, seconds=60)
+    config = config_of("tiny")
+    batch = FixedBatch.draw(TINY, range(3, config.vocab_size))
+    rows = peers.our_steps(session, "tiny", config, batch, method, 2)
+    assert [row["response_tokens"] for row in rows] == [batch.counts()["response_tokens"]] * 2 and all(
+        row["grad_norm"] > 0 for row in rows
+    )
 
 
 def test_what_there_is_no_time_for_is_left_out(tmp_path):

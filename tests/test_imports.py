@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LEAVES = {"sdpg.types", "sdpg.io", "sdpg.markdown", "sdpg.locks", "sdpg.progress", "sdpg.redact", "sdpg.startup"}
+LEAVES = {"sdpg.types", "sdpg.io", "sdpg.markdown", "sdpg.locks", "sdpg.progress", "sdpg.redact", "sdpg.slurm", "sdpg.startup"}
 SETTINGS = "sdpg.config.settings"  # typed values; the rest of sdpg.config also knows the methods
 # package -> the project's modules that it may import (a prefix allows what is below it)
 ALLOWED = {

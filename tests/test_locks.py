@@ -91,6 +91,74 @@ def test_a_holder_on_another_machine_may_live(path, monkeypatch, shared, refused
     assert platform.node() != "node7"
 
 
+@pytest.fixture
+def elsewhere(path, tmp_path, monkeypatch):
+    """A function: put the name of a killed holder on another machine into the lock, and what squeue says on the PATH."""
+    monkeypatch.setattr(locks, "is_shared", lambda path: True)
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+
+    def put(job: str, squeue: str | None = None) -> locks.Holder:
+        left = locks.Holder(1234, "node7", "2026-01-01 10:00:00", "sdpg train", "token", job)
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(asdict(left)))
+        if squeue is not None:
+            command = tmp_path / "bin" / "squeue"
+            command.parent.mkdir()
+            command.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/calls.txt\n{squeue}\n')
+            command.chmod(0o755)
+        return left
+
+    return put
+
+
+def test_a_job_that_is_queued_again_takes_its_own_lock_back_on_another_node(path, elsewhere, tmp_path, monkeypatch):
+    """As after a kill: the name of the first start is still there. Slurm is not asked: it runs no job twice at a time."""
+    left = elsewhere("17", "exit 1")
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    with locks.hold(path) as lock:
+        assert lock.left == left and locks.holder_of(path).job == "17"
+    assert not (tmp_path / "calls.txt").exists()
+
+
+@pytest.mark.parametrize("own", [None, "18"])
+@pytest.mark.parametrize(
+    "squeue", ["echo CANCELLED", "echo PENDING", "exit 0", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"]
+)
+def test_the_lock_of_a_job_that_is_over_is_taken(path, elsewhere, tmp_path, monkeypatch, squeue, own):
+    left = elsewhere("17", squeue)
+    if own:
+        monkeypatch.setenv("SLURM_JOB_ID", own)
+    with locks.hold(path) as lock:
+        assert lock.left == left
+    assert "--jobs=17" in (tmp_path / "calls.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("job", "squeue"),
+    [
+        ("17", "echo RUNNING"),
+        ("17", "echo COMPLETING"),  # its processes are being ended
+        ("17", "echo SUSPENDED"),
+        ("17", "echo 'Unable to contact slurm controller' >&2; exit 1"),
+        ("", "echo CANCELLED"),  # a holder outside Slurm, of whom it knows nothing
+    ],
+)
+def test_the_lock_of_a_job_that_may_live_is_refused(path, elsewhere, monkeypatch, job, squeue):
+    left = elsewhere(job, squeue)
+    monkeypatch.setenv("SLURM_JOB_ID", "18")
+    said = f"process 1234 on node7{' in Slurm job 17' if job else ''} since .*if it has, delete results/mine"
+    with pytest.raises(locks.Taken, match=said):
+        locks.hold(path).__enter__()
+    assert locks.holder_of(path) == left
+
+
+def test_a_lock_file_of_an_earlier_version_is_read(path):
+    path.parent.mkdir(parents=True)
+    path.write_text('{"pid": 1, "host": "node7", "since": "2026-01-01", "command": "sdpg train", "token": "t"}')
+    assert locks.holder_of(path).job == ""
+
+
 def _member(path, queue, pipe):
     """The second process of a run: joins with what the first one tells it."""
     with locks.hold(path, first=False, tell=lambda _: queue.get()):

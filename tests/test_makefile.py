@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -41,3 +43,26 @@ def test_the_tests_take_their_arguments_as_they_are_quoted(arguments):
     for target, before in (("test", ""), ("test-all", "--all ")):
         (line,) = [line for line in commands(target, f"ARGS={arguments}") if "pytest" in line]
         assert line.partition("--no-loadscope-reorder ")[2].strip() == f"{before}{arguments}".strip()
+
+
+@pytest.mark.parametrize(
+    ("flavour", "compiler", "headers", "advised"),
+    [("cuda", True, True, False), ("cuda", False, True, True), ("cuda", True, False, True), ("cpu", False, False, False)],
+)
+def test_a_gpu_without_a_compiler_for_triton_is_told_of_before_anything_is_installed(
+    tmp_path, flavour, compiler, headers, advised
+):
+    """`make setup` with a PATH of its own, and a Python that can make no environment, where it ends."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("sh", "bash", "make", "rm", "which", "cat", "awk", *(["cc"] if compiler else [])):
+        (programs / name).symlink_to(shutil.which(name) or "/bin/true")
+    python = tmp_path / "python"
+    found = f'exec {sys.executable} "$@"' if headers else "exit 1"
+    python.write_text(f'#!/bin/sh\ncase "$*" in *venv*) exit 1;; *Python.h*) {found};; *) exit 0;; esac\n')
+    python.chmod(0o755)
+    command = ["make", "setup", f"FLAVOUR={flavour}", f"VENV={tmp_path}/venv", f"PYTHON={python}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={"PATH": str(programs)})
+    assert done.returncode and "venv failed" in done.stderr
+    notes = [line for line in done.stdout.splitlines() if line.startswith("note: on a GPU Triton needs a C compiler")]
+    assert len(notes) == advised and all("apt install build-essential python3-dev" in note for note in notes)

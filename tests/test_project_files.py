@@ -61,6 +61,22 @@ def test_the_image_copies_what_is_there_and_what_its_environment_needs():
     assert 11 <= int(re.search(r"ARG PYTHON=3\.(\d+)", DOCKERFILE)[1]) < 14
 
 
+@pytest.mark.parametrize(("flavour", "compilers"), [("cpu", set()), ("cuda", {"gcc", "g++", "libc6-dev"})])
+def test_the_image_for_gpus_has_what_triton_compiles_with(tmp_path, flavour, compilers):
+    """The instruction is run, with stand-ins for the commands that change a system."""
+    steps = DOCKERFILE.replace("\\\n", " ").splitlines()
+    (install,) = [step.removeprefix("RUN ") for step in steps if step.startswith("RUN apt-get")]
+    assert steps.index("ARG FLAVOUR=cpu") < steps.index("RUN " + install)  # else it is empty there
+    for name in ("apt-get", "rm"):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho "{name} $*" >> {tmp_path}/calls.txt\n')
+        (tmp_path / name).chmod(0o755)
+    subprocess.run(["/bin/sh", "-c", install], env={"PATH": str(tmp_path), "FLAVOUR": flavour}, check=True)
+    calls = (tmp_path / "calls.txt").read_text().splitlines()
+    installed = {word for call in calls for word in call.partition(" install ")[2].split() if not word.startswith("--")}
+    assert installed == {"git", "make"} | compilers
+    assert calls[-1].startswith("rm ")
+
+
 @pytest.mark.skipif(not HADOLINT, reason="no hadolint (`make docs` installs one)")
 def test_the_dockerfile_has_no_finding_of_its_linter():
     done = subprocess.run([HADOLINT, ROOT / "Dockerfile"], capture_output=True, text=True, check=False)

@@ -13,7 +13,9 @@ import pytest
 
 from sdpg import cli, slurm
 from sdpg.config import resolve
+from sdpg.experiment import evaluate, launch
 from sdpg.experiment.workflow import Scale
+from sdpg.progress import Interrupted
 
 ROOT = Path(__file__).resolve().parents[1]
 JOB = {"SLURM_JOB_ID": "7", slurm.REQUEUE: "1"}
@@ -73,6 +75,92 @@ def test_no_other_end_queues_a_job_again(environment, code, commands, monkeypatc
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert ended(code) == code and not calls.exists()
+
+
+@pytest.fixture
+def a_job(commands, monkeypatch):
+    """A function: make this a running job of the workflow that has run, and may still run, for so long -> the calls' file."""
+
+    def put(used: str, left: str) -> Path:
+        commands("scontrol")
+        calls = commands("squeue")
+        squeue = calls.with_name("squeue")
+        squeue.write_text(f'#!/bin/sh\ncase "$*" in *%M*) echo "{used} {left}";; *) echo RUNNING;; esac\n')
+        for name, value in JOB.items():
+            monkeypatch.setenv(name, value)
+        return calls
+
+    return put
+
+
+def stopping(part: str, monkeypatch, folder: Path, saves: bool):
+    """Train or evaluate in `folder`, where a signal stops it, after it has saved something or before."""
+    monkeypatch.chdir(folder)
+    config, kept = resolve("smoke"), folder / "results/smoke/.work"
+    if part == "train":
+        before, after = kept / "grpo/seed0/state/step000001/state.json", kept / "grpo/seed0/state/step000002/state.json"
+    else:
+        before, after = kept / "eval/grpo/seed0/step000000-a.parquet", kept / "eval/grpo/seed0/step000001-a.parquet"
+    before.parent.mkdir(parents=True)
+    before.touch()
+
+    def stopped(*_):
+        after.parent.mkdir(exist_ok=True)
+        (after if saves else after.with_name(f".{after.name}.7.tmp")).touch()
+        raise Interrupted("stopped") if part == "train" else SystemExit(cli.STOPPED)
+
+    monkeypatch.setattr(launch, "_train", stopped)
+    monkeypatch.setattr(evaluate, "_evaluation", stopped)
+    monkeypatch.setattr(evaluate, "_listen", lambda: None)
+    if part == "train":
+        return lambda: launch.train(config, "grpo", 0, 1, [])
+    return lambda: evaluate.evaluate(config, "grpo", 0, 1, lm_eval=False, words=[])
+
+
+@pytest.mark.parametrize(("part", "what"), [("train", "step"), ("evaluate", "part")])
+@pytest.mark.parametrize(
+    ("used", "left", "saves", "again"),
+    [
+        ("23:50:00", "10:00", False, False),  # ahead of the time limit, for nothing
+        ("1-23:50:03", "0:00", False, False),
+        ("23:50:00", "10:00", True, True),
+        ("20:00", "23:40:00", False, True),  # preempted early: the next start may have the time
+        ("2-00:00:00", "UNLIMITED", False, True),
+    ],
+)
+def test_a_job_that_saves_nothing_in_its_time_is_not_queued_again(
+    part, what, used, left, saves, again, a_job, tmp_path, monkeypatch, capsys
+):
+    calls = a_job(used, left)
+    main = stopping(part, monkeypatch, tmp_path, saves)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as end:
+            cli.run(main)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    queued = calls.exists() and "scontrol requeue 7" in calls.read_text()
+    assert (end.value.code, queued) == ((cli.STOPPED, True) if again else (2, False))
+    said = capsys.readouterr().err
+    if not again:
+        assert "minutes of the job without a whole " + what in said and said.endswith(f"raise resources.runtime.{part}\n")
+        assert said.count("\n") == 1
+
+
+def test_outside_a_job_a_stop_is_a_stop(tmp_path, commands, monkeypatch):
+    calls = commands("squeue", "23:50:00 10:00")
+    with pytest.raises(SystemExit) as end:
+        cli.run(stopping("train", monkeypatch, tmp_path, False))
+    assert end.value.code == cli.STOPPED and not calls.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("3:04", 184), ("02:03:04", 7384), ("1-02:03:04", 93_784), ("UNLIMITED", float("inf"))]
+)
+def test_times_of_squeue_are_read(text, value):
+    assert slurm.seconds(text) == value
+    with pytest.raises(ValueError):
+        slurm.seconds("INVALID")
 
 
 @pytest.mark.parametrize("state", ["COMPLETING", "CANCELLED", "PENDING"])

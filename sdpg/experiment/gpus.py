@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import itertools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,18 +22,24 @@ from sdpg.locks import locked
 
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 QUERY = ["nvidia-smi", "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"]
+LIST = ["nvidia-smi", "-L"]  # also names the parts that a GPU is divided into
+PART = re.compile(r"MIG (?P<profile>\S*?(?P<memory>\d+)gb\S*) .*\(UUID: (?P<uuid>MIG-[^)]+)\)")
+ANSWERS_WITHIN = 60.0  # seconds
+LOCKS = "SDPG_GPU_LOCKS"  # set for what a job starts: the locks that it holds
 EXECUTOR, PROFILES = {"--executor", "-e"}, {"--profile", "--workflow-profile"}  # Snakemake's options
 LOOK_EVERY = 1.0  # seconds between two looks for a free GPU
 
 
 @dataclass(frozen=True)
 class Device:
-    """A GPU as the driver tells of it. name: what CUDA_VISIBLE_DEVICES calls it; memory in GiB."""
+    """A GPU, or a part of one (MIG), as the driver tells of it. name: what CUDA_VISIBLE_DEVICES calls it; memory in GiB, None
+    where the driver does not say.
+    """
 
     name: str
     uuid: str
     model: str
-    memory: float
+    memory: float | None
 
 
 def visible() -> list[Device]:
@@ -42,22 +49,55 @@ def visible() -> list[Device]:
     """
     if shutil.which(QUERY[0]) is None:
         return []
-    done = subprocess.run(QUERY, capture_output=True, text=True)
-    if done.returncode:
-        said = " ".join((done.stderr or done.stdout).split())[:200]
-        print(f"nvidia-smi ended with exit status {done.returncode}: {said}; no GPU is used", file=sys.stderr, flush=True)
+    try:
+        rows = [[cell.strip() for cell in line.split(",")] for line in _lines(QUERY)]
+    except RuntimeError as error:
+        print(f"{error}; no GPU is used", file=sys.stderr, flush=True)
         return []
-    rows = [[cell.strip() for cell in line.split(",")] for line in done.stdout.splitlines() if line.strip()]
-    every = [Device(index, uuid, model, float(memory) / 1024) for index, uuid, model, memory in rows]
+    every = [Device(index, uuid, model, _gib(memory)) for index, uuid, model, memory in rows]
     chosen = os.environ.get(VARIABLE)
     if chosen is None:
         return every
     names = [name.strip() for name in chosen.split(",") if name.strip()]
-    found = [next((d for d in every if name == d.name or d.uuid.startswith(name)), None) for name in names]
-    if None in found:
+    parts = _parts() if any(name.startswith("MIG-") for name in names) else []
+    return [_find(name, every, parts) for name in names]
+
+
+def _find(name: str, every: list[Device], parts: list[Device]) -> Device:
+    """Return what CUDA_VISIBLE_DEVICES calls so: a part even if the driver does not list it. Raises ValueError."""
+    if name.startswith("MIG-"):
+        return next((part for part in parts if part.uuid.startswith(name)), Device(name, name, "MIG", None))
+    found = next((device for device in every if name == device.name or device.uuid.startswith(name)), None)
+    if found is None:
         known = ", ".join(device.name for device in every)
-        raise ValueError(f"{VARIABLE}={chosen} names a GPU that is not there; this machine has {known or 'none'}")
+        raise ValueError(f"{VARIABLE}={os.environ[VARIABLE]} names a GPU that is not there; this machine has {known or 'none'}")
     return found
+
+
+def _parts() -> list[Device]:
+    """Return the parts that this machine's GPUs are divided into, as far as the driver tells."""
+    try:
+        found = filter(None, map(PART.search, _lines(LIST)))
+    except RuntimeError:
+        return []
+    return [Device(part["uuid"], part["uuid"], f"MIG {part['profile']}", float(part["memory"])) for part in found]
+
+
+def _lines(command: list[str]) -> list[str]:
+    """Return what nvidia-smi says. Raises RuntimeError, in one line."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWERS_WITHIN)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"nvidia-smi does not answer within {ANSWERS_WITHIN:g} s") from None
+    if done.returncode:
+        said = " ".join((done.stderr or done.stdout).split())[:200]
+        raise RuntimeError(f"nvidia-smi ended with exit status {done.returncode}: {said}")
+    return [line for line in done.stdout.splitlines() if line.strip()]
+
+
+def _gib(mebibytes: str) -> float | None:
+    """Return a memory in GiB; None for "[N/A]", which a GPU has that shares the machine's."""
+    return float(mebibytes) / 1024 if mebibytes.replace(".", "").isdigit() else None
 
 
 @contextlib.contextmanager
@@ -78,16 +118,18 @@ def taken(count: int) -> Iterator[list[Device]]:
         mine = _wait_for(count, there, held)
         os.environ[VARIABLE] = ",".join(device.name for device in mine)
         os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as nvidia-smi counts
+        os.environ[LOCKS] = ",".join(map(_file_name, mine))
         try:
             yield mine
         finally:
-            os.environ.pop(VARIABLE, None)
+            for variable in (LOCKS, VARIABLE):
+                os.environ.pop(variable, None)
             if before is not None:
                 os.environ[VARIABLE] = before
 
 
 def _wait_for(count: int, there: list[Device], held: contextlib.ExitStack) -> list[Device]:
-    """Lock `count` of these GPUs; the locks go with the process, however it ends."""
+    """Lock `count` of these GPUs; the locks go with the process and those of `kept`, however they end."""
     told = False
     while True:
         with contextlib.ExitStack() as stack:
@@ -102,11 +144,29 @@ def _wait_for(count: int, there: list[Device], held: contextlib.ExitStack) -> li
         time.sleep(LOOK_EVERY)
 
 
+@contextlib.contextmanager
+def kept() -> Iterator[None]:
+    """Hold what started this process has taken: if that is killed, its GPUs are free only once this process has ended, too."""
+    with contextlib.ExitStack() as stack:
+        for name in filter(None, os.environ.get(LOCKS, "").split(",")):
+            locked(stack.enter_context((_folder() / name).open("w")), fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield
+
+
 def _lock(device: Device, stack: contextlib.ExitStack) -> bool:
+    """Try to lock a GPU: alone, so that nobody else has it, and then so that the job's own processes may join."""
+    file = stack.enter_context((_folder() / _file_name(device)).open("w"))
+    return locked(file, fcntl.LOCK_EX | fcntl.LOCK_NB) and locked(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
+def _folder() -> Path:
     folder = Path(tempfile.gettempdir()) / f"sdpg-gpus-{os.getuid()}"
     folder.mkdir(exist_ok=True, mode=0o700)
-    file = stack.enter_context((folder / device.uuid).open("w"))
-    return locked(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return folder
+
+
+def _file_name(device: Device) -> str:
+    return device.uuid.replace("/", "_")  # MIG-GPU-.../1/0 of older drivers
 
 
 def executors(arguments: Sequence[str]) -> set[str]:

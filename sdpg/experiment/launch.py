@@ -24,7 +24,8 @@ from sdpg.cli import ALONE, STOPPED
 from sdpg.config import Config
 from sdpg.config.resources import Resources
 from sdpg.core.trackers import check_trackers
-from sdpg.experiment.gpus import Device, taken
+from sdpg.experiment.builds import check_build
+from sdpg.experiment.gpus import Device, kept, taken
 from sdpg.io import naming
 from sdpg.progress import Interrupted
 from sdpg.slurm import ON_EACH_NODE
@@ -38,14 +39,23 @@ FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 def train(config: Config, method: str, seed: int, threads: int, words: Sequence[str]) -> int:
     """Run or start one training run -> exit code. words: the command line of `sdpg`, which its processes are started with.
 
-    Raises ValueError, before anything is loaded, for GPUs, nodes or trackers that are not there, or a run that does not fit.
+    Raises ValueError, before anything is loaded, for GPUs, nodes or trackers that are not there, or a run that does not fit;
+    and where a job of Slurm would be queued again in vain.
     """
-    resources = config.resources
     check_trackers(config.track)
+    states = Path("results") / config.name / ".work" / method / f"seed{seed}" / "state"
+    with slurm.getting_on(lambda: set(states.glob("step*/state.json")), "step", "resources.runtime.train"):
+        return _train(config, method, seed, threads, words)
+
+
+def _train(config: Config, method: str, seed: int, threads: int, words: Sequence[str]) -> int:
+    resources = config.resources
     if "RANK" in os.environ:
-        return _run(config, method, seed, threads)
+        with kept():
+            return _run(config, method, seed, threads)
     if resources.nodes > 1 and ON_EACH_NODE not in os.environ:
         return _over_nodes(resources, words)
+    check_build(config)
     with taken(resources.gpus) as devices:
         if devices:
             check_memory(config, method, devices[0])
@@ -115,13 +125,15 @@ def insist(wish: type[BaseException], number: int) -> None:
 
 
 def check_memory(config: Config, method: str, device: Device) -> None:
-    """Raise ValueError if the plan of the run does not fit this GPU. Says so where a model cannot be planned, and goes on."""
+    """Raise ValueError if the plan of the run does not fit this GPU. Says so where nothing can be planned, and goes on."""
     from sdpg.experiment.architecture import architecture
     from sdpg.experiment.machine import card, placement
     from sdpg.experiment.planner import make_plan, refuse_what_does_not_fit
 
     try:
         architecture(config)
+        if device.memory is None:
+            raise ValueError(f"the driver does not say how much GPU {device.name} has")
     except ValueError as error:
         print(f"memory is not planned: {error}", file=sys.stderr, flush=True)
         return

@@ -29,7 +29,7 @@ from sdpg.config.command import assignment
 from sdpg.config.files import scale_path
 from sdpg.config.methods import algorithm_files
 from sdpg.core.trackers import check_trackers
-from sdpg.experiment import solutions, written
+from sdpg.experiment import builds, solutions, written
 from sdpg.experiment.inputs import check_model, content_params, engines_of, model_files, package_file
 from sdpg.experiment.own_tokenizer import tokenizer_files
 from sdpg.io import ROOT, check_folder, kind_of
@@ -185,6 +185,7 @@ class Scale:
     def check(self) -> None:
         """Raise ValueError or OSError for what can be known to be wrong before any work: trackers, model, where results go."""
         check_trackers(self.config.track)
+        builds.check_build(self.config)
         if self.config.model.pretrained:
             check_model(self.config.model.pretrained, engines_of(self.config))
         for name, source in _sources(self.config).items():

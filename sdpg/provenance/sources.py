@@ -30,6 +30,7 @@ PLUMBING = (
     "sdpg/progress.py",
     "sdpg/provenance/",
     "sdpg/redact.py",
+    "sdpg/slurm.py",
     "sdpg/startup.py",
     "baselines/__init__.py",
 )

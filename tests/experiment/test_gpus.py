@@ -45,6 +45,76 @@ def test_the_users_own_choice_is_kept(machine, monkeypatch, value, names):
         gpus.visible()
 
 
+LISTED = """GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-00)
+  MIG 3g.20gb     Device  0: (UUID: MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f)
+  MIG 1g.5gb+me   Device  1: (UUID: MIG-aaaa)"""
+WHOLE = "0, GPU-00, NVIDIA A100-SXM4-40GB, 40960"
+
+
+def divided(script, listed: str) -> None:
+    """Have the driver list one GPU, and `listed` for -L."""
+    script.write_text(f"#!/bin/sh\ncase $1 in -L) cat <<END\n{listed}\nEND\n;; *) echo '{WHOLE}';; esac\n")
+
+
+@pytest.mark.parametrize(
+    ("value", "memory"),
+    [("MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f", 20), ("MIG-c6d4", 20), ("MIG-aaaa", 5), ("MIG-GPU-00/1/0", None)],
+)
+def test_a_part_of_a_gpu_is_taken_by_its_name(machine, monkeypatch, value, memory):
+    """As Slurm names it; older drivers' names are not listed, and their memory is not known."""
+    divided(machine, LISTED)
+    monkeypatch.setenv(gpus.VARIABLE, value)
+    (part,) = gpus.visible()
+    assert (part.memory, part.uuid.startswith(value), part.model.startswith("MIG")) == (memory, True, True)
+    with gpus.taken(1):
+        assert os.environ[gpus.VARIABLE] == part.uuid
+        assert not gpus._lock(part, contextlib.ExitStack())  # another job finds it taken
+    assert os.environ[gpus.VARIABLE] == value
+
+
+def test_a_part_that_the_driver_lists_nothing_of_is_taken_too(machine, monkeypatch):
+    divided(machine, "GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-00)")
+    monkeypatch.setenv(gpus.VARIABLE, "MIG-bbbb,0")
+    assert [(device.name, device.memory) for device in gpus.visible()] == [("MIG-bbbb", None), ("0", 40)]
+
+
+def test_memory_that_the_driver_does_not_know_is_not_checked(machine, capsys):
+    machine.write_text("#!/bin/sh\necho '0, GPU-00, NVIDIA GB10, [N/A]'\n")
+    (device,) = gpus.visible()
+    assert device.memory is None
+    launch.check_memory(resolve("paper-qwen3-4b"), "grpo", device)
+    assert capsys.readouterr().err == "memory is not planned: the driver does not say how much GPU 0 has\n"
+
+
+def test_a_driver_that_hangs_is_told_of(machine, monkeypatch, capsys):
+    monkeypatch.setattr(gpus, "ANSWERS_WITHIN", 0.2)
+    machine.write_text("#!/bin/sh\nexec sleep 30\n")
+    assert gpus.visible() == []
+    assert capsys.readouterr().err == "nvidia-smi does not answer within 0.2 s; no GPU is used\n"
+
+
+def test_gpus_are_taken_as_long_as_a_process_that_the_job_started_lives(machine, monkeypatch):
+    """It may save its state, on the GPU, when what started it was killed."""
+    monkeypatch.setattr(gpus, "LOOK_EVERY", 0.05)
+    child = (
+        "import os, time; from sdpg.experiment.gpus import kept\nwith kept(): print(os.getpid(), flush=True); time.sleep(60)"
+    )
+    code = "import subprocess, sys; from sdpg.experiment.gpus import taken\n"
+    code += f"with taken(3): subprocess.run([sys.executable, '-c', {child!r}])"
+    launcher = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    worker = int(launcher.stdout.readline())
+    launcher.kill()
+    launcher.wait()
+    with gpus.taken(1) as one:
+        assert one[0].name == "3"
+    started = time.monotonic()
+    ends = subprocess.Popen(["sh", "-c", f"sleep 1; kill -9 {worker}"])
+    with gpus.taken(4):
+        assert time.monotonic() - started > 0.9
+    ends.wait()
+    assert gpus.LOCKS not in os.environ
+
+
 def test_jobs_side_by_side_take_different_gpus(machine, monkeypatch):
     names = []
     with contextlib.ExitStack() as jobs:

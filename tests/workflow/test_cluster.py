@@ -38,6 +38,26 @@ def test_without_sbatch_the_first_command_says_so_in_one_line(tmp_path, monkeypa
     assert "Traceback" not in output
 
 
+def without_slurm(folder: Path, monkeypatch):
+    """A copy of the project where Slurm's commands note how they are called, and fail."""
+    project = copy_project(folder)
+    (folder / "bin").mkdir()
+    for name in ("sbatch", *slurm_cluster.COMMANDS, "sacct"):
+        (folder / "bin" / name).write_text(f'#!/bin/sh\necho "$*" >> {folder}/{name}.txt\ntest {name} != sbatch\n')
+        (folder / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder / "bin"), prepend=os.pathsep)
+    return project
+
+
+@pytest.mark.slow
+def test_a_local_model_writes_solutions_in_a_job_with_one_gpu(tmp_path, monkeypatch):
+    """Whatever a run takes: it has one engine."""
+    project, target = without_slurm(tmp_path, monkeypatch), "results/paper-qwen3-1.7b/solutions/solutions.parquet"
+    said = project.snakemake(target, *PROFILE, "--retries=0", "--config", "scale=paper-qwen3-1.7b", ok=False)
+    (call,) = (tmp_path / "sbatch.txt").read_text().splitlines()
+    assert "--gpus=1" in call.partition("--wrap=")[0].split(), said
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("resources", "expected", "absent"),
@@ -52,12 +72,7 @@ def test_without_sbatch_the_first_command_says_so_in_one_line(tmp_path, monkeypa
 )
 def test_what_a_run_asks_slurm_for(tmp_path, monkeypatch, resources, expected, absent):
     """More threads than this host has are asked for, too."""
-    project = copy_project(tmp_path)
-    (tmp_path / "bin").mkdir()
-    for name in ("sbatch", *slurm_cluster.COMMANDS, "sacct"):  # which all fail, but for being called
-        (tmp_path / "bin" / name).write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/{name}.txt\ntest {name} != sbatch\n')
-        (tmp_path / "bin" / name).chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    project = without_slurm(tmp_path, monkeypatch)
     for file in ("data/train.parquet", "data/validation/chain.parquet", "model/base0.json"):
         (tmp_path / "results/smoke" / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "results/smoke" / file).touch()

@@ -1,6 +1,6 @@
 # Worked solutions for the training problems that have none, where the scale says who writes them and a teacher reads them.
 # Every answer is kept in journal.jsonl, which is no output: Snakemake deletes those of a job that failed. An endpoint is asked
-# from where Snakemake itself runs, which as a rule has the network; a local model is a job like an evaluation.
+# from where Snakemake itself runs, which as a rule has the network; a local model is a job of one engine on one GPU.
 WRITTEN = [scale for scale in SCALES if scale.solutions]
 
 for scale in WRITTEN:
@@ -23,7 +23,7 @@ for scale in WRITTEN:
         threads: scale.config.resources.threads
         resources:
             **(
-                scale.takes("evaluate")
+                scale.takes("evaluate", one=True)
                 if scale.config.data.solutions.kind == "local"
                 else {"mem_mb": LIGHT_MB, "gpu": 0}
             ),
