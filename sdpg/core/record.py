@@ -47,9 +47,15 @@ def versions() -> dict[str, str]:
 
 
 def _processor() -> str:
+    """Return the processor's name, with its family and model: some machines give all of them one name."""
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    if not cpuinfo.exists():
+        return platform.processor() or platform.machine()
+    lines = (line.partition(":") for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines())
+    said: dict[str, str] = {}
+    for name, _, value in lines:  # of the first core
+        said.setdefault(name.strip(), value.strip())
+    name = said.get("model name") or platform.machine()
+    if not {"cpu family", "model"} <= said.keys():
+        return name
+    return f"{name} (family {said['cpu family']}, model {said['model']})"

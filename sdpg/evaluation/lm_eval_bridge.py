@@ -78,7 +78,7 @@ def forgetting_set(config: Config, task, data_dir: str | Path) -> EvaluationSet 
     if not path.is_file():
         raise ValueError(
             f"evaluation.lm_eval.forgetting is {name!r}: it must be {' or '.join(bundled_names())}, or a data set, but {path} "
-            "is missing; run the data rule of this scale"
+            "is missing; `sdpg data --scale NAME` makes it"
         )
     return evaluation_set(name, load_problems(path), task, config.train.max_prompt_tokens)
 

@@ -304,6 +304,6 @@ def _check(report: dict[str, Any], settings: WarmStart) -> None:
     if teacher < settings.teacher_min:
         advice.append("for a better teacher raise model.warm_start.steps or hinted")
     raise ValueError(
-        f"the base model is not fit to train: student accuracy {student:.3f} (expected {low:g} to {high:g}), hinted teacher "
-        f"{teacher:.3f} (expected at least {settings.teacher_min:g}); {'; '.join(advice)}"
+        f"the base model is not fit to train: student accuracy {student:.5f} (expected {low:g} to {high:g}), hinted teacher "
+        f"{teacher:.5f} (expected at least {settings.teacher_min:g}); {'; '.join(advice)}"
     )

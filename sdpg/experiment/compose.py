@@ -38,8 +38,8 @@ def train_run(config: Config, method: str, seed: int, *, threads: int, results: 
     base = _base(config, seed, results)
     if not (base / "config.json").is_file():
         raise ValueError(
-            f"no base model at {base.absolute()}; in the project's folder: `snakemake --forcerun base_model`, or "
-            "`sdpg base-model`"
+            f"no base model at {base.absolute()}; `sdpg base-model --scale {config.name} --base {base_index(config, seed)}` "
+            "makes it (or snakemake, by itself)"
         )
     tokenizer = AutoTokenizer.from_pretrained(base)
     train_file = root / "data" / "train.parquet"

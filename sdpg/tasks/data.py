@@ -31,11 +31,11 @@ def load_problems(path: str | Path) -> list[Problem]:
     """Read a parquet file of `save_problems`. Raises ValueError if it is missing, empty, or lacks a column."""
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"{path} does not exist; run the data rule of this scale first")
+        raise ValueError(f"{path} does not exist; `sdpg data --scale NAME` makes it (or snakemake, by itself)")
     try:
         frame = pd.read_parquet(path)
     except Exception as error:  # pyarrow raises several unrelated kinds for a file that is not parquet
-        raise ValueError(f"{path} could not be read as parquet ({error}); delete it and run the data rule again") from error
+        raise ValueError(f"{path} could not be read as parquet ({error}); delete it, then `sdpg data --scale NAME`") from error
     if missing := [column for column in COLUMNS if column not in frame.columns]:
         raise ValueError(f"{path} has no column {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}")
     if frame.empty:

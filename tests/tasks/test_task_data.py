@@ -136,7 +136,7 @@ def test_bad_sources_are_named(tmp_path):
     (tmp_path / "bad.parquet").write_text("not parquet")
     with pytest.raises(ValueError, match="could not be read as parquet"):
         build_source({"path": str(tmp_path / "bad.parquet")}, "train")
-    with pytest.raises(ValueError, match="run the data rule"):
+    with pytest.raises(ValueError, match="`sdpg data --scale NAME` makes it"):
         load_problems(tmp_path / "train.parquet")
 
 
