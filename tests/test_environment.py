@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import re
 import sysconfig
@@ -12,6 +13,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ROOT / "requirements"
+PARTS = ("sdpg", "baselines", "tests")
 
 
 def normal(name: str) -> str:
@@ -33,6 +35,33 @@ def pins(items: list[str]) -> dict[str, str]:
         assert normal(match[1]) not in result, f"pinned twice: {item!r}"
         result[normal(match[1])] = match[2]
     return result
+
+
+COMES_WITH = {  # imported here, and part of what another package is
+    "pydantic-core": "pydantic",
+    "sympy": "math-verify",
+    "latex2sympy2-extended": "math-verify",
+    "triton": "torch",
+}
+
+
+def imported() -> set[str]:
+    """The packages, by the names of the lock, that the project and its tests import."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for name in PARTS for path in (ROOT / name).rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
+    installed = importlib.metadata.packages_distributions()
+    return {normal(package) for name in names for package in installed.get(name.partition(".")[0], ())}
+
+
+@pytest.mark.parametrize("flavour", ["cpu", "cuda"])
+def test_what_is_imported_is_asked_for(flavour):
+    """Not only by chance in the lock, as something that another package needs today."""
+    lock = pins(lines(f"{flavour}.lock"))
+    asked = {normal(re.split(r"[<>=!~ ]", line)[0]) for line in lines(f"{flavour}.in")}
+    locked = {COMES_WITH.get(name, name) for name in imported() if name in lock}
+    assert {"torch", "pydantic", "pytest"} <= locked and locked <= asked, f"missing in {flavour}.in"
 
 
 @pytest.mark.parametrize("flavour", ["cpu", "cuda"])
