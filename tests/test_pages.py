@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from sdpg.analysis.reference import make_reference
-from sdpg.artefacts.sensitivity import CHANGES_COLUMNS
+from sdpg.artefacts.sensitivity import CHANGES_COLUMNS, POINTS
 from sdpg.experiment import pages
 from sdpg.experiment.docs import generate
 from sdpg.experiment.pages import BLOCK, BLOCKS, again, fill, first, settings
@@ -198,13 +198,23 @@ def test_verdicts_at_other_settings_are_said_in_words_and_the_primary_ones_in_a_
         same | {"claim": "9z", "role": "exploratory", "not_decided": "0.0003, 0.0006", "conclusion": "not decided"},
     ]
     pd.DataFrame(rows, columns=CHANGES_COLUMNS).to_csv(folder / "sensitivity_changes.csv", index=False)
+    at = {"setting": "train.lr", "claim": "1a", "verdict": "refuted", "effect": 0.01, "low": -0.02, "high": 0.04, "runs": 5}
+    nothing = {"effect": None, "low": None, "high": None, "verdict": "open"}
+    points = [
+        at | {"value": 0.0003, "own": 1, "first_collapsed": 0, "second_collapsed": 0},
+        at | {"value": 0.0006, "own": 0, "first_collapsed": 1, "second_collapsed": 4} | nothing,
+        at | {"setting": "beta_base", "claim": "2a", "value": 3, "own": 0, "verdict": "supported", "first_collapsed": 0},
+    ]
+    pd.DataFrame(points, columns=POINTS).to_csv(folder / "sensitivity.csv", index=False)
     found = References(tmp_path)
     text = settings.other_settings(found, "../")
     assert "cpu-sensitivity" not in found.scales  # it has no leaderboard
     assert "does not change: 1a; not decided: 9z." in text and "changes: 2a (supported at 3, refuted at 0.1)." in text
-    assert "(../results/reference/cpu-sensitivity/figures/sensitivity.png)" in text and "of all 3 rows of" in text
-    assert [row[2:6] for row in table(text)] == [["–", "0.0003, 0.0006", "–", "–"], ["3", "0.1", "–", "–"]]
-    assert table(text)[1][6].startswith("**changes** from 3 to 0.1 by")
+    assert "(../results/reference/cpu-sensitivity/figures/sensitivity.png)" in text and "of all 3 of" in text
+    assert "| claim, by learning rate | 3e-4, the common one | 6e-4 | so it |" in text and "| claim, by β | 3 | so it |" in text
+    first, _, _, second = (row for row in table(text))
+    assert first[1:3] == ["refuted +0.010 [−0.020, +0.040]", "open –; 1 and 4 of 5 collapsed"]
+    assert second[1] == "supported +0.010 [−0.020, +0.040]" and second[2].startswith("**changes** from 3 to 0.1 by")
 
 
 def test_a_reference_that_was_made_at_two_commits_names_each(references, monkeypatch):
