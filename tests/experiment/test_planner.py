@@ -15,11 +15,15 @@ from sdpg.experiment import architecture as sizes
 from sdpg.experiment import planner
 from sdpg.experiment.machine import CARDS, GIB, Placement, card, placement
 from sdpg.experiment.plan_time import (
+    BETWEEN_NODES,
     Rates,
     checkpoints,
     decode_seconds,
     disk_bytes,
+    gather_seconds,
+    micro_batches,
     problems,
+    reduce_seconds,
     run_seconds,
     step_flops,
     step_seconds,
@@ -36,6 +40,7 @@ from sdpg.experiment.planner import (
     phase_bytes,
     refuse_what_does_not_fit,
     remedy,
+    resume_bytes,
     shortage,
     with_settings,
 )
@@ -159,6 +164,23 @@ def test_one_gpu_on_each_of_several_nodes_shards_over_the_nodes():
     assert gb(job_of("paper-qwen3-4b", gpus=8, nodes=2), "moments") == gb(job_of("paper-qwen3-4b", gpus=8), "moments")
 
 
+def test_shards_on_other_nodes_are_gathered_over_the_network():
+    """Not at the speed of a node's own GPUs, and nothing is repeated that would have to be summed."""
+    apart = job_of("paper-qwen3-1.7b", gpus=1, nodes=4)
+    together = job_of("paper-qwen3-1.7b", gpus=4)
+    assert gather_seconds(apart, 1) == pytest.approx(gather_seconds(together, 1) * 450e9 / BETWEEN_NODES)
+    assert reduce_seconds(apart) == reduce_seconds(together) == 0
+    assert step_seconds(apart, Rates())["push"] > step_seconds(together, Rates())["push"]
+
+
+def test_nodes_that_repeat_the_state_sum_gradients_after_every_micro_batch():
+    job = job_of("paper-qwen3-1.7b", gpus=8, nodes=2)
+    assert micro_batches(job) > 1
+    assert reduce_seconds(job) == pytest.approx(micro_batches(job) * 8 * job.trainable / 8 / BETWEEN_NODES)
+    slow = replace(job, gpu=replace(job.gpu, flops=1e18))  # as good as no time to compute: it waits for the others
+    assert step_seconds(slow, Rates())["train"] == pytest.approx(gather_seconds(slow, 4) + reduce_seconds(slow))
+
+
 def test_4b_does_not_fit_one_card_as_it_is_and_1_7b_just_does():
     big, small = job_of("paper-qwen3-4b", gpus=1), job_of("paper-qwen3-1.7b", gpus=1)
     assert shortage(big) and phase_bytes(memory_items(big))[TRAIN] > big.gpu.memory  # with vLLM asleep
@@ -206,7 +228,9 @@ def test_host_memory_is_that_of_the_processes_of_one_node():
     fixed = planner.HOST_PROCESS
     assert host_bytes(one)["load"] - fixed == pytest.approx(8.04e9, rel=1e-2)
     assert host_bytes(eight)["load"] - 8 * fixed == pytest.approx(8 * 16.1e9, rel=1e-2)
-    assert host_bytes(eight)["save"] - 8 * fixed == pytest.approx(14 * 4.022e9, rel=1e-2)
+    assert host_bytes(eight)["save"] - 8 * fixed == pytest.approx(14 * 4.022e9 + 8 * 2e9, rel=1e-2)  # 1 GB a file, twice
+    small = job_of("smoke")  # whose state is one small file
+    assert host_bytes(small)["save"] - fixed == pytest.approx(3 * resume_bytes(small) + small.b * small.model.parameters)
     assert host_bytes(eight) == host_bytes(job_of("paper-qwen3-4b", gpus=8, nodes=2))
 
 
