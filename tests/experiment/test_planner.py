@@ -15,15 +15,11 @@ from sdpg.experiment import architecture as sizes
 from sdpg.experiment import planner
 from sdpg.experiment.machine import CARDS, GIB, Placement, card, placement
 from sdpg.experiment.plan_time import (
-    BETWEEN_NODES,
     Rates,
     checkpoints,
     decode_seconds,
     disk_bytes,
-    gather_seconds,
-    micro_batches,
     problems,
-    reduce_seconds,
     run_seconds,
     step_flops,
     step_seconds,
@@ -162,23 +158,6 @@ def test_memory_of_the_papers_setting_on_one_card(scale, expected):
 def test_one_gpu_on_each_of_several_nodes_shards_over_the_nodes():
     assert gb(job_of("paper-qwen3-4b", gpus=1, nodes=8), "moments") == gb(job_of("paper-qwen3-4b", gpus=8), "moments")
     assert gb(job_of("paper-qwen3-4b", gpus=8, nodes=2), "moments") == gb(job_of("paper-qwen3-4b", gpus=8), "moments")
-
-
-def test_shards_on_other_nodes_are_gathered_over_the_network():
-    """Not at the speed of a node's own GPUs, and nothing is repeated that would have to be summed."""
-    apart = job_of("paper-qwen3-1.7b", gpus=1, nodes=4)
-    together = job_of("paper-qwen3-1.7b", gpus=4)
-    assert gather_seconds(apart, 1) == pytest.approx(gather_seconds(together, 1) * 450e9 / BETWEEN_NODES)
-    assert reduce_seconds(apart) == reduce_seconds(together) == 0
-    assert step_seconds(apart, Rates())["push"] > step_seconds(together, Rates())["push"]
-
-
-def test_nodes_that_repeat_the_state_sum_gradients_after_every_micro_batch():
-    job = job_of("paper-qwen3-1.7b", gpus=8, nodes=2)
-    assert micro_batches(job) > 1
-    assert reduce_seconds(job) == pytest.approx(micro_batches(job) * 8 * job.trainable / 8 / BETWEEN_NODES)
-    slow = replace(job, gpu=replace(job.gpu, flops=1e18))  # as good as no time to compute: it waits for the others
-    assert step_seconds(slow, Rates())["train"] == pytest.approx(gather_seconds(slow, 4) + reduce_seconds(slow))
 
 
 def test_4b_does_not_fit_one_card_as_it_is_and_1_7b_just_does():
