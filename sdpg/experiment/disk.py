@@ -32,7 +32,7 @@ def check_disk(config: Config, method: str, seed: int) -> None:
     except ValueError:
         return
     folder = root / ".work" / method / f"seed{seed}"
-    there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
+    there = sum(path.stat().st_size for path in _kept(folder))
     nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(nearest).free
     if needed - there <= free:
@@ -42,6 +42,11 @@ def check_disk(config: Config, method: str, seed: int) -> None:
         f"{method} seed {seed} writes {_gb(needed)} of checkpoints and states to {root}, of which {_gb(there)} are there, and "
         f"{_gb(free)} are free on that disk; {advice}, or put results elsewhere (snakemake --directory)"
     )
+
+
+def _kept(folder: Path) -> list[Path]:
+    """Return an unfinished run's files. What a killed process was writing (`.step...`) is written again, and not among them."""
+    return [p for p in folder.rglob("*") if p.is_file() and not any(x.startswith(".") for x in p.relative_to(folder).parts)]
 
 
 def _gb(count: float) -> str:

@@ -95,12 +95,28 @@ def decode_seconds(job: Job, responses: float, group: float, b: int, rates: Rate
     return max(read_bytes / (tp * job.gpu.bandwidth * rates.bandwidth), work.flops / (tp * job.gpu.flops * rates.mfu))
 
 
+def micro_batches(job: Job) -> float:
+    """Return the micro-batches of a step on one process."""
+    t = job.train
+    tokens = job.responses * (job.response + PROMPT_SHARE * t.max_prompt_tokens / t.group_size)
+    return max(t.updates_per_batch, -(-tokens // job.micro_tokens))
+
+
+def link(job: Job) -> float:
+    """Return the bytes a second between a GPU and those that hold the other shards: on other nodes where each has one."""
+    return BETWEEN_NODES if job.place.local == 1 < job.place.nodes else job.gpu.link
+
+
 def gather_seconds(job: Job, passes: float) -> float:
     """Return the time to gather all shards once a micro-batch and pass, in the compute precision."""
-    t, n = job.train, job.shards
-    tokens = job.responses * (job.response + PROMPT_SHARE * t.max_prompt_tokens / t.group_size)
-    micro_batches = max(t.updates_per_batch, -(-tokens // job.micro_tokens))
-    return passes * micro_batches * job.b * job.model.parameters * (n - 1) / n / job.gpu.link
+    n = job.shards
+    return passes * micro_batches(job) * job.b * job.model.parameters * (n - 1) / n / link(job)
+
+
+def reduce_seconds(job: Job) -> float:
+    """Return the time to sum gradients, in float32, over the nodes that repeat the state: after every micro-batch (HSDP)."""
+    repeated = job.place.nodes > 1 and job.place.local > 1
+    return micro_batches(job) * 2 * 4 * job.trainable / job.shards / BETWEEN_NODES if repeated else 0.0
 
 
 def step_seconds(job: Job, rates: Rates) -> dict[str, float]:
@@ -109,12 +125,12 @@ def step_seconds(job: Job, rates: Rates) -> dict[str, float]:
     flops = step_flops(job)
     compute = {phase: value / (job.place.world * job.gpu.flops * rates.mfu) for phase, value in flops.items()}
     gathered = {"reference": d.reference, "teacher": -(-d.teacher // 1), "train": 4.0}  # there, back, and fp32 gradients
-    seconds = {phase: max(compute[phase], gather_seconds(job, passes)) for phase, passes in gathered.items()}
+    moved = {phase: gather_seconds(job, passes) for phase, passes in gathered.items()}
+    moved["train"] += reduce_seconds(job)
+    seconds = {phase: max(compute[phase], moved[phase]) for phase in gathered}
     replica = job.responses * job.place.engine.tensor_parallel
-    moved = OPTIMIZER_BYTES * job.trainable / n / job.gpu.bandwidth
-    across = 2 * 4 * job.trainable / n / BETWEEN_NODES if job.place.nodes > 1 else 0.0
-    seconds["optimizer"] = t.updates_per_batch * (moved + across)
-    seconds["push"] = job.b * p * (n - 1) / n / job.gpu.link + 2 * job.b * p / job.gpu.bandwidth
+    seconds["optimizer"] = t.updates_per_batch * OPTIMIZER_BYTES * job.trainable / n / job.gpu.bandwidth
+    seconds["push"] = job.b * p * (n - 1) / n / link(job) + 2 * job.b * p / job.gpu.bandwidth
     saved = resume_bytes(job) + job.b * p
     seconds["save"] = saved / DISK / min(t.checkpoint_every, t.steps)
     seconds["rollout"] = decode_seconds(job, replica, t.group_size, job.b, rates)

@@ -27,8 +27,9 @@ ROLLOUT, REFERENCE, TRAIN, OPTIMIZER, PUSH, SAVE = PHASES = ("rollout", "referen
 ALWAYS = frozenset(PHASES)
 UPDATE = frozenset({REFERENCE, TRAIN, OPTIMIZER})  # the engine sleeps, gradients are there
 
-VLLM_BATCH = 8192  # tokens that vLLM reads at once
+VLLM_BATCH = 8192  # tokens that vLLM reads at once: max_num_batched_tokens of our engine
 HOST_PROCESS = 5e9  # of a process with CUDA, NCCL and vLLM loaded
+SAVING = 2e9  # of a process: a file of about 1 GB as it is made, and as the bytes that are written
 FIXED = {"cpu": 8e8, "cuda": 2.5e9}  # Python and libraries; CUDA's context, NCCL's buffers and what lies in pieces
 
 RESPONSE_SHARE = 2600 / 4096  # mean response / longest, in the paper's setting
@@ -240,13 +241,15 @@ def cache_bytes(job: Job) -> float:
 def host_bytes(job: Job) -> dict[str, float]:
     """Return what the processes of a node take of its memory: while they load the model, and while they save.
 
-    Each loads the whole model, in float32 where it will be sharded and trained; what is saved is gathered on the host: the
-    resume state (float32 weights, moments, the EMA teacher's) and the policy.
+    Each loads the whole model, in float32 where it will be sharded and trained. What is saved is copied to the host: the resume
+    state (float32 weights, moments, the EMA teacher's), and the policy. Each process then writes its part of the state file by
+    file, and a file is there twice more meanwhile.
     """
     processes = job.place.local
     base = processes * HOST_PROCESS
     load = processes * (4 if job.shards > 1 and not job.rank else job.b) * job.model.parameters
-    return {"load": base + load, "save": base + resume_bytes(job) + job.b * job.model.parameters}
+    writing = min(processes * SAVING, 2 * resume_bytes(job))
+    return {"load": base + load, "save": base + resume_bytes(job) + job.b * job.model.parameters + writing}
 
 
 def resume_bytes(job: Job) -> float:

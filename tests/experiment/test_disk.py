@@ -56,6 +56,15 @@ def test_what_an_unfinished_run_has_written_counts(monkeypatch, tmp_path):
     disk.check_disk(resolve("qwen3-4b"), "grpo", 0)
 
 
+def test_what_a_killed_process_was_writing_does_not_count(monkeypatch, tmp_path):
+    folder = tmp_path / "results/qwen3-4b/.work/grpo/seed0/state/.step000040.tmp"
+    folder.mkdir(parents=True)
+    with open(folder / "shard-00001.safetensors", "wb") as file:
+        file.truncate(int(300e9))
+    free(monkeypatch, 200e9)
+    assert "of which 0.0 MB are there" in refused(resolve("qwen3-4b"))
+
+
 def test_a_model_of_unknown_sizes_is_not_checked(monkeypatch):
     free(monkeypatch, 0)
     disk.check_disk(resolve("qwen3-4b", {"model": "someone/unknown"}), "grpo", 0)

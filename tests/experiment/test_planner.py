@@ -36,6 +36,7 @@ from sdpg.experiment.planner import (
     phase_bytes,
     refuse_what_does_not_fit,
     remedy,
+    resume_bytes,
     shortage,
     with_settings,
 )
@@ -206,7 +207,9 @@ def test_host_memory_is_that_of_the_processes_of_one_node():
     fixed = planner.HOST_PROCESS
     assert host_bytes(one)["load"] - fixed == pytest.approx(8.04e9, rel=1e-2)
     assert host_bytes(eight)["load"] - 8 * fixed == pytest.approx(8 * 16.1e9, rel=1e-2)
-    assert host_bytes(eight)["save"] - 8 * fixed == pytest.approx(14 * 4.022e9, rel=1e-2)
+    assert host_bytes(eight)["save"] - 8 * fixed == pytest.approx(14 * 4.022e9 + 8 * 2e9, rel=1e-2)  # 1 GB a file, twice
+    small = job_of("smoke")  # whose state is one small file
+    assert host_bytes(small)["save"] - fixed == pytest.approx(3 * resume_bytes(small) + small.b * small.model.parameters)
     assert host_bytes(eight) == host_bytes(job_of("paper-qwen3-4b", gpus=8, nodes=2))
 
 

@@ -51,11 +51,11 @@ def without_slurm(folder: Path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_local_model_writes_solutions_in_a_job_with_one_gpu(tmp_path, monkeypatch):
-    """Whatever a run takes: it has one engine."""
+    """Whatever a run takes: it has one engine, and of the 64 threads for eight GPUs one GPU's share."""
     project, target = without_slurm(tmp_path, monkeypatch), "results/paper-qwen3-1.7b/solutions/solutions.parquet"
     said = project.snakemake(target, *PROFILE, "--retries=0", "--config", "scale=paper-qwen3-1.7b", ok=False)
     (call,) = (tmp_path / "sbatch.txt").read_text().splitlines()
-    assert "--gpus=1" in call.partition("--wrap=")[0].split(), said
+    assert {"--gpus=1", "--cpus-per-task=8"} <= set(call.partition("--wrap=")[0].split()), said
 
 
 @pytest.mark.slow

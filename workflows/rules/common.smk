@@ -65,6 +65,12 @@ elif workflow.is_main_process and not any(word.startswith(("--cores", "-c")) for
 if not workflow.is_main_process and slurm.outlive_signals():
     shell.prefix(slurm.PREFIX)
 
+
+def threads_of_one(scale):
+    """Return the CPU threads of a job that has one GPU, where a run's have several: its share."""
+    return max(1, scale.config.resources.threads // max(1, scale.config.resources.gpus))
+
+
 ASKED = [
     MAIN,
     *([SMOKE] if "smoke" in sys.argv else []),

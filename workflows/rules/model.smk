@@ -15,7 +15,7 @@ for scale in SCALES:
             scale.benchmark("base_model/base{base}")
         conda:
             "../../environment.yml"
-        threads: scale.config.resources.threads
+        threads: threads_of_one(scale)
         resources:
             **scale.takes("base_model"),
         params:

@@ -20,7 +20,7 @@ for scale in WRITTEN:
         localrule: scale.config.data.solutions.kind != "local"
         conda:
             "../../environment.yml"
-        threads: scale.config.resources.threads
+        threads: threads_of_one(scale)
         resources:
             **(
                 scale.takes("evaluate", one=True)
