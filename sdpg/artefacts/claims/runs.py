@@ -75,9 +75,9 @@ class Runs:
     def _lengths(self, method: str, seed: int) -> np.ndarray:
         return correct_lengths(self.results, method, seed, self.results.tasks[0])
 
-    def training(self, method: str, metric: str, window: list[float]) -> np.ndarray:
-        """Return the mean of a column of metrics.jsonl over the steps of the window, for each run: [S, 1]."""
-        curve_ST = self.curve(method, metric)
+    def training(self, method: str, metric: str, window: list[float], smooth: bool = False) -> np.ndarray:
+        """Return the mean of a column of metrics.jsonl over the steps of a window, for each run: [S, 1]. smooth: of `curve`."""
+        curve_ST = self.curve(method, metric, smooth)
         return curve_ST[:, self._inside(np.arange(1, curve_ST.shape[1] + 1), window, "step")].mean(axis=1)[:, None]
 
     def curve(self, method: str, metric: str, smooth: bool = False) -> np.ndarray:
