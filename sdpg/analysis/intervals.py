@@ -21,6 +21,7 @@ LEVEL = 0.95
 ALPHA = round(1 - LEVEL, 12)
 DRAWS = 2000
 TIE = 1e-12  # two means of shares of samples differ by much more or not at all
+MANY = 10  # units that must all say the same before that they do says anything of other units
 
 
 def interval_name(seeds: int) -> str:
@@ -37,22 +38,38 @@ class Estimate(NamedTuple):
 
 
 class Contrast(NamedTuple):
-    """An effect with its standard error and degrees of freedom; error NaN: a single number, nothing known about its spread."""
+    """An effect with its standard error and degrees of freedom; error NaN: a single number, nothing known about its spread.
+
+    units: how many it is of. Fewer than MANY that all say the same, up to rounding, are no certainty: nothing known, either.
+    """
 
     effect: float
     error: float
     df: float
+    units: int = MANY
+
+    @property
+    def same(self) -> bool:
+        """Whether it is of too few units to go by that all say the same."""
+        return self.error < TIE and self.units < MANY
+
+    @property
+    def known(self) -> bool:
+        """Whether anything is known of its spread."""
+        return not np.isnan(self.error) and not self.same
 
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
-        """Return the ends of the two-sided t-interval; (NaN, NaN) without a standard error."""
+        """Return the ends of the two-sided t-interval; (NaN, NaN) where nothing is known of its spread."""
+        if not self.known:
+            return np.nan, np.nan
         half = self.error * stats.t.ppf((1 + level) / 2, self.df) if self.error else self.error
         return self.effect - half, self.effect + half
 
     def p_above(self, threshold: float = 0.0) -> float:
-        """Return the one-sided p-value of the null hypothesis "the effect is not above `threshold`"; 1 without a standard
-        error.
+        """Return the one-sided p-value of the null hypothesis "the effect is not above `threshold`"; 1 where nothing is known
+        of its spread.
         """
-        if np.isnan(self.error):
+        if not self.known:
             return 1.0
         if self.error < TIE:  # every run and every problem say the same, up to rounding
             return 0.0 if self.effect - threshold > TIE else 1.0
@@ -69,17 +86,27 @@ class Contrast(NamedTuple):
 
     def turned(self) -> Contrast:
         """Return the same with the other sign."""
-        return Contrast(-self.effect, self.error, self.df)
+        return self._replace(effect=-self.effect)
 
 
 class Median(NamedTuple):
-    """The median of one value per run, by the sign test: exact for any distribution, so for runs that fall or stay, too."""
+    """The median of one value per run, by the sign test: exact for any distribution, so for runs that fall or stay, too.
+
+    NaN: a value that is missing. Whatever it would have been, it counts against what is asked: as not above, as not below, and
+    as beyond either end of the interval, which may then be infinite.
+    """
 
     values: tuple[float, ...]
 
     @property
+    def missing(self) -> int:
+        return int(np.isnan(self.values).sum())
+
+    @property
     def effect(self) -> float:
-        return float(np.median(self.values))
+        """The median of the values that are there; NaN for none."""
+        there = [value for value in self.values if not np.isnan(value)]
+        return float(np.median(there)) if there else np.nan
 
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
         """Return two order statistics that hold the median with at least `level`; (NaN, NaN) if too few values can."""
@@ -87,8 +114,9 @@ class Median(NamedTuple):
         rank = int(stats.binom.ppf((1 - level) / 2, n, 0.5))  # values outside on either side: P(fewer) <= (1 - level) / 2
         if rank < 1 or 2 * rank > n:
             return np.nan, np.nan
-        ordered = sorted(self.values)
-        return ordered[rank - 1], ordered[n - rank]
+        low = np.sort(np.nan_to_num(self.values, nan=-np.inf))[rank - 1]
+        high = np.sort(np.nan_to_num(self.values, nan=np.inf))[n - rank]
+        return float(low), float(high)
 
     def p_above(self, threshold: float = 0.0) -> float:
         """Return the p-value of "the median is not above `threshold`"; a value on it speaks for that."""

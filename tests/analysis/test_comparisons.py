@@ -65,8 +65,18 @@ def test_scores_that_never_differ():
     same = np.full((3, 4), 0.5)
     assert contrast(same, same).p == 1
     assert contrast(same + 0.25, same)[:2] == (0.25, 0)
-    assert contrast(same + 0.25, same).p == 0
-    assert contrast(same + 0.25, same).interval() == (0.25, 0.25)
+    many = np.full((10, 4), 0.5)
+    assert contrast(many + 0.25, many).p == 0
+    assert contrast(many + 0.25, many).interval() == (0.25, 0.25)
+
+
+@pytest.mark.parametrize("units", [1, 2, 3, 9])
+def test_few_units_that_all_say_the_same_are_no_certainty(units):
+    same = np.full((units, 4), 0.5)
+    found = contrast(same + 0.25, same)
+    assert found.p == found.p_above() == found.turned().p_below() == 1 and not found.known
+    assert np.isnan(found.interval()).all()
+    assert contrast(same + 0.25 + np.arange(units)[:, None] / 100, same).known == (units > 1)  # a spread, however small
 
 
 def test_other_seeds_or_problems_are_an_error():
@@ -171,7 +181,7 @@ def test_the_error_is_pooled_unless_the_pair_varies_more():
     own, found = contrast(a, b), contrast(a, b, lent)
     rest = residual(lent.y_MU)
     variance = (own.error**2 * 10 / 2 * 9 + rest.variance * rest.df) / (9 + rest.df)
-    assert found == (own.effect, pytest.approx(np.sqrt(2 * variance / 10)), 9 + 36)
+    assert found[:3] == (own.effect, pytest.approx(np.sqrt(2 * variance / 10)), 9 + 36)
     assert contrast(10 * a, b, lent) == contrast(10 * a, b)
     assert contrast(a, b, lent.without("c", "d", "e", "f")) == own  # one method alone says nothing about its residual
 

@@ -66,7 +66,7 @@ def measure(runs: Runs, claim: Claim, task: str | None) -> Measured:
 
 def known(of: Estimate) -> bool:
     """Return whether anything is known of the estimate's spread."""
-    return not isinstance(of, Contrast) or bool(np.isfinite(of.error))
+    return not isinstance(of, Contrast) or of.known
 
 
 def counts(fell: Mapping[str, list[int]], total: int) -> list[dict[str, Any]]:

@@ -58,6 +58,14 @@ class Runs:
         ended_S = np.where(ended_S <= until * steps[-1] + 1e-9, ended_S, np.nan)
         return collapse(curve_SK[:, inside_K], steps[inside_K], ended_S)
 
+    def came_to(self, method: str, task: str | None, window: list[float]) -> np.ndarray:
+        """Return which of the method's runs had not ended before the first step or checkpoint of the window: [S]."""
+        if task is None:
+            steps, what = np.arange(1, self._steps(self._known(method)) + 1), "step"
+        else:
+            steps, what = self._evaluated(method, task, "accuracy")[0], "checkpoint"
+        return ~(self.results.ended(method) < steps[self._inside(steps, window, what)][0])
+
     def lengths(self, method: str) -> np.ndarray:
         """Return the lengths in tokens of all right responses at the last checkpoint, on the first evaluation set: [n]."""
         return np.concatenate([self._lengths(self._known(method), seed) for seed in self.results.seeds])
