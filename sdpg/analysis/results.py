@@ -39,6 +39,7 @@ class Results:
     bases: tuple[int, ...] = (0,)  # numbers of the base models that the seeds start from
     base_count: int | None = None  # base models that take turns; None: as many as `bases`
     steps: int | None = None  # training steps, None: do not check
+    prompts: int | None = None  # problems of a training step, None: not known
     lm_eval: dict[str, Any] | None = None  # the evaluation.lm_eval block, None: not run
     engine: str = "vllm"  # of the evaluation sweep
     family: str = "matched"  # of experiment: matched or published
@@ -65,6 +66,7 @@ class Results:
             bases=tuple(config.bases),
             base_count=len(base_seeds(config)),
             steps=config.train.steps,
+            prompts=config.train.prompts_per_step,
             lm_eval=evaluation.lm_eval.dump() if evaluation.lm_eval else None,
             engine=evaluation.engine,
             family=config.family,

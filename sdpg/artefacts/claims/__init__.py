@@ -214,6 +214,10 @@ def _left_out(of: Measured, row: Row, runs: int) -> str:
     if KINDS[row["test"]].of == "healthy" and len(of.units) < runs:
         each = ", ".join(f"{method} {count}" for method, count in of.left.items() if count)
         text = f"; {runs - len(of.units)} of {runs} units left out, where a run collapsed ({each})"
+    if any(of.flat.values()):
+        text = "; collapsed without having risen so far, not counted: " + ", ".join(
+            f"{method} {count}" for method, count in of.flat.items() if count
+        )
     if isinstance(of.part.up, Median) and of.part.up.missing:
         text = f"; {of.part.up.missing} of {runs} runs ended before, and count as what would speak against either verdict"
     if of.never and any(of.never.values()):

@@ -86,7 +86,7 @@ KINDS: dict[str, Kind] = {
         change, needs=_COMPARED | {"data", "before", "after"}, takes=_SETS | {"relative"}, methods=(1,), of="median"
     ),
     "time_to": Kind(time_to, needs=_COMPARED | {"share"}, takes=frozenset({"axis"}), relative=True, pools=False),
-    "collapse": Kind(None, needs=frozenset({"methods", "data"}), takes=_SETS, methods=(1, 2), of="collapse"),
+    "collapse": Kind(None, needs=frozenset({"methods", "data"}), takes=_SETS | {"after_rise"}, methods=(1, 2), of="collapse"),
     "proposition": Kind(None, needs=frozenset()),  # see proposition.py
     "published": Kind(None, needs=frozenset({"curves", "metric", "window"})),  # single numbers: see __init__.py
 }

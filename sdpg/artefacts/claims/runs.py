@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
-from sdpg.analysis.collapse import Collapse, collapse
+from sdpg.analysis.collapse import Collapse, collapse, of_rollouts, sunk
 from sdpg.analysis.comparisons import area_weights
 from sdpg.analysis.diverged import held, unexplained
 from sdpg.analysis.evaluations import TaskScores, correct_lengths, task_scores
@@ -43,12 +43,13 @@ class Runs:
         steps, x_SKP = self._evaluated(method, task, metric)
         return np.einsum("skp,k->sp", x_SKP, area_weights(steps))
 
-    def collapse(self, method: str, task: str | None, until: float = 1.0) -> Collapse:
+    def collapse(self, method: str, task: str | None, until: float = 1.0, rise: float = 0.0) -> Collapse:
         """Return what became of the method's runs by the share `until` of the run: by their smoothed rollouts (task None), or
-        their curve on one set.
+        their curve on one set. Whether they end below where they start is asked of whole runs. rise: what a curve must have
+        risen by before.
         """
         if task is None:
-            curve_SK = self.curve(method, "accuracy", smooth=True)
+            curve_SK = self.curve(method, "accuracy")
             steps = np.arange(1, curve_SK.shape[1] + 1)
         else:
             steps, x_SKP = self._evaluated(method, task, "accuracy")
@@ -56,7 +57,10 @@ class Runs:
         inside_K = self._inside(steps, [-1.0, until], "step" if task is None else "checkpoint")
         ended_S = self.results.ended(method)
         ended_S = np.where(ended_S <= until * steps[-1] + 1e-9, ended_S, np.nan)
-        return collapse(curve_SK[:, inside_K], steps[inside_K], ended_S)
+        if task is None:
+            return of_rollouts(curve_SK, self.results.prompts, ended_S, until=int(inside_K.sum()), rise=rise)
+        sunk_S = sunk(curve_SK) & inside_K.all()
+        return collapse(curve_SK[:, inside_K], steps[inside_K], ended_S, sunk_S=sunk_S, rise=rise)
 
     def came_to(self, method: str, task: str | None, window: list[float]) -> np.ndarray:
         """Return which of the method's runs had not ended before the first step or checkpoint of the window: [S]."""

@@ -56,7 +56,7 @@ class Claim(BaseModel):
     """
     test: Literal["mean", "area", "change", "time_to", "collapse", "proposition", "published"]
     """mean: over a window. area: under the evaluation curve. change: from one window to another, in the median run. time_to:
-    cost of getting to a level. collapse: share of runs that fall below half of their running maximum. proposition: Proposition
+    cost of getting to a level. collapse: share of runs that collapse (docs/metrics.md). proposition: Proposition
     3.1 in float64. published: difference of the paper's curves."""
     direction: Literal["above", "below"]
     """The side of the margin that is claimed."""
@@ -86,6 +86,8 @@ class Claim(BaseModel):
     """The window that a change ends in."""
     share: Annotated[float, Field(gt=0, le=1)] | None = None
     """The level to get to, as a share of the second method's mean over its last tenth."""
+    after_rise: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """What a run's accuracy (smoothed) must have risen by above its start for a collapse to count; without the key any does."""
     relative: bool = False
     """Effect and margin are relative changes (0.1 is a tenth), tested on logarithms. Training data only."""
     axis: Literal["steps", "tokens", "compute"] = "steps"
