@@ -13,6 +13,7 @@ import pandas as pd
 
 from sdpg.analysis.diverged import Divergence, read_divergence
 from sdpg.config import Config, base_seeds
+from sdpg.config.variants import own_methods
 from sdpg.io import project_file, read_json
 
 SCORE_COLUMNS = ["method", "seed", "task", "step", "metric", "value"]
@@ -45,6 +46,7 @@ class Results:
     family: str = "matched"  # of experiment: matched or published
     published: Path = Path(project_file("results/published"))
     scale: str | None = None  # the config's name, None: as the folder
+    own: tuple[str, ...] | None = None  # methods at the scale's own settings, None: all
 
     @property
     def name(self) -> str:
@@ -71,12 +73,18 @@ class Results:
             engine=evaluation.engine,
             family=config.family,
             scale=config.name,
+            own=tuple(own_methods(config)),
         )
 
     @property
     def accuracy(self) -> str:
         """Name of the accuracy metric in scores.csv, for example mean@8."""
         return f"mean@{self.samples}"
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The methods that are compared with each other: not what `sensitivity` adds, the same ones at other settings."""
+        return self.methods if self.own is None else tuple(method for method in self.methods if method in self.own)
 
     @property
     def starts(self) -> tuple[int, ...]:

@@ -152,7 +152,7 @@ def make_scores(results: Results) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFr
             scores += score_rows(results, method, task, values)
             intervals += interval_rows(results, method, task, values)
             last[method] = int(values.steps[-1])
-        comparisons += comparison_rows(results, task, by_method)
+        comparisons += comparison_rows(results, task, {method: by_method[method] for method in results.compared})
     for method in results.methods:
         for seed in results.lm_eval_seeds:
             scores += lm_eval_rows(results.eval_dir(method, seed) / "lm_eval.json", method, seed, last[method])

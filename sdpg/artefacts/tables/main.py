@@ -28,7 +28,7 @@ def build(results: Results) -> Table:
     for task in results.tasks:
         on_it = [entry for entry in data if entry["task"] == task]
         best, tied = told_apart(
-            {e["method"]: e["healthy"] for e in on_it if e["healthy"] is not None},
+            {e["method"]: e["healthy"] for e in on_it if e["healthy"] is not None and e["method"] in results.compared},
             _better(results, task),
             {e["method"] for e in on_it if 2 * e["collapsed"] > e["runs"]},
         )
