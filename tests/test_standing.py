@@ -157,6 +157,7 @@ def test_an_edit_of_anything_else_does_not(reference, project):
     edits = {
         "baselines/grpo.py": "\n# an edited comment\n",
         "docs/metrics.md": "\nAn edited page.\n",
+        "config/claims.yaml": "\n# an edited comment\n",
         "baselines/opsa.py": "\nEDITED = True\n",  # a method that the scale does not run
         "sdpg/experiment/planner.py": "\nEDITED = True\n",
         "sdpg/artefacts/report/__init__.py": "\nEDITED = True\n",  # no reference has the report

@@ -21,6 +21,9 @@ LEVEL = 0.95
 ALPHA = round(1 - LEVEL, 12)
 DRAWS = 2000
 TIE = 1e-12  # two means of shares of samples differ by much more or not at all
+ANYWHERE = (-np.inf, np.inf)
+SHARES = (0.0, 1.0)  # bounds of an accuracy
+MANY = 10  # units that must all say the same before that they do says anything of other units
 
 
 def interval_name(seeds: int) -> str:
@@ -37,22 +40,38 @@ class Estimate(NamedTuple):
 
 
 class Contrast(NamedTuple):
-    """An effect with its standard error and degrees of freedom; error NaN: a single number, nothing known about its spread."""
+    """An effect with its standard error and degrees of freedom; error NaN: a single number, nothing known about its spread.
+
+    units: how many it is of. Fewer than MANY that all say the same, up to rounding, are no certainty: nothing known, either.
+    """
 
     effect: float
     error: float
     df: float
+    units: int = MANY
+
+    @property
+    def same(self) -> bool:
+        """Whether it is of too few units to go by that all say the same."""
+        return self.error < TIE and self.units < MANY
+
+    @property
+    def known(self) -> bool:
+        """Whether anything is known of its spread."""
+        return not np.isnan(self.error) and not self.same
 
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
-        """Return the ends of the two-sided t-interval; (NaN, NaN) without a standard error."""
+        """Return the ends of the two-sided t-interval; (NaN, NaN) where nothing is known of its spread."""
+        if not self.known:
+            return np.nan, np.nan
         half = self.error * stats.t.ppf((1 + level) / 2, self.df) if self.error else self.error
         return self.effect - half, self.effect + half
 
     def p_above(self, threshold: float = 0.0) -> float:
-        """Return the one-sided p-value of the null hypothesis "the effect is not above `threshold`"; 1 without a standard
-        error.
+        """Return the one-sided p-value of the null hypothesis "the effect is not above `threshold`"; 1 where nothing is known
+        of its spread.
         """
-        if np.isnan(self.error):
+        if not self.known:
             return 1.0
         if self.error < TIE:  # every run and every problem say the same, up to rounding
             return 0.0 if self.effect - threshold > TIE else 1.0
@@ -69,17 +88,27 @@ class Contrast(NamedTuple):
 
     def turned(self) -> Contrast:
         """Return the same with the other sign."""
-        return Contrast(-self.effect, self.error, self.df)
+        return self._replace(effect=-self.effect)
 
 
 class Median(NamedTuple):
-    """The median of one value per run, by the sign test: exact for any distribution, so for runs that fall or stay, too."""
+    """The median of one value per run, by the sign test: exact for any distribution, so for runs that fall or stay, too.
+
+    NaN: a value that is missing. Whatever it would have been, it counts against what is asked: as not above, as not below, and
+    as beyond either end of the interval, which may then be infinite.
+    """
 
     values: tuple[float, ...]
 
     @property
+    def missing(self) -> int:
+        return int(np.isnan(self.values).sum())
+
+    @property
     def effect(self) -> float:
-        return float(np.median(self.values))
+        """The median of the values that are there; NaN for none."""
+        there = [value for value in self.values if not np.isnan(value)]
+        return float(np.median(there)) if there else np.nan
 
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
         """Return two order statistics that hold the median with at least `level`; (NaN, NaN) if too few values can."""
@@ -87,8 +116,9 @@ class Median(NamedTuple):
         rank = int(stats.binom.ppf((1 - level) / 2, n, 0.5))  # values outside on either side: P(fewer) <= (1 - level) / 2
         if rank < 1 or 2 * rank > n:
             return np.nan, np.nan
-        ordered = sorted(self.values)
-        return ordered[rank - 1], ordered[n - rank]
+        low = np.sort(np.nan_to_num(self.values, nan=-np.inf))[rank - 1]
+        high = np.sort(np.nan_to_num(self.values, nan=np.inf))[n - rank]
+        return float(low), float(high)
 
     def p_above(self, threshold: float = 0.0) -> float:
         """Return the p-value of "the median is not above `threshold`"; a value on it speaks for that."""
@@ -218,18 +248,33 @@ def interquartile_mean(m_BS: np.ndarray, w_BS: np.ndarray | None = None) -> np.n
 
 
 def hierarchical_interval(
-    x_SP: np.ndarray, *, level: float = LEVEL, draws: int = DRAWS, seed: int = 0, fewer: int = 1
+    x_SP: np.ndarray,
+    *,
+    level: float = LEVEL,
+    draws: int = DRAWS,
+    seed: int = 0,
+    fewer: int = 1,
+    within: tuple[float, float] = ANYWHERE,
 ) -> Estimate:
-    """Return the mean of x_SP [S, P] and its percentile interval under `bootstrap_means`. The same arguments give the same
-    numbers.
+    """Return the mean of x_SP [S, P] and its percentile interval under `bootstrap_means`, widened for few runs
+    (`_widened`). The same arguments give the same numbers. within: bounds of what can be, at which the ends stop.
     """
     x_SP = _matrix(x_SP)
-    return Estimate(float(x_SP.mean()), *_ends(bootstrap_means(x_SP, draws=draws, seed=seed, fewer=fewer), level))
+    point, draws_B = float(x_SP.mean()), bootstrap_means(x_SP, draws=draws, seed=seed, fewer=fewer)
+    return Estimate(point, *_widened(x_SP, point, draws_B, level, within if fewer else None))
 
 
-def iqm_interval(x_SP: np.ndarray, *, level: float = LEVEL, draws: int = DRAWS, seed: int = 0, fewer: int = 1) -> Estimate:
+def iqm_interval(
+    x_SP: np.ndarray,
+    *,
+    level: float = LEVEL,
+    draws: int = DRAWS,
+    seed: int = 0,
+    fewer: int = 1,
+    within: tuple[float, float] = ANYWHERE,
+) -> Estimate:
     """Return the interquartile mean over the S runs of their means over the problems, with its percentile interval under
-    `resample`.
+    `resample`, widened for few runs (`_widened`).
 
     Over runs, not over all S x P scores: those are shares of a few samples, most of them 0 or 1, whose middle half is 1 as soon
     as three quarters of the problems are solved.
@@ -237,7 +282,7 @@ def iqm_interval(x_SP: np.ndarray, *, level: float = LEVEL, draws: int = DRAWS, 
     x_SP = _matrix(x_SP)
     point = interquartile_mean(x_SP.mean(axis=1)[None])[0]
     draws_B = interquartile_mean(*resample(x_SP, draws=draws, seed=seed, fewer=fewer))
-    return Estimate(float(point), *_ends(draws_B, level))
+    return Estimate(float(point), *_widened(x_SP, float(point), draws_B, level, within if fewer else None))
 
 
 def improvement_draws(a_SP: np.ndarray, b_TP: np.ndarray, *, draws: int = DRAWS, seed: int = 0, fewer: int = 1) -> np.ndarray:
@@ -273,6 +318,30 @@ def _cached_weights(count: int, draws: int, stream: tuple[int, ...], fewer: int)
 def _ends(draws_B: np.ndarray, level: float) -> tuple[float, float]:
     low, high = np.quantile(draws_B, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def _widened(
+    x_SP: np.ndarray, point: float, draws_B: np.ndarray, level: float, within: tuple[float, float] | None
+) -> tuple[float, float]:
+    """Return the ends of the percentile interval, their distances from the point both stretched to a mean of t(df) SD, where SD
+    is that of the draws; kept in `within` (None: not stretched).
+
+    A percentile interval is z SD wide on either side where the draws are normal, so that this is a factor of t(df) / z
+    (Hesterberg 2015); draws of two runs of three reach no further than the outermost run, less than z SD, which the factor
+    makes good. df = (v_S + v_P)^2 / (v_S^2 / (S - 1) + v_P^2 / (P - 1)), Satterthwaite's (1946), where v_S and v_P are the
+    squared standard errors of the mean over the runs' means and over the problems' means.
+    The textbook's bootstrap (`fewer` 0) is left as it is.
+    """
+    low, high = _ends(draws_B, level)
+    if within is None:
+        return low, high
+    parts = [(x_SP.mean(axis=1 - axis).var(ddof=1) / count, count - 1) for axis, count in enumerate(x_SP.shape) if count > 1]
+    below = sum(part**2 / df for part, df in parts)
+    if below and high - low > TIE:
+        df = sum(part for part, _ in parts) ** 2 / below
+        stretch = stats.t.ppf((1 + level) / 2, df) * draws_B.std() / ((high - low) / 2)
+        low, high = point - stretch * (point - low), point + stretch * (high - point)
+    return float(max(low, within[0])), float(min(high, within[1]))
 
 
 def _wins(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -81,7 +81,7 @@ def contrast(a_UP: np.ndarray, b_UP: np.ndarray | None = None, others: Pool | No
     total = sum(part for part, _ in parts)
     below = sum(part**2 / df for part, df in parts)
     error = np.sqrt(total) if parts else np.nan
-    return Contrast(float(d_UP.mean()), float(error), float(total**2 / below) if below else np.inf)
+    return Contrast(float(d_UP.mean()), float(error), float(total**2 / below) if below else np.inf, U)
 
 
 def pooled(own: Residual, rest: Residual) -> Residual:

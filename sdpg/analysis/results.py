@@ -13,6 +13,7 @@ import pandas as pd
 
 from sdpg.analysis.diverged import Divergence, read_divergence
 from sdpg.config import Config, base_seeds
+from sdpg.config.variants import own_methods
 from sdpg.io import project_file, read_json
 
 SCORE_COLUMNS = ["method", "seed", "task", "step", "metric", "value"]
@@ -39,11 +40,13 @@ class Results:
     bases: tuple[int, ...] = (0,)  # numbers of the base models that the seeds start from
     base_count: int | None = None  # base models that take turns; None: as many as `bases`
     steps: int | None = None  # training steps, None: do not check
+    prompts: int | None = None  # problems of a training step, None: not known
     lm_eval: dict[str, Any] | None = None  # the evaluation.lm_eval block, None: not run
     engine: str = "vllm"  # of the evaluation sweep
     family: str = "matched"  # of experiment: matched or published
     published: Path = Path(project_file("results/published"))
     scale: str | None = None  # the config's name, None: as the folder
+    own: tuple[str, ...] | None = None  # methods at the scale's own settings, None: all
 
     @property
     def name(self) -> str:
@@ -65,16 +68,23 @@ class Results:
             bases=tuple(config.bases),
             base_count=len(base_seeds(config)),
             steps=config.train.steps,
+            prompts=config.train.prompts_per_step,
             lm_eval=evaluation.lm_eval.dump() if evaluation.lm_eval else None,
             engine=evaluation.engine,
             family=config.family,
             scale=config.name,
+            own=tuple(own_methods(config)),
         )
 
     @property
     def accuracy(self) -> str:
         """Name of the accuracy metric in scores.csv, for example mean@8."""
         return f"mean@{self.samples}"
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The methods that are compared with each other: not what `sensitivity` adds, the same ones at other settings."""
+        return self.methods if self.own is None else tuple(method for method in self.methods if method in self.own)
 
     @property
     def starts(self) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdpg.config import analysis_config
 from sdpg.config.decomposition import chain_methods
+from sdpg.config.variants import own_methods
 from sdpg.io import project_file
 
 if TYPE_CHECKING:
@@ -131,6 +132,11 @@ def has_chain(config: Config) -> bool:
 def chain(config: Config) -> list[str]:
     """Return the methods of config/decomposition.yaml that the config has, in the order of the file."""
     return [method for method in chain_methods() if method in config.methods]
+
+
+def compared(config: Config) -> list[str]:
+    """Return the methods that are compared with each other: not those that `sensitivity` adds."""
+    return own_methods(config)
 
 
 def evaluated(config: Config) -> bool:

@@ -2,8 +2,8 @@
 
 The changes and their order are config/decomposition.yaml. Each one's effect is the difference in accuracy (mean of the second
 half's checkpoints) between two neighbouring methods of that list among the units whose two runs are healthy, with the paired
-t-interval of comparisons.csv; a different order could give other effects. The rows with source `published` are differences of
-the paper's own curves, which are single runs and have no interval.
+t-interval of comparisons.csv, its error pooled over the same methods of the scale; a different order could give other effects.
+The rows with source `published` are differences of the paper's own curves, which are single runs and have no interval.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from sdpg.analysis.comparisons import Outcome, compare, pool
 from sdpg.analysis.evaluations import task_scores
 from sdpg.analysis.results import Results, read_csv, run_parameters
 from sdpg.analysis.wording import joined
-from sdpg.artefacts.declare import PUBLISHED_CURVES, SummarySpec, chain, has_chain
+from sdpg.artefacts.declare import PUBLISHED_CURVES, SummarySpec, compared, has_chain
 from sdpg.artefacts.scores import outcomes_of
 from sdpg.config.decomposition import read_decomposition
 
 ARTEFACT = SummarySpec(
     planned=has_chain,
-    reads=lambda files: [*files.evaluations_of(chain(files.config)), *files.records, *files.metrics, PUBLISHED_CURVES],
+    reads=lambda files: [*files.evaluations_of(compared(files.config)), *files.records, *files.metrics, PUBLISHED_CURVES],
     files=("config/decomposition.yaml",),
 )
 
@@ -45,14 +45,14 @@ class Step:
 def summarise(results: Results) -> pd.DataFrame:
     """Return every bar of the runs and of the published curves (COLUMNS).
 
-    Needs the evaluation files of the methods of the waterfall, run.json of its first run, and results/published/curves.csv.
+    Needs the evaluation files of the scale's methods at its own settings, run.json of its first run, and the paper's curves.
     Raises ValueError if the config has fewer than two of the methods, or a file or published curve is missing.
     """
     plan = read_decomposition()
     steps = present_steps(plan["chain"], results)
     rows = []
     for task in results.tasks:
-        by_method = {method: task_scores(results, method, task) for method in chain_of(steps)}
+        by_method = {method: task_scores(results, method, task) for method in results.compared}
         outcomes = outcomes_of(results, by_method, "late")
         path = waterfall(steps, outcomes, results.starts)
         bars = [*path, *together(plan["together"], outcomes, results.starts, levels(path))]
@@ -95,13 +95,9 @@ def present_steps(chain: list[dict[str, Any]], results: Results) -> list[Step]:
     return steps
 
 
-def chain_of(steps: list[Step]) -> list[str]:
-    """Return the methods of the bars."""
-    return [step.method for step in steps if step.method]
-
-
 def waterfall(steps: list[Step], outcomes: dict[str, Outcome], bases: Sequence[int]) -> list[tuple]:
-    """Return rows (COLUMNS from kind on) from the runs of every method. A bar begins where the one before ends: since each pair
+    """Return rows (COLUMNS from kind on) from the runs of every method. The error of all differences is pooled over `outcomes`,
+    which may have more methods than there are steps. A bar begins where the one before ends: since each pair
     of methods may have other healthy units, that is the sum of the bars, and of a method with collapsed runs not its mean.
     """
     before = steps[0].method
@@ -136,7 +132,7 @@ def together(
             *_difference(outcomes, entry["first"], entry["last"], bases),
         )
         for entry in entries
-        if entry["first"] in outcomes and entry["last"] in outcomes
+        if entry["first"] in at and entry["last"] in at
     ]
 
 

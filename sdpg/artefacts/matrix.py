@@ -36,7 +36,7 @@ COLUMNS = ["cell", "task", "method", "step", "mean", "low", "high", "seeds", "co
 
 def matrix(cells: Sequence[Results]) -> pd.DataFrame:
     """Return a row for each cell, task and method: last accuracy with its interval; collapsed: seeds that ever fell
-    below half of their running maximum, diverged or were stopped.
+    below half of their running maximum, ended below their start, diverged or were stopped.
 
     Raises ValueError for missing scores, and for a method without an interval.
     """
@@ -88,7 +88,7 @@ def _markdown(task: str, rows: pd.DataFrame) -> str:
     cells = list(dict.fromkeys(rows["cell"]))
     lines = [
         f"**{task}**: accuracy of the last checkpoint, mean over seeds with its interval; in brackets, the seeds "
-        "that collapsed (ever fell below half of their running maximum, diverged or were stopped).\n",
+        "that collapsed (ever fell below half of their running maximum, ended below their start, diverged or were stopped).\n",
         "| method | " + " | ".join(cells) + " |",
         "|---" * (len(cells) + 1) + "|",
     ]

@@ -96,7 +96,7 @@ def make(job) -> None:
     """Write power.csv. Without a second seed nothing is known of the spread: it has no rows."""
     results, rows = job.results, []
     for task in results.tasks:
-        by_method = {method: task_scores(results, method, task) for method in results.methods}
+        by_method = {method: task_scores(results, method, task) for method in results.compared}
         for measure in MEASURES:
             rows += power_rows(results, task, outcomes_of(results, by_method, measure), measure)
     write_csv(pd.DataFrame(rows, columns=POWER_COLUMNS), results.root / "power.csv")

@@ -16,12 +16,14 @@ import pandas as pd
 from sdpg.analysis.collapse import Collapse, collapse
 from sdpg.analysis.comparisons import MEASURES, Outcome, compare, improvement, pool, scored
 from sdpg.analysis.evaluations import TaskScores, short, task_scores
-from sdpg.analysis.intervals import hierarchical_interval, iqm_interval
+from sdpg.analysis.intervals import ANYWHERE, SHARES, hierarchical_interval, iqm_interval
 from sdpg.analysis.multiplicity import holm
 from sdpg.analysis.results import COMPARISON_COLUMNS, INTERVAL_COLUMNS, SCORE_COLUMNS, Results, require
 from sdpg.artefacts import write_csv
 from sdpg.artefacts.declare import ArtefactSpec
 from sdpg.io import read_json
+
+SIZES = ("length", "entropy")  # metrics that are no shares
 
 ARTEFACT = ArtefactSpec(
     about="scores.csv, with intervals and paired comparisons",
@@ -61,7 +63,7 @@ def interval_rows(results: Results, method: str, task: str, scores: TaskScores) 
     rows = []
     for metric, x_SKP in scores.values.items():
         for k, step in enumerate(scores.steps):
-            rows.append((method, task, metric, "step", int(step), *_both(x_SKP[:, k])))
+            rows.append((method, task, metric, "step", int(step), *_both(x_SKP[:, k], ANYWHERE if metric in SIZES else SHARES)))
     accuracy = scores.values[results.accuracy]
     best_SP = accuracy[np.arange(len(results.seeds)), best_checkpoints(accuracy, scores.steps)]
     rows.append((method, task, results.accuracy, "best", None, *_both(best_SP)))
@@ -71,9 +73,9 @@ def interval_rows(results: Results, method: str, task: str, scores: TaskScores) 
     return rows
 
 
-def _both(x_SP: np.ndarray) -> tuple:
-    """Return the mean, low, high, seeds, problems, iqm, iqm_low, iqm_high."""
-    return *hierarchical_interval(x_SP), *x_SP.shape, *iqm_interval(x_SP)
+def _both(x_SP: np.ndarray, within: tuple[float, float] = SHARES) -> tuple:
+    """Return the mean, low, high, seeds, problems, iqm, iqm_low, iqm_high; within: what these can be."""
+    return *hierarchical_interval(x_SP, within=within), *x_SP.shape, *iqm_interval(x_SP, within=within)
 
 
 def comparison_rows(results: Results, task: str, by_method: dict[str, TaskScores]) -> list[tuple]:
@@ -152,7 +154,7 @@ def make_scores(results: Results) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFr
             scores += score_rows(results, method, task, values)
             intervals += interval_rows(results, method, task, values)
             last[method] = int(values.steps[-1])
-        comparisons += comparison_rows(results, task, by_method)
+        comparisons += comparison_rows(results, task, {method: by_method[method] for method in results.compared})
     for method in results.methods:
         for seed in results.lm_eval_seeds:
             scores += lm_eval_rows(results.eval_dir(method, seed) / "lm_eval.json", method, seed, last[method])

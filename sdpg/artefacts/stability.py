@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sdpg.analysis.collapse import Collapse, collapse
+from sdpg.analysis.collapse import Collapse, collapse, of_rollouts
 from sdpg.analysis.diverged import held, unexplained
-from sdpg.analysis.results import Results, pivot_seeds, read_csv, smoothing_window
+from sdpg.analysis.results import Results, pivot_seeds, read_csv
 from sdpg.artefacts.declare import SummarySpec
 
 ARTEFACT = SummarySpec(reads=lambda files: [*files.made("scores"), *files.metrics])
@@ -204,10 +204,9 @@ def _accuracy(results: Results, method: str, task: str) -> list[tuple[int | None
 
 
 def _rollouts(results: Results, method: str, seed: int, frame: pd.DataFrame) -> dict[str, float]:
-    """Return the collapse of one run's rollouts, smoothed as in the figures."""
-    curve = held(frame, "accuracy", [seed], results.steps or len(frame))[seed]
-    curve = curve.rolling(smoothing_window(len(curve)), center=True, min_periods=1).mean()
-    fell = collapse(curve.to_numpy()[None], curve.index.to_numpy(), results.ended(method)[[results.seeds.index(seed)]])
+    """Return the collapse of one run's rollouts."""
+    curve_T = held(frame, "accuracy", [seed], results.steps or len(frame))[seed].to_numpy()
+    fell = of_rollouts(curve_T[None], results.prompts, results.ended(method)[[results.seeds.index(seed)]])
     return {"rollouts_collapsed": float(fell.ever[0]), "rollouts_collapse_step": float(fell.step[0])}
 
 

@@ -2,7 +2,8 @@
 
 Snakemake compares the fingerprints (as params) with those of the last run. So an edit reruns exactly the stages whose code it
 touches, and neither a fresh clone nor a touched file reruns anything. A Python file's fingerprint is that of its syntax tree
-without docstrings and comments: an edited sentence reruns nothing.
+without docstrings and comments, that of a YAML file below config/ is of what it says: an edited sentence reruns nothing.
+(Templates below sdpg/ keep that of their bytes: every run hangs on one, and none need be made again for another form.)
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import ast
 import hashlib
 from collections.abc import Collection, Iterable
 from functools import cache
+
+import yaml
 
 from sdpg.io import ROOT
 
@@ -61,10 +64,25 @@ def fingerprints(files: Iterable[str]) -> list[str]:
 
 @cache
 def fingerprint(file: str) -> str:
-    """Return 12 hex digits that stand for a file's content: of Python its syntax tree, of anything else its bytes."""
-    python = file.endswith(".py")
-    content = " ".join(_collect(_tree(file), [])).encode() if python else (ROOT / file).read_bytes()
+    """Return 12 hex digits that stand for a file's content: of Python its syntax tree, of YAML below config/ its values in
+    their order, of anything else its bytes.
+    """
+    if file.endswith(".py"):
+        content = " ".join(_collect(_tree(file), [])).encode()
+    elif file.startswith("config/") and file.endswith(".yaml"):
+        content = _values(file)
+    else:
+        content = (ROOT / file).read_bytes()
     return hashlib.sha256(content).hexdigest()[:12]
+
+
+def _values(file: str) -> bytes:
+    """Return the values of a YAML file as text; its bytes if it is not YAML, which whoever reads it will say."""
+    content = (ROOT / file).read_bytes()
+    try:
+        return repr(yaml.safe_load(content)).encode()
+    except (yaml.YAMLError, ValueError):
+        return content
 
 
 def _collect(node: ast.AST, words: list[str]) -> list[str]:

@@ -65,6 +65,11 @@ def usual(metric: str):
     return lambda t, s: BASE[metric] + (USUAL[metric] - BASE[metric]) * min(1.0, 4 * t)
 
 
+def quick(t: float, s: int) -> float:
+    """Accuracy that gets to its usual end in a twentieth of the run: an early window can show something."""
+    return BASE["accuracy"] + (USUAL["accuracy"] - BASE["accuracy"]) * (t > 0.05)
+
+
 def rises_then_falls(t: float, s: int) -> float:
     return 0.3 + 1.2 * t if t <= 0.5 else max(0.1, 0.9 - 4 * (t - 0.5))
 
@@ -78,9 +83,11 @@ def fake(claim: dict, world: str, units: int = UNITS, others: int = 2, **options
     (accuracy as far as it goes). null: the two methods are the same, or the one does not change. wild: one way in every other
     unit.
     """
-    named = [*claim["methods"], *(need["method"] for need in claim.get("needs", []))]
+    named = [*claim["methods"], *(need["method"] for need in claim.get("needs", []) if "method" in need)]
     methods = list(dict.fromkeys([*named, *METHODS_ALL]))[: len(set(named)) + others]
     curves = {method: {metric: usual(metric) for metric in BASE} for method in methods}
+    if any(need["what"] == "pace" for need in claim.get("needs", [])):
+        curves = {method: own | {"accuracy": quick} for method, own in curves.items()}
     first, sign = claim["methods"][0], 1 if claim["direction"] == "above" else -1
     share = {"claimed": lambda s: 1.0, "null": lambda s: 0.0, "wild": lambda s: float(s % 2)}[world]
     if KINDS[claim["test"]].of == "collapse":
@@ -94,7 +101,7 @@ def fake(claim: dict, world: str, units: int = UNITS, others: int = 2, **options
         metric = claim["metric"]
         size = sign * (min(claim["effect"], 0.3) if metric == "accuracy" else claim["effect"])
         later = {"before": [0.0, 0.0], **claim}["before"][1] if claim["test"] == "change" else -1.0
-        before = usual(metric) if later != 0.025 else (lambda t, s: BASE[metric])  # a change from the very start on
+        before = curves[first][metric] if later != 0.025 else (lambda t, s: BASE[metric])  # a change from the very start on
 
         def curve(t: float, s: int) -> float:
             k = (2 * share(s) - 1 if world == "wild" else share(s)) * (t > later)
@@ -109,6 +116,11 @@ def untestable(claim: dict) -> FakeRuns:
     """Return runs in which the claimed thing happens, and every condition of the claim fails."""
     runs = fake(claim, "claimed", lengths=(24.0, 25.0))
     for need in claim["needs"]:
+        if need["what"] == "pace":  # the first method is as far ahead as claimed from the first step on, and nothing rises
+            for method, own in runs.curves.items():
+                start = 0.6 if method == claim["methods"][0] else 0.3
+                own["accuracy"] = lambda t, s, start=start: start + 0.1 * t
+            continue
         own = runs.curves[need["method"]]
         if need["what"] == "rise":
             own["accuracy"] = lambda t, s: max(0.05, 0.3 - 0.5 * t)

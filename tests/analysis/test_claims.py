@@ -18,7 +18,7 @@ import yaml
 from sdpg.artefacts.claims import evaluate, proposition
 from sdpg.artefacts.claims.spec import read_claims
 from sdpg.config import ConfigError
-from tests.analysis.fake_claims import ALL, ALPHA, STEPS, WORLDS, alone, fake, jump, of, untestable
+from tests.analysis.fake_claims import ALL, ALPHA, STEPS, WORLDS, FakeRuns, alone, fake, jump, of, quick, untestable
 from tests.analysis.fake_results import write_results
 from tests.making import make
 
@@ -66,6 +66,35 @@ def test_a_claim_whose_conditions_fail_is_not_testable_and_the_numbers_are_shown
     one = untestable(claim)
     one.results = replace(one.results, seeds=(0,))
     assert verdict_of(claim, one, tmp_path)["verdict"] == "not testable here"  # it takes no spread
+
+
+@pytest.mark.parametrize("identity", ["2a", "6a", "2d"])
+def test_an_early_window_in_which_nothing_rises_shows_neither_verdict(identity, tmp_path):
+    """Half of the paper's effect is what the fastest method must have gained, whichever it is, and not one of the two."""
+    claim = of(identity)
+    slow = {"accuracy": lambda t, s: 0.3 + 0.1 * t}
+    curves = {method: own | slow for method, own in fake(claim, "null").curves.items()}
+    row = verdict_of(claim, FakeRuns(curves), tmp_path)
+    assert row["verdict"] == "not testable here" and row["effect"] is not None
+    (found,) = row["preconditions"]
+    assert found["needed"] == claim["effect"] / 2 > 0.05 > found["value"]
+    assert row["reason"].startswith("gain of the fastest method, ")
+    other = next(method for method in curves if method not in claim["methods"])
+    runs = FakeRuns(curves | {other: curves[other] | {"accuracy": quick}})
+    row = verdict_of(claim, runs, tmp_path)
+    assert row["verdict"] == "refuted"
+    (found,) = row["preconditions"]
+    assert found["met"] and found["what"] == f"gain of the fastest method, {other}, in the window"
+    (found,) = verdict_of(claim | {"needs": [{"what": "pace", "least": 0.5}]}, runs, tmp_path)["preconditions"]
+    assert not found["met"] and found["needed"] == 0.5
+
+
+def test_a_condition_is_of_what_a_claim_compares_with():
+    """Of the last of its methods: what it is compared with, or the only one; of claims about collapse what must have risen."""
+    for claim in TESTED:
+        for need in claim["needs"]:
+            expected = claim["methods"][0] if claim["test"] == "collapse" else claim["methods"][-1]
+            assert need.get("method", expected) == expected, claim["id"]
 
 
 @pytest.mark.parametrize("claim", TESTED, ids=lambda claim: claim["id"])

@@ -8,7 +8,7 @@ from scipy import stats
 
 from sdpg.analysis.collapse import collapse, fallen
 from sdpg.analysis.comparisons import Outcome, area_weights, compare, improvement, late, pool, scored
-from sdpg.analysis.intervals import Contrast, hierarchical_interval, probability_of_improvement
+from sdpg.analysis.intervals import Contrast, bootstrap_means, probability_of_improvement
 from sdpg.analysis.layout import Pool, contrast, interaction, residual
 from sdpg.analysis.multiplicity import holm
 
@@ -65,8 +65,18 @@ def test_scores_that_never_differ():
     same = np.full((3, 4), 0.5)
     assert contrast(same, same).p == 1
     assert contrast(same + 0.25, same)[:2] == (0.25, 0)
-    assert contrast(same + 0.25, same).p == 0
-    assert contrast(same + 0.25, same).interval() == (0.25, 0.25)
+    many = np.full((10, 4), 0.5)
+    assert contrast(many + 0.25, many).p == 0
+    assert contrast(many + 0.25, many).interval() == (0.25, 0.25)
+
+
+@pytest.mark.parametrize("units", [1, 2, 3, 9])
+def test_few_units_that_all_say_the_same_are_no_certainty(units):
+    same = np.full((units, 4), 0.5)
+    found = contrast(same + 0.25, same)
+    assert found.p == found.p_above() == found.turned().p_below() == 1 and not found.known
+    assert np.isnan(found.interval()).all()
+    assert contrast(same + 0.25 + np.arange(units)[:, None] / 100, same).known == (units > 1)  # a spread, however small
 
 
 def test_other_seeds_or_problems_are_an_error():
@@ -98,8 +108,8 @@ def test_true_null_hypotheses_are_rejected_at_most_as_often_as_said(case, seeds)
 def test_the_percentile_bootstrap_rejects_too_often_which_is_why_it_does_not_decide():
     rng = np.random.default_rng(8)
     pairs = [draw(rng, spread=1.2, problems=128) for _ in range(400)]
-    estimates = [hierarchical_interval(a - b, draws=500, seed=i) for i, (a, b) in enumerate(pairs)]
-    wrong = np.mean([low > 0 or high < 0 for _, low, high in estimates])
+    draws = [bootstrap_means(a - b, draws=500, seed=i) for i, (a, b) in enumerate(pairs)]
+    wrong = np.mean([low > 0 or high < 0 for low, high in np.quantile(draws, [0.025, 0.975], axis=1).T])
     ours = np.mean([contrast(a, b).p <= 0.05 for a, b in pairs])
     assert wrong > 0.07
     assert ours < wrong
@@ -171,7 +181,7 @@ def test_the_error_is_pooled_unless_the_pair_varies_more():
     own, found = contrast(a, b), contrast(a, b, lent)
     rest = residual(lent.y_MU)
     variance = (own.error**2 * 10 / 2 * 9 + rest.variance * rest.df) / (9 + rest.df)
-    assert found == (own.effect, pytest.approx(np.sqrt(2 * variance / 10)), 9 + 36)
+    assert found[:3] == (own.effect, pytest.approx(np.sqrt(2 * variance / 10)), 9 + 36)
     assert contrast(10 * a, b, lent) == contrast(10 * a, b)
     assert contrast(a, b, lent.without("c", "d", "e", "f")) == own  # one method alone says nothing about its residual
 

@@ -15,6 +15,7 @@ from sdpg.analysis.collapse import collapse
 from sdpg.analysis.comparisons import Outcome, compare, pool
 from sdpg.artefacts import declared, decomposition
 from sdpg.artefacts.decomposition import Step, joined, levels, present_steps, published_rows, together, waterfall
+from sdpg.artefacts.scores import make_scores
 from sdpg.config import ConfigError, resolve
 from sdpg.config.decomposition import PATH, chain_methods, read_decomposition
 from sdpg.config.diff import complete, difference
@@ -28,7 +29,7 @@ CHAIN = ("grpo", "rpg", "sdpg-open", "sdpg-no-schedule", "sdpg-urkl")
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
     made = write_results(
-        tmp_path_factory.mktemp("chain") / "fake", methods=CHAIN, seeds=(0, 1), problems=6, steps=4, every=2, lm_eval=False
+        tmp_path_factory.mktemp("chain") / "fake", methods=CHAIN, seeds=(0, 1), problems=40, steps=4, every=2, lm_eval=False
     )
     made = replace(made, published=PUBLISHED)
     write_analysis(made)
@@ -124,6 +125,24 @@ def test_the_bars_add_up_and_each_has_the_interval_of_every_comparison():
     found = compare("c", "a", outcomes, pool(outcomes), range(5)).difference
     assert both == ("together", "x", "c", means["a"], found.effect, *found.interval(), 5)
     assert both[4] == pytest.approx(effect[1] + effect[3])
+
+
+def test_the_interval_is_that_of_comparisons_csv_also_beside_methods_that_are_no_part_of_it(tmp_path):
+    """A method outside of the chain lends its error to both; one at other settings (`sensitivity`) to neither."""
+    methods = ("grpo", "rlsd", "rpg", "sdpg-urkl", "grpo.train.lr-2e-06")
+    made = write_results(tmp_path / "fake", methods=methods, seeds=(0, 1, 2, 3), problems=6, steps=4, every=2, lm_eval=False)
+    made = replace(made, published=PUBLISHED)
+    own = replace(made, own=methods[:4])
+    ends = []
+    for results in (own, replace(made, methods=methods[:4]), replace(made, methods=("grpo", "rpg", "sdpg-urkl")), made):
+        comparisons = make_scores(results)[2].query("measure == 'late'").set_index(["task", "method", "other"])
+        bars = decomposition.summarise(results).query("source == 'runs' and kind == 'change'")
+        spans = comparisons[["low", "high"]].to_numpy()
+        for low, high in bars[["low", "high"]].to_numpy():  # the same pair's, which may stand the other way round
+            assert (np.isclose(spans, [low, high]) | np.isclose(spans, [-high, -low])).all(axis=1).any()
+        ends.append((bars[["low", "high"]].to_numpy(), set(comparisons.index.get_level_values("method")), len(comparisons)))
+    assert np.allclose(ends[0][0], ends[1][0]) and ends[0][1:] == ends[1][1:]
+    assert not np.allclose(ends[0][0], ends[2][0]) and not np.allclose(ends[0][0], ends[3][0])
 
 
 def test_a_collapsed_run_makes_no_bar_and_without_pairs_a_bar_has_no_interval():

@@ -7,8 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from sdpg.analysis.intervals import bootstrap_means, bootstrap_weights, hierarchical_interval, interval_name
+from sdpg.analysis.intervals import (
+    SHARES,
+    bootstrap_means,
+    bootstrap_weights,
+    hierarchical_interval,
+    interval_name,
+    iqm_interval,
+)
 
 
 @pytest.fixture
@@ -71,6 +79,35 @@ def test_interval_covers_the_truth(seeds, spread):
     intervals = [hierarchical_interval(simulate(rng, seeds, 64, 8, spread), draws=500, seed=i) for i in range(300)]
     covered = np.mean([low <= 0.5 <= high for _, low, high in intervals])
     assert 0.91 <= covered <= 0.985  # 0.95 +- 3 standard errors of 300 trials, and a little for the percentile method
+
+
+@pytest.mark.parametrize("runs", [3, 5, 10])
+@pytest.mark.parametrize("spread", [0.02, 0.05, 0.15])
+def test_few_runs_that_differ_much_are_covered_as_well(runs, spread):
+    """128 problems with 8 samples; spread: SD of accuracy between runs. Not stretched it is .85 of 3 runs at .15."""
+    rng = np.random.default_rng(1)
+    covered = []
+    for i in range(300):
+        chance = np.clip(rng.beta(0.7, 0.7, 128) + rng.normal(0, spread, (runs, 1)), 0, 1)  # in the mean .5
+        found = hierarchical_interval(rng.binomial(8, chance) / 8, draws=400, seed=i, within=SHARES)
+        covered.append(found.low <= 0.5 <= found.high)
+    assert np.mean(covered) >= 0.92 - 2 * np.sqrt(0.92 * 0.08 / 300)  # what chance takes from .92
+
+
+def test_the_stretch_by_hand_and_the_ends_stop_at_what_can_be():
+    x = np.array([[0.2], [0.4], [0.9]])  # problems have no spread: df = 2
+    draws = bootstrap_means(x)
+    low, high = np.quantile(draws, [0.025, 0.975])
+    factor = stats.t.ppf(0.975, 2) * draws.std() / ((high - low) / 2)
+    assert factor > 1.5
+    found = hierarchical_interval(x)
+    assert found[1:] == pytest.approx((0.5 - factor * (0.5 - low), 0.5 + factor * (high - 0.5)))
+    assert hierarchical_interval(x, within=SHARES)[1:] == (0, 1) and found.low < 0 and found.high > 1
+    assert hierarchical_interval(x, fewer=0)[1:] == pytest.approx(
+        tuple(np.quantile(bootstrap_means(x, fewer=0), [0.025, 0.975]))
+    )
+    many = np.random.default_rng(0).normal(size=(60, 1))
+    assert iqm_interval(many).low < iqm_interval(many).mean < iqm_interval(many).high
 
 
 def test_name_says_what_was_resampled():

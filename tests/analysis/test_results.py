@@ -28,6 +28,10 @@ def test_from_config():
     assert made.published.as_posix() == "results/published"
     assert (made.methods, made.seeds, made.tasks) == (("grpo", "opcd"), (0, 1), ("a", "b"))
     assert made.bases == (0, 1)
+    assert made.prompts == 128 and made.compared == made.methods  # the default of train.prompts_per_step; nothing is varied
+    varied = SCALE + "sensitivity: [{setting: train.lr, methods: [grpo], values: [1.0e-3]}]\n"
+    more = Results.from_config(resolve_text(varied))
+    assert len(more.methods) == 3 and more.compared == made.methods
     odd = SCALE.replace("\nseeds: [0, 1]", "\nseeds: [1, 3]")
     assert Results.from_config(resolve_text(odd)).bases == (1,)
     pretrained = SCALE.replace("{warm_start: {seeds: [0, 1]}}", "{pretrained: x}")

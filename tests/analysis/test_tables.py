@@ -80,10 +80,13 @@ def test_only_what_is_shown_to_be_best_is_bold_and_what_cannot_be_told_from_it_i
     healthy = {"a": 0.6, "b": 0.59, "c": 0.3}
     assert told_apart(healthy, {("a", "b"), ("a", "c")}) == ("a", set())
     assert told_apart(healthy, {("a", "c"), ("b", "c")}) == (None, {"a", "b"})
-    assert told_apart(healthy, {("b", "c")}) == (None, set())  # a has not been told from anything
+    assert told_apart(healthy, {("b", "c")}) == (None, {"a", "b"})  # a has not been told from anything, c is worse than b
     assert told_apart(healthy, set()) == (None, set())
     assert told_apart(healthy, {("b", "a"), ("b", "c")}) == ("b", set())  # fewer collapses, at nearly the same height
     assert told_apart({"a": 0.5}, set()) == (None, set())
+    assert told_apart(healthy, set(), few={"b"}) == (None, {"a", "c"})  # most of b's runs collapsed
+    assert told_apart(healthy, {("b", "c")}, few={"a"}) == (None, set())  # one alone needs no mark
+    assert told_apart(healthy, {("a", "b"), ("a", "c")}, few={"a"}) == ("a", set())
 
 
 @pytest.mark.parametrize(

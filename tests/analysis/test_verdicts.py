@@ -94,6 +94,51 @@ def test_exact_estimates_by_hand():
     assert np.isnan(Median((1.0, 2.0, 3.0, 4.0, 5.0)).interval()).all()
 
 
+def test_few_units_that_say_the_same_leave_a_claim_open_and_it_is_said():
+    for units, verdict in ((3, "open"), (9, "open"), (10, "supported")):
+        (decided,) = decide([combine([Part(None, Contrast(0.2, 0.0, np.inf, units), 0.02, 0.05)], "all")], 0.05, "primary")
+        assert decided.verdict == verdict
+        assert verdict == "supported" or (decided.reason, decided.p) == (
+            f"all {units} units say the same: no spread to judge by",
+            1.0,
+        )
+
+
+def test_the_p_value_is_that_of_the_verdict_s_direction():
+    """Beyond the margin and, far more surely, short of half of the paper's effect: supported, by the p-value of support."""
+    both = combine([part(0.035, error=0.004, half=0.2)], "all")
+    assert both.p_refute < both.p_support < 0.001
+    (decided,) = decide([both], 0.05, "primary")
+    assert (decided.verdict, decided.p) == ("supported", 2 * both.p_support)
+    assert decided.p_adjusted == decided.p
+    (decided,) = decide([combine([part(0.0, error=0.005)], "all")], 0.05, "primary")
+    assert (decided.verdict, decided.p) == ("refuted", 2 * part(0.0, error=0.005).p_refute)
+
+
+def test_a_missing_value_speaks_for_neither_side():
+    nan = np.nan
+    there, some = Median(tuple(range(10))), Median((nan, *range(1, 9), nan))
+    assert some.p_above(0.5) == Median((0, *range(1, 9), 0)).p_above(0.5) > there.p_above(0.5)
+    assert some.p_below(8.5) == Median((9, *range(1, 9), 9)).p_below(8.5) > there.p_below(8.5)
+    assert some.effect == 4.5 and some.missing == 2
+    assert there.interval() == (1, 8) and Median((nan, *range(1, 10))).interval() == (1, 9)
+    assert some.interval() == (-np.inf, np.inf)  # two may lie beyond either end
+    assert np.isnan(Median((nan,) * 10).effect) and Median((nan,) * 10).p_above(-1e9) == 1
+    (decided,) = decide([combine([Part(None, Median((nan,) * 6 + (1.0,) * 4), 0.0, 0.5)], "all")], 0.05, "primary")
+    assert (decided.verdict, decided.reason) == ("open", "4 runs are too few for an exact test")
+
+
+@pytest.mark.parametrize("loss", [lambda x: x > 0.5, lambda x: x < -0.5, lambda x: np.abs(x) > 1, lambda x: x > 9])
+def test_the_level_holds_whatever_decides_which_values_are_missing(loss):
+    """The median is on the threshold: neither side of it is shown more often than said, also if all of one side are lost."""
+    x = np.random.default_rng(0).normal(size=(4000, 10))
+    found = [Median(tuple(row)) for row in np.where(loss(x), np.nan, x)]
+    for p in ([of.p_above(0.0) for of in found], [of.p_below(0.0) for of in found]):
+        assert np.mean(np.array(p) <= 0.025) <= 0.025
+    ends = np.array([of.interval() for of in found])
+    assert np.mean((ends[:, 0] <= 0) & (0 <= ends[:, 1])) >= 0.95
+
+
 def test_the_set_that_is_shown_is_the_one_that_decided():
     """Beyond the margin and short of half of the paper's effect: supported, by the set that is least sure of it."""
     unsure, sure = part(0.03, error=0.004, task="unsure"), part(0.035, error=0.001, task="sure")

@@ -136,6 +136,15 @@ def test_files_that_are_not_python_count_byte_by_byte(project):
     assert fingerprints(["x.yaml"]) == [f"x.yaml {fingerprint('x.yaml')}"]
 
 
+def test_of_the_files_below_config_what_they_say_counts_and_not_how(project):
+    (project / "config").mkdir()
+    first = fingerprint_of(project, "a: &one\n  b: 1\nc: *one\n", "config/x.yaml")
+    for same in ("# said\na: &one {b: 1}  # more\n\nc: *one\n", "a: {b: 1}\nc: {b: 1}\n"):
+        assert fingerprint_of(project, same, "config/x.yaml") == first
+    for other in ("a: {b: 1}\nc: {b: 2}\n", "a: {b: 1}\nc: {b: '1'}\n", "c: {b: 1}\na: {b: 1}\n", "a: [\n"):
+        assert fingerprint_of(project, other, "config/x.yaml") != first
+
+
 def test_a_broken_file_is_named(project):
     with pytest.raises(ValueError, match=r"x\.py, line 1: .*; correct it first"):
         fingerprint_of(project, "def f(:\n")

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from sdpg.analysis.intervals import Contrast, Median
 from sdpg.analysis.results import Results
 from sdpg.artefacts.claims import preconditions, proposition
 from sdpg.artefacts.claims.kinds import KINDS, Claim
@@ -182,7 +183,7 @@ def _estimate(claim: Claim, of: Measured, runs: int) -> Row:
     row["estimate"] = sign * up.effect if np.isfinite(up.effect) else None
     if runs > 1:
         row |= {"p_collapse": paired_p(of.fell, runs), "interaction": of.base._asdict() if of.base else None}
-        if hasattr(up, "error") and known(up):
+        if isinstance(up, Contrast) and known(up):
             row |= {"error": up.error, "df": None if np.isinf(up.df) else up.df}
     return row
 
@@ -192,7 +193,7 @@ def _numbers(claim: Claim, of: Measured, several: bool) -> Row:
     sign, up = -1 if claim["direction"] == "below" else 1, of.part.up
     back = np.expm1 if claim["relative"] or KINDS[claim["test"]].relative else float
     ends = up.interval() if several and known(up) else (np.nan, np.nan)
-    low, high = (None, None) if np.isnan(ends).any() else sorted(float(back(sign * end)) for end in ends)
+    low, high = (None, None) if not np.isfinite(ends).all() else sorted(float(back(sign * end)) for end in ends)
     return {"effect": float(back(sign * up.effect)) if np.isfinite(up.effect) else None, "low": low, "high": high}
 
 
@@ -213,6 +214,12 @@ def _left_out(of: Measured, row: Row, runs: int) -> str:
     if KINDS[row["test"]].of == "healthy" and len(of.units) < runs:
         each = ", ".join(f"{method} {count}" for method, count in of.left.items() if count)
         text = f"; {runs - len(of.units)} of {runs} units left out, where a run collapsed ({each})"
+    if any(of.flat.values()):
+        text = "; collapsed without having risen so far, not counted: " + ", ".join(
+            f"{method} {count}" for method, count in of.flat.items() if count
+        )
+    if isinstance(of.part.up, Median) and of.part.up.missing:
+        text = f"; {of.part.up.missing} of {runs} runs ended before, and count as what would speak against either verdict"
     if of.never and any(of.never.values()):
         text += "; never got there: " + ", ".join(
             f"{method} in {count} of {len(of.units)}" for method, count in of.never.items()

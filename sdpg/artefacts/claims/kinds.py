@@ -46,8 +46,11 @@ def area(runs: Runs, claim: Claim, method: str, task: str | None) -> np.ndarray:
 
 
 def change(runs: Runs, claim: Claim, method: str, task: str | None) -> np.ndarray:
-    """Return the mean over `after` minus mean over `before`; of logarithms if relative."""
-    return _level(runs, claim, method, task, claim["after"]) - _level(runs, claim, method, task, claim["before"])
+    """Return the mean over `after` minus mean over `before`; of logarithms if relative. NaN for a run that ended before
+    `after` begins: that it kept its last value says nothing about what would have become of it.
+    """
+    change_SP = _level(runs, claim, method, task, claim["after"]) - _level(runs, claim, method, task, claim["before"])
+    return np.where(runs.came_to(method, task, claim["after"])[:, None], change_SP, np.nan)
 
 
 def time_to(runs: Runs, claim: Claim, method: str, task: str | None) -> np.ndarray:
@@ -83,7 +86,7 @@ KINDS: dict[str, Kind] = {
         change, needs=_COMPARED | {"data", "before", "after"}, takes=_SETS | {"relative"}, methods=(1,), of="median"
     ),
     "time_to": Kind(time_to, needs=_COMPARED | {"share"}, takes=frozenset({"axis"}), relative=True, pools=False),
-    "collapse": Kind(None, needs=frozenset({"methods", "data"}), takes=_SETS, methods=(1, 2), of="collapse"),
+    "collapse": Kind(None, needs=frozenset({"methods", "data"}), takes=_SETS | {"after_rise"}, methods=(1, 2), of="collapse"),
     "proposition": Kind(None, needs=frozenset()),  # see proposition.py
     "published": Kind(None, needs=frozenset({"curves", "metric", "window"})),  # single numbers: see __init__.py
 }

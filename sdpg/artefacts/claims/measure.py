@@ -18,7 +18,8 @@ from sdpg.artefacts.claims.verdicts import Estimate, Part, thresholds
 class Measured(NamedTuple):
     """part: what is decided by. units: seeds of the runs that it rests on. fell: method -> seeds whose runs collapsed. base:
     does the difference depend on the base model? left: method -> how many of its runs had collapsed by the end of the claim's
-    window. never: method -> in how many of the units it did not get to the level of a cost.
+    window. never: method -> in how many of the units it did not get to the level of a cost. flat: method -> how many of its
+    runs collapsed without having risen as the claim asks, which are not in `fell`.
     """
 
     part: Part
@@ -27,19 +28,23 @@ class Measured(NamedTuple):
     base: FTest | None = None
     left: Mapping[str, int] = {}
     never: Mapping[str, int] = {}
+    flat: Mapping[str, int] = {}
 
 
 def measure(runs: Runs, claim: Claim, task: str | None) -> Measured:
     """Return the claim's estimate. Raises NotRun where a method or a window is not there."""
     kind, methods, seeds = KINDS[claim["test"]], claim["methods"], runs.results.seeds
-    collapses = {method: runs.collapse(method, task) for method in methods}
+    rise = claim.get("after_rise", 0.0)
+    collapses = {method: runs.collapse(method, task, rise=rise) for method in methods}
     fell = {method: _which(seeds, of.ever) for method, of in collapses.items()}
     margin, half = thresholds(claim, claim["relative"] or kind.relative)
     sign = 1 if claim["direction"] == "above" else -1
     if kind.of == "collapse":
         ever = [collapses[method].ever for method in methods]
         shares = Share(int(ever[0].sum()), len(seeds)) if len(ever) == 1 else paired_collapse(*ever)
-        return Measured(Part(task, shares, margin, half), list(seeds), fell)
+        every = {method: int(runs.collapse(method, task).ever.sum()) for method in methods} if rise else {}
+        flat = {method: count - len(fell[method]) for method, count in every.items()}
+        return Measured(Part(task, shares, margin, half), list(seeds), fell, flat=flat)
     if kind.of == "median":
         values_SP = kind.values(runs, claim, methods[0], task)
         median = Median(tuple(sign * value for value in values_SP.mean(axis=1).tolist()))
@@ -66,7 +71,7 @@ def measure(runs: Runs, claim: Claim, task: str | None) -> Measured:
 
 def known(of: Estimate) -> bool:
     """Return whether anything is known of the estimate's spread."""
-    return not isinstance(of, Contrast) or bool(np.isfinite(of.error))
+    return not isinstance(of, Contrast) or of.known
 
 
 def counts(fell: Mapping[str, list[int]], total: int) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
-"""Can these results test a claim at all? Conditions that a claim states (`needs`), computed from other runs than it compares.
+"""Can these results test a claim at all? Conditions that a claim states (`needs`), of the method that it compares with.
 
-Each gives what was found and what is needed; a claim with one that does not hold is "not testable here", and the numbers are
-shown.
+A claim about what becomes of one method looks at that method; `pace` looks at all of the scale's. Each gives what was found
+and what is needed; a claim with one that does not hold is "not testable here", and the numbers are shown.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.polynomial import Polynomial
 
 from sdpg.artefacts.claims.kinds import Claim
-from sdpg.artefacts.claims.runs import LAST, Runs
+from sdpg.artefacts.claims.runs import LAST, NotRun, Runs
 
 CURVE = 3  # degree of the curve of entropy over accuracy
 EXPLAINED = 0.8  # share of entropy's variation that accuracy may explain, below which entropy says something of its own
@@ -77,6 +77,22 @@ def rise(runs: Runs, claim: Claim, need: dict[str, Any]) -> Found:
     return Found(f"rise of {need['method']}'s accuracy before it falls", gain, need["least"], gain >= need["least"])
 
 
+def pace(runs: Runs, claim: Claim, need: dict[str, Any]) -> Found:
+    """How far the fastest of the scale's methods gets by the claim's window: the mean of its smoothed curve there less where
+    the curve starts, mean over runs. Needed without `least` is half of the paper's effect: where nothing rises by so much,
+    nothing is so far ahead.
+    """
+    gains = {}
+    for method in runs.results.methods:
+        try:
+            level_S = runs.training(method, claim["metric"], claim["window"], smooth=True)[:, 0]
+            gains[method] = float((level_S - runs.curve(method, claim["metric"], smooth=True)[:, 0]).mean())
+        except NotRun:
+            continue
+    least, fastest = need.get("least", claim.get("effect", 0) / 2), max(gains, key=gains.__getitem__)
+    return Found(f"gain of the fastest method, {fastest}, in the window", gains[fastest], least, gains[fastest] >= least)
+
+
 def _level(runs: Runs, method: str, task: str | None, window: list[float], metric: str = "accuracy") -> float:
     """Return the mean over healthy runs, of all if none is."""
     values_SP = runs.evaluation(method, task, metric, window) if task else runs.training(method, metric, window)
@@ -89,4 +105,5 @@ CONDITIONS: dict[str, Callable[[Runs, Claim, dict[str, Any]], Found]] = {
     "entropy": entropy,
     "length": length,
     "rise": rise,
+    "pace": pace,
 }

@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
-from sdpg.analysis.collapse import Collapse, collapse
+from sdpg.analysis.collapse import Collapse, collapse, of_rollouts, sunk
 from sdpg.analysis.comparisons import area_weights
 from sdpg.analysis.diverged import held, unexplained
 from sdpg.analysis.evaluations import TaskScores, correct_lengths, task_scores
@@ -43,12 +43,13 @@ class Runs:
         steps, x_SKP = self._evaluated(method, task, metric)
         return np.einsum("skp,k->sp", x_SKP, area_weights(steps))
 
-    def collapse(self, method: str, task: str | None, until: float = 1.0) -> Collapse:
+    def collapse(self, method: str, task: str | None, until: float = 1.0, rise: float = 0.0) -> Collapse:
         """Return what became of the method's runs by the share `until` of the run: by their smoothed rollouts (task None), or
-        their curve on one set.
+        their curve on one set. Whether they end below where they start is asked of whole runs. rise: what a curve must have
+        risen by before.
         """
         if task is None:
-            curve_SK = self.curve(method, "accuracy", smooth=True)
+            curve_SK = self.curve(method, "accuracy")
             steps = np.arange(1, curve_SK.shape[1] + 1)
         else:
             steps, x_SKP = self._evaluated(method, task, "accuracy")
@@ -56,7 +57,18 @@ class Runs:
         inside_K = self._inside(steps, [-1.0, until], "step" if task is None else "checkpoint")
         ended_S = self.results.ended(method)
         ended_S = np.where(ended_S <= until * steps[-1] + 1e-9, ended_S, np.nan)
-        return collapse(curve_SK[:, inside_K], steps[inside_K], ended_S)
+        if task is None:
+            return of_rollouts(curve_SK, self.results.prompts, ended_S, until=int(inside_K.sum()), rise=rise)
+        sunk_S = sunk(curve_SK) & inside_K.all()
+        return collapse(curve_SK[:, inside_K], steps[inside_K], ended_S, sunk_S=sunk_S, rise=rise)
+
+    def came_to(self, method: str, task: str | None, window: list[float]) -> np.ndarray:
+        """Return which of the method's runs had not ended before the first step or checkpoint of the window: [S]."""
+        if task is None:
+            steps, what = np.arange(1, self._steps(self._known(method)) + 1), "step"
+        else:
+            steps, what = self._evaluated(method, task, "accuracy")[0], "checkpoint"
+        return ~(self.results.ended(method) < steps[self._inside(steps, window, what)][0])
 
     def lengths(self, method: str) -> np.ndarray:
         """Return the lengths in tokens of all right responses at the last checkpoint, on the first evaluation set: [n]."""
@@ -75,9 +87,9 @@ class Runs:
     def _lengths(self, method: str, seed: int) -> np.ndarray:
         return correct_lengths(self.results, method, seed, self.results.tasks[0])
 
-    def training(self, method: str, metric: str, window: list[float]) -> np.ndarray:
-        """Return the mean of a column of metrics.jsonl over the steps of the window, for each run: [S, 1]."""
-        curve_ST = self.curve(method, metric)
+    def training(self, method: str, metric: str, window: list[float], smooth: bool = False) -> np.ndarray:
+        """Return the mean of a column of metrics.jsonl over the steps of a window, for each run: [S, 1]. smooth: of `curve`."""
+        curve_ST = self.curve(method, metric, smooth)
         return curve_ST[:, self._inside(np.arange(1, curve_ST.shape[1] + 1), window, "step")].mean(axis=1)[:, None]
 
     def curve(self, method: str, metric: str, smooth: bool = False) -> np.ndarray:

@@ -27,14 +27,15 @@ class Need(BaseModel):
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, strict=True)
 
-    what: Literal["headroom", "entropy", "length", "rise"]
+    what: Literal["headroom", "entropy", "length", "rise", "pace"]
     """headroom: room for the paper's effect above the method's accuracy. entropy: some is left at the end, or accuracy does not
     explain it. length: right responses differ in length (90th over 10th percentile). rise: accuracy rises before it may fall.
+    pace: some method of the scale gets far enough by the claim's window.
     """
-    method: Text
-    """The method that it is looked for in: never one whose advantage is claimed."""
+    method: Text | None = None
+    """The method that it is looked for in: the one that is compared with, or the only one; without the key (pace) all."""
     least: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    """The smallest number with which the claim can be tested; of headroom, without the key, the paper's effect."""
+    """The smallest number with which the claim can be tested. Without the key: of headroom the paper's effect, of pace half."""
 
 
 class Claim(BaseModel):
@@ -55,7 +56,7 @@ class Claim(BaseModel):
     """
     test: Literal["mean", "area", "change", "time_to", "collapse", "proposition", "published"]
     """mean: over a window. area: under the evaluation curve. change: from one window to another, in the median run. time_to:
-    cost of getting to a level. collapse: share of runs that fall below half of their running maximum. proposition: Proposition
+    cost of getting to a level. collapse: share of runs that collapse (docs/metrics.md). proposition: Proposition
     3.1 in float64. published: difference of the paper's curves."""
     direction: Literal["above", "below"]
     """The side of the margin that is claimed."""
@@ -85,6 +86,8 @@ class Claim(BaseModel):
     """The window that a change ends in."""
     share: Annotated[float, Field(gt=0, le=1)] | None = None
     """The level to get to, as a share of the second method's mean over its last tenth."""
+    after_rise: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """What a run's accuracy (smoothed) must have risen by above its start for a collapse to count; without the key any does."""
     relative: bool = False
     """Effect and margin are relative changes (0.1 is a tenth), tested on logarithms. Training data only."""
     axis: Literal["steps", "tokens", "compute"] = "steps"
@@ -141,14 +144,12 @@ def _misfit(claim: dict[str, Any]) -> str | None:
         return f"test {claim['test']!r} does not use the key {key!r}; it takes {', '.join(sorted(allowed - COMMON)) or 'none'}"
     known = {file.stem for file in METHODS.glob("*.yaml")}
     needs = claim.get("needs", [])
-    for method in [*claim.get("methods", []), *(need["method"] for need in needs)]:
+    for method in [*claim.get("methods", []), *(need["method"] for need in needs if "method" in need)]:
         if method not in known:
             return f"method {method!r} is unknown; {nearest(method, known)}"
     for need in needs:
-        if "least" not in need and (need["what"] != "headroom" or "effect" not in claim):
-            return f"needs: {need['what']} needs the key 'least'"
-        if need["what"] == "headroom" and "window" not in claim:
-            return f"needs: headroom is of a window, which test {claim['test']!r} has none of"
+        if problem := _unfit(need, claim):
+            return f"needs: {problem}"
     figures = [name.removeprefix("figures/") for name in declared() if name.startswith("figures/")]
     if claim["figure"] is not None and claim["figure"] not in figures:
         return f"figure: got {claim['figure']!r}; {nearest(str(claim['figure']), figures)}"
@@ -174,6 +175,20 @@ def _misfit(claim: dict[str, Any]) -> str | None:
         return "area goes with data: evaluation"
     if claim.get("data") == "training" and {"tasks", "combine"} & claim.keys():
         return "tasks and combine go with data: evaluation; rollouts are of the training problems"
+    return None
+
+
+def _unfit(need: dict[str, Any], claim: dict[str, Any]) -> str | None:
+    """Return what is wrong between a condition and its claim, or None."""
+    what = need["what"]
+    if ("method" in need) == (what == "pace"):
+        return f"{what} is of all methods, got the key 'method'" if what == "pace" else f"{what} needs the key 'method'"
+    if "least" not in need and (what not in ("headroom", "pace") or "effect" not in claim):
+        return f"{what} needs the key 'least'"
+    if what in ("headroom", "pace") and "window" not in claim:
+        return f"{what} is of a window, which test {claim['test']!r} has none of"
+    if what == "pace" and (claim.get("data") != "training" or claim.get("relative")):
+        return "pace goes with data: training, not relative"
     return None
 
 

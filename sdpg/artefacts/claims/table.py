@@ -39,7 +39,8 @@ def _caption(units: int, alpha: float) -> str:
     tested = f"of {units} units (a base model with a seed), paired" if units > 1 else "of one run of each, nothing is tested"
     return (
         f"Effects {tested}. Performance is compared among units whose two runs are healthy; a run has collapsed if its "
-        "accuracy ever falls below half of its running maximum, if it diverged, or if the program stopped it (counts with "
+        "accuracy ever falls below half of its running maximum or ends below its start, if it diverged, or if the program "
+        "stopped it (counts with "
         "exact 95% intervals). Supported: the effect is beyond the margin on the claimed side. Refuted: it is short of "
         "half of the paper's own effect. Open: the data allow both. Not testable here: a stated condition does not hold, "
         "and no run of this kind could decide. Of the primary claims together, and of the exploratory ones together, each "

@@ -61,8 +61,8 @@ class Combined:
 
 @dataclass(frozen=True)
 class Decision:
-    """p: twice the smaller one-sided p-value; p_adjusted: the same after the correction of its direction's family. part: the
-    one that decided it, or that came nearest to.
+    """p: twice the one-sided p-value of the verdict's direction, of an open claim the smaller of the two; p_adjusted: the same
+    after the correction of its direction's family. part: the one that decided it, or that came nearest to.
     """
 
     verdict: str
@@ -112,13 +112,13 @@ def decide(claims: Sequence[Combined | None], alpha: float, role: str) -> list[D
 
 
 def _decision(claim: Combined, support: float, refute: float, alpha: float, role: str) -> Decision:
-    p, p_adjusted = (min(1.0, 2 * min(pair)) for pair in ((claim.p_support, claim.p_refute), (support, refute)))
     if 2 * support <= alpha:
         small = claim.support.half is not None and 2 * claim.support.up.p_below(claim.support.half) <= alpha
         reason = "beyond the margin" + ", though short of half of the paper's effect" * small
-        return Decision(SUPPORTED, reason, p, 2 * support, claim.support)
+        return Decision(SUPPORTED, reason, 2 * claim.p_support, 2 * support, claim.support)
     if 2 * refute <= alpha:
-        return Decision(REFUTED, _short(claim.refute), p, 2 * refute, claim.refute)
+        return Decision(REFUTED, _short(claim.refute), 2 * claim.p_refute, 2 * refute, claim.refute)
+    p, p_adjusted = (min(1.0, 2 * min(pair)) for pair in ((claim.p_support, claim.p_refute), (support, refute)))
     return Decision(OPEN, _undecided(claim, alpha, role), p, p_adjusted, claim.part)
 
 
@@ -137,6 +137,8 @@ def _undecided(claim: Combined, alpha: float, role: str) -> str:
     part = claim.part
     if part.barred:
         return part.barred
+    if isinstance(part.up, Contrast) and part.up.same:
+        return f"all {part.up.units} units say the same: no spread to judge by"
     if isinstance(part.up, Contrast) and np.isnan(part.up.error):
         return "too few pairs of healthy runs"
     if least_p(part.up) * 2 > alpha:
@@ -149,12 +151,12 @@ def _undecided(claim: Combined, alpha: float, role: str) -> str:
 def least_p(of: Estimate) -> float:
     """Return the smallest one-sided p-value that so many runs can have; 0 for a t-test."""
     match of:
-        case Median(values):
-            return 0.5 ** len(values)
+        case Median(values):  # of values without spread; those that are missing speak for neither side
+            return Median(tuple(0.0 * value for value in values)).p_above(-1.0)
         case PairedShares(_, _, n):
             return 0.5**n
     return 0.0
 
 
 def units(of: Estimate) -> int:
-    return len(of.values) if isinstance(of, Median) else of.n
+    return len(of.values) - of.missing if isinstance(of, Median) else of.n

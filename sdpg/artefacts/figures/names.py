@@ -15,7 +15,7 @@ LABELS = {
     "sdpg-open": "SDPG without gate and schedule",
     "grpo": "GRPO",
     "grpo-double": "GRPO, twice the responses",
-    "grpo-equal-compute": "GRPO at SDPG's compute",
+    "grpo-equal-compute": "GRPO, 9 responses",
     "grpo-imitation": "GRPO with imitation",
     "dapo": "DAPO",
     "dr-grpo": "Dr. GRPO",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pandas as pd
 
 from sdpg.analysis.intervals import ALPHA, Share, interval_name
@@ -14,7 +16,7 @@ ARTEFACT = TableSpec(reads=lambda files: [*files.made("scores"), *files.metrics]
 
 COLUMNS = ["method", "task", "metric", "step", "last", "last_low", "last_high", "best", "best_low", "best_high"]
 COLUMNS += ["healthy", "healthy_low", "healthy_high", "collapsed", "runs", "shown_best", "tied"]
-TIED = "≈ "  # before a value that cannot be told from the best
+TIED = "≈ "  # before a value of a method that may be the best
 BASE = "base model (step 0)"
 
 
@@ -25,7 +27,11 @@ def build(results: Results) -> Table:
     data = [_entry(results, method, task) for method in results.methods for task in results.tasks]
     for task in results.tasks:
         on_it = [entry for entry in data if entry["task"] == task]
-        best, tied = told_apart({e["method"]: e["healthy"] for e in on_it if e["healthy"] is not None}, _better(results, task))
+        best, tied = told_apart(
+            {e["method"]: e["healthy"] for e in on_it if e["healthy"] is not None and e["method"] in results.compared},
+            _better(results, task),
+            {e["method"] for e in on_it if 2 * e["collapsed"] > e["runs"]},
+        )
         for entry in on_it:
             entry |= {"shown_best": entry["method"] == best, "tied": entry["method"] in tied}
     base = {task: _base(results, task) for task in results.tasks}
@@ -42,21 +48,22 @@ def build(results: Results) -> Table:
     return Table(_caption(results), "method", columns, rows, frame)
 
 
-def told_apart(healthy: dict[str, float], better: set[tuple[str, str]]) -> tuple[str | None, set[str]]:
-    """Return (the method that is shown to be better than every other, or None; those that cannot be told from the best, if it
-    is not alone and they are not all).
+def told_apart(
+    healthy: dict[str, float], better: set[tuple[str, str]], few: Collection[str] = ()
+) -> tuple[str | None, set[str]]:
+    """Return (the method that is shown to be better than every other, or None; those that may be the best, if it is not alone
+    and they are not all).
 
-    healthy: accuracy per method. better: pairs of which the first is shown to be better. The best is the highest that nothing
-    is shown to be better than.
+    healthy: accuracy per method. better: pairs of which the first is shown to be better. few: methods of which fewer than half
+    of the runs are healthy. May be the best: what nothing is shown to be better than, and is not of `few`, whose accuracy is
+    that of the runs that are left.
     """
     leading = [method for method in healthy if not any((other, method) in better for other in healthy)]
-    if not leading:
-        return None, set()
-    top = max(leading, key=healthy.__getitem__)
-    tied = {method for method in healthy if method == top or (top, method) not in better}
-    if tied == {top}:
-        return (top, set()) if len(healthy) > 1 else (None, set())
-    return None, set() if len(tied) == len(healthy) else tied
+    for method in leading:
+        if len(healthy) > 1 and all((method, other) in better for other in healthy if other != method):
+            return method, set()
+    tied = {method for method in leading if method not in few}
+    return None, set() if len(tied) in (1, len(healthy)) else tied
 
 
 def _better(results: Results, task: str) -> set[tuple[str, str]]:
@@ -117,9 +124,11 @@ def _caption(results: Results) -> str:
         f"method: mean and {interval_name(count)}. Last is the last checkpoint of all runs. Best is each seed's highest "
         "checkpoint, picked on the test set itself and so biased upwards (its interval takes the choice as given). "
         "Methods are compared by two outcomes. Healthy is the mean of the second half's checkpoints over the runs that "
-        "did not collapse; Collapsed counts those whose accuracy ever fell below half of its running maximum, that "
+        "did not collapse; Collapsed counts those whose accuracy ever fell below half of its running maximum or ends below "
+        "its start, that "
         "diverged or that were stopped, with the exact 95% interval of their share. Bold: shown to be better than every "
         "other method, by performance among units whose two runs are healthy (paired t-test) or by collapses (McNemar's "
         f"exact test), each with a Holm-adjusted p-value of at most {ALPHA:.2g} over all pairs on the set; nothing is bold "
-        f"if no method is. {TIED.strip()}: cannot be told from the best; no mark where that is all of them."
+        f"if no method is. {TIED.strip()}: not shown to be worse than any, and at least half of its runs healthy; "
+        "no mark where that is all of them."
     )

@@ -57,7 +57,7 @@ def _caption(results: Results) -> str:
     seeds = f"mean over {count} seeds, in brackets the worst one" if count > 1 else "one seed"
     return (
         f"Stability of training: {seeds}; collapsed: seeds whose accuracy ever fell below half of its running maximum, that "
-        "diverged or were stopped; first fall: mean step of those. "
+        "end below their start, that diverged or were stopped; first fall: mean step of those. "
         f"Bad when low: {bad['low']}; bad when high: {bad['high']}; for the others it depends on the accuracy. {NONE}: no such "
         "number (no reference, too few steps, one seed). Units and definitions: docs/metrics.md."
     )
