@@ -11,6 +11,7 @@ Shapes: S seeds (training runs), P problems, B bootstrap draws.  x_SP[s, p] is a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -21,8 +22,6 @@ LEVEL = 0.95
 ALPHA = round(1 - LEVEL, 12)
 DRAWS = 2000
 TIE = 1e-12  # two means of shares of samples differ by much more or not at all
-ANYWHERE = (-np.inf, np.inf)
-SHARES = (0.0, 1.0)  # bounds of an accuracy
 MANY = 10  # units that must all say the same before that they do says anything of other units
 
 
@@ -37,6 +36,10 @@ class Estimate(NamedTuple):
     mean: float
     low: float
     high: float
+
+    def within(self, least: float, most: float) -> Estimate:
+        """Return the same with ends that stop at what can be."""
+        return self._replace(low=max(self.low, least), high=min(self.high, most))
 
 
 class Contrast(NamedTuple):
@@ -248,31 +251,17 @@ def interquartile_mean(m_BS: np.ndarray, w_BS: np.ndarray | None = None) -> np.n
 
 
 def hierarchical_interval(
-    x_SP: np.ndarray,
-    *,
-    level: float = LEVEL,
-    draws: int = DRAWS,
-    seed: int = 0,
-    fewer: int = 1,
-    within: tuple[float, float] = ANYWHERE,
+    x_SP: np.ndarray, *, level: float = LEVEL, draws: int = DRAWS, seed: int = 0, fewer: int = 1
 ) -> Estimate:
     """Return the mean of x_SP [S, P] and its percentile interval under `bootstrap_means`, widened for few runs
-    (`_widened`). The same arguments give the same numbers. within: bounds of what can be, at which the ends stop.
+    (`_widened`) unless it is the textbook's (`fewer` 0). The same arguments give the same numbers.
     """
     x_SP = _matrix(x_SP)
     point, draws_B = float(x_SP.mean()), bootstrap_means(x_SP, draws=draws, seed=seed, fewer=fewer)
-    return Estimate(point, *_widened(x_SP, point, draws_B, level, within if fewer else None))
+    return Estimate(point, *(_widened(x_SP, point, draws_B, level) if fewer else _ends(draws_B, level)))
 
 
-def iqm_interval(
-    x_SP: np.ndarray,
-    *,
-    level: float = LEVEL,
-    draws: int = DRAWS,
-    seed: int = 0,
-    fewer: int = 1,
-    within: tuple[float, float] = ANYWHERE,
-) -> Estimate:
+def iqm_interval(x_SP: np.ndarray, *, level: float = LEVEL, draws: int = DRAWS, seed: int = 0, fewer: int = 1) -> Estimate:
     """Return the interquartile mean over the S runs of their means over the problems, with its percentile interval under
     `resample`, widened for few runs (`_widened`).
 
@@ -280,9 +269,9 @@ def iqm_interval(
     as three quarters of the problems are solved.
     """
     x_SP = _matrix(x_SP)
-    point = interquartile_mean(x_SP.mean(axis=1)[None])[0]
+    point = float(interquartile_mean(x_SP.mean(axis=1)[None])[0])
     draws_B = interquartile_mean(*resample(x_SP, draws=draws, seed=seed, fewer=fewer))
-    return Estimate(float(point), *_widened(x_SP, float(point), draws_B, level, within if fewer else None))
+    return Estimate(point, *(_widened(x_SP, point, draws_B, level) if fewer else _ends(draws_B, level)))
 
 
 def improvement_draws(a_SP: np.ndarray, b_TP: np.ndarray, *, draws: int = DRAWS, seed: int = 0, fewer: int = 1) -> np.ndarray:
@@ -320,28 +309,29 @@ def _ends(draws_B: np.ndarray, level: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _widened(
-    x_SP: np.ndarray, point: float, draws_B: np.ndarray, level: float, within: tuple[float, float] | None
-) -> tuple[float, float]:
+def satterthwaite(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Return (variance, df) of a sum of independent parts, each a variance with its degrees of freedom (Satterthwaite 1946).
+
+    df is infinite where nothing varies.
+    """
+    total, below = sum(part for part, _ in parts), sum(part**2 / df for part, df in parts)
+    return float(total), float(total**2 / below) if below else np.inf
+
+
+def _widened(x_SP: np.ndarray, point: float, draws_B: np.ndarray, level: float) -> tuple[float, float]:
     """Return the ends of the percentile interval, their distances from the point both stretched to a mean of t(df) SD, where SD
-    is that of the draws; kept in `within` (None: not stretched).
+    is that of the draws.
 
     A percentile interval is z SD wide on either side where the draws are normal, so that this is a factor of t(df) / z
     (Hesterberg 2015); draws of two runs of three reach no further than the outermost run, less than z SD, which the factor
-    makes good. df = (v_S + v_P)^2 / (v_S^2 / (S - 1) + v_P^2 / (P - 1)), Satterthwaite's (1946), where v_S and v_P are the
-    squared standard errors of the mean over the runs' means and over the problems' means.
-    The textbook's bootstrap (`fewer` 0) is left as it is.
+    makes good. df: `satterthwaite` of the squared standard errors over the runs' means and over the problems' means.
     """
     low, high = _ends(draws_B, level)
-    if within is None:
+    if high - low <= TIE:
         return low, high
     parts = [(x_SP.mean(axis=1 - axis).var(ddof=1) / count, count - 1) for axis, count in enumerate(x_SP.shape) if count > 1]
-    below = sum(part**2 / df for part, df in parts)
-    if below and high - low > TIE:
-        df = sum(part for part, _ in parts) ** 2 / below
-        stretch = stats.t.ppf((1 + level) / 2, df) * draws_B.std() / ((high - low) / 2)
-        low, high = point - stretch * (point - low), point + stretch * (high - point)
-    return float(max(low, within[0])), float(min(high, within[1]))
+    stretch = float(stats.t.ppf((1 + level) / 2, satterthwaite(parts)[1]) * draws_B.std() / ((high - low) / 2))
+    return point - stretch * (point - low), point + stretch * (high - point)
 
 
 def _wins(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from sdpg.analysis.intervals import Contrast
+from sdpg.analysis.intervals import Contrast, satterthwaite
 
 FEWEST = 3  # pairs of healthy runs below which nothing is concluded
 OWN = 0.5  # level of the test by which a pair that varies more than the others keeps its own error: whatever speaks for more
@@ -78,10 +78,8 @@ def contrast(a_UP: np.ndarray, b_UP: np.ndarray | None = None, others: Pool | No
         parts.append((2 * runs.variance / U, runs.df))
     if P > 1:
         parts.append((float(d_UP.mean(axis=0).var(ddof=1)) / P, P - 1))
-    total = sum(part for part, _ in parts)
-    below = sum(part**2 / df for part, df in parts)
-    error = np.sqrt(total) if parts else np.nan
-    return Contrast(float(d_UP.mean()), float(error), float(total**2 / below) if below else np.inf, U)
+    variance, df = satterthwaite(parts)
+    return Contrast(float(d_UP.mean()), float(np.sqrt(variance)) if parts else np.nan, df, U)
 
 
 def pooled(own: Residual, rest: Residual) -> Residual:

@@ -126,12 +126,7 @@ def nothing(config: Config) -> Any:
 
 def has_chain(config: Config) -> bool:
     """Return whether the scale is evaluated and has at least two methods of config/decomposition.yaml."""
-    return evaluated(config) and len(chain(config)) > 1
-
-
-def chain(config: Config) -> list[str]:
-    """Return the methods of config/decomposition.yaml that the config has, in the order of the file."""
-    return [method for method in chain_methods() if method in config.methods]
+    return evaluated(config) and len(set(chain_methods()) & set(config.methods)) > 1
 
 
 def compared(config: Config) -> list[str]:

@@ -16,7 +16,7 @@ import pandas as pd
 from sdpg.analysis.collapse import Collapse, collapse
 from sdpg.analysis.comparisons import MEASURES, Outcome, compare, improvement, pool, scored
 from sdpg.analysis.evaluations import TaskScores, short, task_scores
-from sdpg.analysis.intervals import ANYWHERE, SHARES, hierarchical_interval, iqm_interval
+from sdpg.analysis.intervals import hierarchical_interval, iqm_interval
 from sdpg.analysis.multiplicity import holm
 from sdpg.analysis.results import COMPARISON_COLUMNS, INTERVAL_COLUMNS, SCORE_COLUMNS, Results, require
 from sdpg.artefacts import write_csv
@@ -63,7 +63,7 @@ def interval_rows(results: Results, method: str, task: str, scores: TaskScores) 
     rows = []
     for metric, x_SKP in scores.values.items():
         for k, step in enumerate(scores.steps):
-            rows.append((method, task, metric, "step", int(step), *_both(x_SKP[:, k], ANYWHERE if metric in SIZES else SHARES)))
+            rows.append((method, task, metric, "step", int(step), *_both(x_SKP[:, k], share=metric not in SIZES)))
     accuracy = scores.values[results.accuracy]
     best_SP = accuracy[np.arange(len(results.seeds)), best_checkpoints(accuracy, scores.steps)]
     rows.append((method, task, results.accuracy, "best", None, *_both(best_SP)))
@@ -73,9 +73,10 @@ def interval_rows(results: Results, method: str, task: str, scores: TaskScores) 
     return rows
 
 
-def _both(x_SP: np.ndarray, within: tuple[float, float] = SHARES) -> tuple:
-    """Return the mean, low, high, seeds, problems, iqm, iqm_low, iqm_high; within: what these can be."""
-    return *hierarchical_interval(x_SP, within=within), *x_SP.shape, *iqm_interval(x_SP, within=within)
+def _both(x_SP: np.ndarray, *, share: bool = True) -> tuple:
+    """Return the mean, low, high, seeds, problems, iqm, iqm_low, iqm_high; share: of a number between 0 and 1."""
+    mean, iqm = hierarchical_interval(x_SP), iqm_interval(x_SP)
+    return (*mean.within(0, 1), *x_SP.shape, *iqm.within(0, 1)) if share else (*mean, *x_SP.shape, *iqm)
 
 
 def comparison_rows(results: Results, task: str, by_method: dict[str, TaskScores]) -> list[tuple]:

@@ -68,25 +68,28 @@ def mesh() -> DeviceMesh | None:
     return init_device_mesh(device, (world.size,), mesh_dim_names=("shard",))
 
 
-def gather_array(values: np.ndarray) -> list[np.ndarray]:
-    """Return every process's array (n,) of one dtype, in rank order, on every process. The lengths may differ."""
+def gather_array(values: np.ndarray, group: dist.ProcessGroup | None = None) -> list[np.ndarray]:
+    """Return every process's array (n,) of one dtype, in rank order, on every process. The lengths may differ.
+
+    group: another one of all processes, for what goes on beside their own (`saving`).
+    """
     if start().size == 1:
         return [values]
     own = torch.from_numpy(np.ascontiguousarray(values))
     sizes = [torch.zeros(1, dtype=torch.long) for _ in range(start().size)]
-    dist.all_gather(sizes, torch.tensor([len(own)]))
+    dist.all_gather(sizes, torch.tensor([len(own)]), group)
     padded = own.new_zeros(int(max(sizes)))
     padded[: len(own)] = own
     parts = [torch.empty_like(padded) for _ in sizes]
-    dist.all_gather(parts, padded)
+    dist.all_gather(parts, padded, group)
     return [part[: int(n)].numpy() for part, n in zip(parts, sizes, strict=True)]
 
 
-def gather(value) -> list:
-    """Return every process's value (JSON data), in rank order, on every process."""
+def gather(value, group: dist.ProcessGroup | None = None) -> list:
+    """Return every process's value (JSON data), in rank order, on every process. group: as of `gather_array`."""
     if start().size == 1:
         return [value]
-    messages = gather_array(np.frombuffer(bytearray(json.dumps(value).encode()), dtype=np.uint8))
+    messages = gather_array(np.frombuffer(bytearray(json.dumps(value).encode()), dtype=np.uint8), group)
     return [json.loads(message.tobytes()) for message in messages]
 
 
@@ -97,6 +100,14 @@ def agree(flag: bool) -> bool:
     vote = torch.tensor(int(flag))
     dist.all_reduce(vote, dist.ReduceOp.MAX)
     return bool(vote)
+
+
+def saving() -> dist.ProcessGroup | None:
+    """Return a group for saving beside the training, on the CPU; None where there is no process group. Collective.
+
+    One process has one too where vLLM has started a group: on a GPU that knows no CPU.
+    """
+    return dist.new_group(backend="gloo", timeout=PATIENCE) if dist.is_initialized() else None
 
 
 def finish() -> None:

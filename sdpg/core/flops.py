@@ -10,6 +10,8 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from sdpg.rollout.context import head_dim
+
 
 class Work(NamedTuple):
     """What a pass over some sequences is made of."""
@@ -67,7 +69,7 @@ def _sizes(model: PreTrainedModel) -> _Sizes:
     config, head = model.config.get_text_config(), model.get_output_embeddings()
     body = [(m.weight, m.weight.numel()) for m in model.modules() if isinstance(m, nn.Linear | Conv1D) and m is not head]
     body += _experts(model, getattr(config, "num_experts_per_tok", None) or 1)
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    size = head_dim(config)
     _KNOWN[model] = _Sizes(
         body=sum(n for _, n in body),
         trained_body=sum(n for w, n in body if w.requires_grad),

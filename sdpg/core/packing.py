@@ -22,6 +22,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from sdpg.core.flops import Work
+from sdpg.rollout.context import head_dim
 
 ATTENTION = "sdpg_packed"  # its name among transformers' attention functions
 VARLEN_NEEDS = "packed sequences in bf16 or fp16 on CUDA need torch 2.11 or newer (make setup FLAVOUR=cuda installs one)"
@@ -219,8 +220,7 @@ def check_kernel(device: torch.device, dtype: torch.dtype, config: PreTrainedCon
     if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
         return
     _shares_heads(_kernel())
-    text = config.get_text_config()
-    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    size = head_dim(config.get_text_config())
     if size % 8 or size > 256:
         raise CannotPack(f"its heads have {size} entries, and varlen_attn takes multiples of 8 up to 256")
     if (capability := torch.cuda.get_device_capability(device)) < (8, 0):

@@ -16,7 +16,6 @@ import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
 from torch.distributed.checkpoint import CheckpointException, HuggingFaceStorageReader, HuggingFaceStorageWriter
@@ -37,8 +36,7 @@ class StateFolder:
         """folder: made when something is saved. identity: JSON data; a state saved under another one is not gone on from."""
         self.folder, self.identity = folder, identity
         self._world = distributed.start()
-        # for saving, beside the training. One process has one where vLLM has started a group: on a GPU that knows no CPU
-        self._group = dist.new_group(backend="gloo", timeout=distributed.PATIENCE) if dist.is_initialized() else None
+        self._group = distributed.saving()
         self._alone = self._world.size == 1
         self._thread = ThreadPoolExecutor(1, "state")
         self._pending: Future | None = None
@@ -100,21 +98,17 @@ class StateFolder:
     def _finish(self, written: Future, temporary: Path, final: Path, record: dict) -> None:
         """Give the state its name once all processes have written their part, and read it back for its hashes."""
         written.result()
-        own: dict[str, str] = {}
-        failed = ""
         try:
             mine = sorted(temporary.glob(f"shard-{self._world.rank + 1:05d}-*.safetensors"))
-            own = {path.name: sha256(path) for path in mine}
+            own: dict[str, str] | str = {path.name: sha256(path) for path in mine}
         except OSError as error:  # the others wait for this process's hashes
-            failed = f"process {self._world.rank}: {error}"
-        parts = [(own, failed)] * self._world.size
-        if not self._alone:
-            dist.all_gather_object(parts, (own, failed), self._group)
-        if failed := "; ".join(said for _, said in parts if said):
+            own = f"process {self._world.rank}: {error}"
+        parts = distributed.gather(own, self._group)
+        if failed := "; ".join(part for part in parts if isinstance(part, str)):
             raise OSError(f"could not read back the state in {temporary}: {failed}")
         if not self._world.first:
             return
-        hashes = {name: value for own, _ in parts for name, value in own.items()}
+        hashes = {name: value for part in parts for name, value in part.items()}
         write_json(temporary / "state.json", record | {"sha256": hashes})
         _remove(final)
         os.replace(temporary, final)

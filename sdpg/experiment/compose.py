@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 import baselines
 from sdpg.config import Config, base_index, method_config, outcome_part, run_config
 from sdpg.core import distributed
-from sdpg.core.publish import publish, put_back
+from sdpg.core.publish import KEPT, publish, put_back
 from sdpg.core.record import run_record, versions
 from sdpg.core.trackers import FILE, Tracking
 from sdpg.core.trainer import Trainer
@@ -103,16 +103,21 @@ def identity_of(config: Config, method: str, seed: int, results: Path = Path("re
 
 def is_finished(config: Config, method: str, seed: int, results: Path = Path("results")) -> bool:
     """Return whether this very run lies finished in its place."""
-    record = _folder(config, method, seed, results) / "run.json"
-    if not record.is_file():
-        return False
-    identity = json.loads(json.dumps(identity_of(config, method, seed, results)))
-    return identity.items() <= read_json(record).items()
+    return _is_of(_folder(config, method, seed, results) / "run.json", config, method, seed, results)
 
 
 def was_finished(config: Config, method: str, seed: int, results: Path = Path("results")) -> bool:
     """Return whether an earlier job finished this very run and failed after that; its files are put back then."""
-    return put_back(_folder(config, method, seed, results)) and is_finished(config, method, seed, results)
+    run = _folder(config, method, seed, results)
+    return _is_of(run / KEPT / "run.json", config, method, seed, results) and put_back(run)
+
+
+def _is_of(record: Path, config: Config, method: str, seed: int, results: Path) -> bool:
+    """Return whether a run.json is there, and of this very run."""
+    if not record.is_file():
+        return False
+    identity = json.loads(json.dumps(identity_of(config, method, seed, results)))
+    return identity.items() <= read_json(record).items()
 
 
 def _folder(config: Config, method: str, seed: int, results: Path) -> Path:

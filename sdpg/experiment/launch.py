@@ -101,9 +101,9 @@ def settle(config: Config, method: str, seed: int) -> None:
     """Say that the whole job of a run has ended well; its processes leave that to what started them."""
     if ON_EACH_NODE in os.environ or os.environ.get("TORCHELASTIC_RUN_ID", "").startswith(OURS):
         return
-    from sdpg.core.publish import settle as settled
+    from sdpg.core import publish
 
-    settled(Path("results") / config.name / "runs" / method / f"seed{seed}")
+    publish.settle(Path("results") / config.name / "runs" / method / f"seed{seed}")
 
 
 def _leave(number, frame) -> None:

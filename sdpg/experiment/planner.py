@@ -20,14 +20,13 @@ from sdpg.config.settings import Train
 from sdpg.core.head.sizes import CHUNK_ELEMENTS, LEAST_ROWS, TILE_ELEMENTS
 from sdpg.experiment.architecture import Architecture, activations, architecture
 from sdpg.experiment.machine import Gpu, Placement, processor
-from sdpg.rollout.placement import CPU_CACHE_LIMIT, IN_PROCESS_ROWS
+from sdpg.rollout.placement import BATCHED_TOKENS, CPU_CACHE_LIMIT, IN_PROCESS_ROWS
 
 # of a step; "reference" is the teacher's pass as well
 ROLLOUT, REFERENCE, TRAIN, OPTIMIZER, PUSH, SAVE = PHASES = ("rollout", "reference", "train", "optimizer", "push", "save")
 ALWAYS = frozenset(PHASES)
 UPDATE = frozenset({REFERENCE, TRAIN, OPTIMIZER})  # the engine sleeps, gradients are there
 
-VLLM_BATCH = 8192  # tokens that vLLM reads at once: max_num_batched_tokens of our engine
 HOST_PROCESS = 5e9  # of a process with CUDA, NCCL and vLLM loaded
 SAVING = 2e9  # of a process: a file of about 1 GB as it is made, and as the bytes that are written
 FIXED = {"cpu": 8e8, "cuda": 2.5e9}  # Python and libraries; CUDA's context, NCCL's buffers and what lies in pieces
@@ -205,7 +204,8 @@ def engine_items(job: Job) -> list[Item]:
         return [weights, Item("engine's KV cache and logits", cache, frozenset({ROLLOUT}))]
     weights = b * model.parameters / place.engine.tensor_parallel
     sleeps = ALWAYS if job.gpu.kind == "cpu" else awake | {PUSH}
-    working = 8 * place.engine.max_num_seqs * model.vocabulary + VLLM_BATCH * b * (2 * model.feed_forward + 4 * model.hidden)
+    layers = BATCHED_TOKENS * b * (2 * model.feed_forward + 4 * model.hidden)
+    working = 8 * place.engine.max_num_seqs * model.vocabulary + layers
     if job.gpu.kind == "cpu":
         one = sequence_bytes(job, job.longest)
         cache = max(2 * one, min(place.engine.max_num_seqs * one, CPU_CACHE_LIMIT))

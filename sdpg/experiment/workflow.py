@@ -306,6 +306,11 @@ class Scale:
         return takes
 
     @property
+    def threads_of_one(self) -> int:
+        """CPU threads of a job with one engine: its share, where a run has several GPUs."""
+        return max(1, self.config.resources.threads // max(1, self.config.resources.gpus))
+
+    @property
     def gpus(self) -> int:
         """GPUs of a training job, on all its nodes."""
         return self.config.resources.gpus * self.config.resources.nodes
@@ -314,11 +319,6 @@ class Scale:
     def lm_eval(self) -> bool:
         """Whether an evaluation's job runs lm-eval too, on the last checkpoint."""
         return self.config.evaluation.lm_eval is not None and not self.config.lm_eval_apart
-
-    @property
-    def model_kind(self) -> str:
-        """Where the base model comes from: warm_start, pretrained or package."""
-        return self.config.model.kind
 
     @property
     def other_cells(self) -> list[str]:

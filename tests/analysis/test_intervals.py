@@ -9,14 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sdpg.analysis.intervals import (
-    SHARES,
-    bootstrap_means,
-    bootstrap_weights,
-    hierarchical_interval,
-    interval_name,
-    iqm_interval,
-)
+from sdpg.analysis.intervals import bootstrap_means, bootstrap_weights, hierarchical_interval, interval_name, iqm_interval
 
 
 @pytest.fixture
@@ -89,7 +82,7 @@ def test_few_runs_that_differ_much_are_covered_as_well(runs, spread):
     covered = []
     for i in range(300):
         chance = np.clip(rng.beta(0.7, 0.7, 128) + rng.normal(0, spread, (runs, 1)), 0, 1)  # in the mean .5
-        found = hierarchical_interval(rng.binomial(8, chance) / 8, draws=400, seed=i, within=SHARES)
+        found = hierarchical_interval(rng.binomial(8, chance) / 8, draws=400, seed=i).within(0, 1)
         covered.append(found.low <= 0.5 <= found.high)
     assert np.mean(covered) >= 0.92 - 2 * np.sqrt(0.92 * 0.08 / 300)  # what chance takes from .92
 
@@ -102,7 +95,7 @@ def test_the_stretch_by_hand_and_the_ends_stop_at_what_can_be():
     assert factor > 1.5
     found = hierarchical_interval(x)
     assert found[1:] == pytest.approx((0.5 - factor * (0.5 - low), 0.5 + factor * (high - 0.5)))
-    assert hierarchical_interval(x, within=SHARES)[1:] == (0, 1) and found.low < 0 and found.high > 1
+    assert found.within(0, 1)[1:] == (0, 1) and found.low < 0 and found.high > 1
     assert hierarchical_interval(x, fewer=0)[1:] == pytest.approx(
         tuple(np.quantile(bootstrap_means(x, fewer=0), [0.025, 0.975]))
     )

@@ -15,10 +15,10 @@ from tests.core.processes import run
 TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.arange(4.0), "c": torch.ones(5)}
 
 
-@pytest.fixture
-def gpu_group():
-    """A process group as vLLM starts it on a GPU for one process: nothing in it speaks for the CPU."""
-    dist.init_process_group("cuda:fake", store=dist.HashStore(), rank=0, world_size=1)
+@pytest.fixture(params=["cuda:fake", "cuda:gloo", "cpu:gloo,cuda:fake", "gloo"])
+def engines_group(request):
+    """A process group as vLLM starts it for one process: on a GPU nothing in it may speak for the CPU."""
+    dist.init_process_group(request.param, store=dist.HashStore(), rank=0, world_size=1)
     yield
     dist.destroy_process_group()
 
@@ -40,7 +40,7 @@ def same(read: dict) -> bool:
     return all(torch.equal(read[name], x) for name, x in TENSORS.items())
 
 
-def test_one_process_beside_vllm_on_a_gpu_saves_and_loads(gpu_group, tmp_path):
+def test_one_process_beside_vllm_saves_and_loads(engines_group, tmp_path):
     assert same(loaded(saved(tmp_path / "state")))
 
 

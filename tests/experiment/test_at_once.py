@@ -8,7 +8,7 @@ import torch
 
 from sdpg.experiment import at_once
 from sdpg.experiment.base_model import make_base_model
-from sdpg.experiment.compose import train_run
+from sdpg.experiment.compose import is_finished, train_run, was_finished
 from sdpg.io import write_json
 from sdpg.tasks.data import build_data
 from tests.scale import config_of
@@ -75,3 +75,17 @@ def test_what_no_longer_holds_is_not_taken(finished, monkeypatch, change):
     assert not at_once.put_in_place(config, "grpo", 0)
     if change != "config":
         path.write_bytes(before)
+
+
+@pytest.mark.parametrize("change", [{"methods": {"grpo": {"clip_low": 0.1}}}, {"train": {"lr": 1e-3}}])
+def test_a_finished_run_of_other_settings_is_not_put_back(finished, monkeypatch, change):
+    """Its job never said that it ended well, and its workflow deleted what the job promises."""
+    folder, config = finished
+    monkeypatch.chdir(folder)
+    record = at_once.RESULTS / config.name / "runs/grpo/seed0/run.json"
+    before = record.read_bytes()
+    record.unlink()
+    blocks = BLOCKS | {"train": BLOCKS.get("train", {}) | change.get("train", {})}
+    other = config_of(**blocks, methods=change.get("methods", {"grpo": {}}), resources={"evaluate_at_once": True})
+    assert not was_finished(other, "grpo", 0) and not record.exists()
+    assert was_finished(config, "grpo", 0) and is_finished(config, "grpo", 0) and record.read_bytes() == before

@@ -66,11 +66,6 @@ if not workflow.is_main_process and slurm.outlive_signals():
     shell.prefix(slurm.PREFIX)
 
 
-def threads_of_one(scale):
-    """Return the CPU threads of a job that has one GPU, where a run's have several: its share."""
-    return max(1, scale.config.resources.threads // max(1, scale.config.resources.gpus))
-
-
 ASKED = [
     MAIN,
     *([SMOKE] if "smoke" in sys.argv else []),

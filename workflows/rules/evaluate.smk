@@ -61,7 +61,7 @@ for scale in EVALUATED:
                 seed="|".join(map(str, scale.config.lm_eval_seeds)),
             conda:
                 "../../environment.yml"
-            threads: threads_of_one(scale)
+            threads: scale.threads_of_one
             resources:
                 **scale.takes("evaluate", one=True),
             params:
@@ -88,7 +88,7 @@ for scale in EVALUATED:
             scale.benchmark("evaluate/base{base}")
         conda:
             "../../environment.yml"
-        threads: threads_of_one(scale)
+        threads: scale.threads_of_one
         resources:
             **scale.takes("evaluate", one=True),
         params:

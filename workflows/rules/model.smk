@@ -15,7 +15,7 @@ for scale in SCALES:
             scale.benchmark("base_model/base{base}")
         conda:
             "../../environment.yml"
-        threads: threads_of_one(scale)
+        threads: scale.threads_of_one
         resources:
             **scale.takes("base_model"),
         params:
@@ -24,6 +24,6 @@ for scale in SCALES:
             config=scale.base_part,
             run=scale.command("base-model"),
         message:
-            f"[{scale.name}] base model {{wildcards.base}} ({scale.model_kind}), measured as student and as teacher"
+            f"[{scale.name}] base model {{wildcards.base}} ({scale.config.model.kind}), measured as student and as teacher"
         shell:
             "{params.run} --base {wildcards.base} 2>&1 | tee -i {log}"

@@ -20,7 +20,7 @@ for scale in WRITTEN:
         localrule: scale.config.data.solutions.kind != "local"
         conda:
             "../../environment.yml"
-        threads: threads_of_one(scale)
+        threads: scale.threads_of_one
         resources:
             **(
                 scale.takes("evaluate", one=True)

@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 
 from sdpg.rollout import vllm_environment
-from sdpg.rollout.context import check_context
+from sdpg.rollout.context import check_context, head_dim
 from sdpg.rollout.engine import check_prompts, derive_seed, prompt_seeds
-from sdpg.rollout.placement import CPU_CACHE_LIMIT, DEFAULT, Share
+from sdpg.rollout.placement import BATCHED_TOKENS, CPU_CACHE_LIMIT, DEFAULT, Share
 from sdpg.startup import quick_imports
 from sdpg.types import Rollout, Sampling
 
@@ -28,7 +28,6 @@ REFUSES = {  # by `model_type`, as vLLM 0.32 was seen to do with `python -m benc
     "gpt_oss": "it keeps its first experts when it is given new weights",
     "mpt": "it no longer has this architecture",
 }
-BATCHED_TOKENS = 8192  # in one pass; a prompt is never longer than the pass on the CPU
 CPU_BLOCK = 128  # tokens in one KV cache block of vLLM's CPU backend
 
 
@@ -60,14 +59,9 @@ class VLLMEngine:
                 "kv_cache_memory_bytes": cpu_cache_bytes(config, dtype, max_len, share.max_num_seqs),
                 # a prompt in two parts makes vLLM rewind the request's seeded generator, which CPU generators cannot
                 "enable_chunked_prefill": False,
-                "max_num_batched_tokens": max(BATCHED_TOKENS, max_len),
             }
         else:
-            platform = {
-                "gpu_memory_utilization": share.memory,
-                "enable_sleep_mode": True,
-                "max_num_batched_tokens": max(BATCHED_TOKENS, max_len),  # what `sdpg plan` reckons with, on every card
-            }
+            platform = {"gpu_memory_utilization": share.memory, "enable_sleep_mode": True}
         if share.launched:  # one of the run's processes, whose process group vLLM uses for its tensor parallelism
             platform |= {"distributed_executor_backend": "external_launcher", "tensor_parallel_size": share.tensor_parallel}
         prefixes = not cpu or max_len > 2 * CPU_BLOCK  # only whole blocks are ever shared
@@ -80,6 +74,7 @@ class VLLMEngine:
                     dtype=dtype,
                     max_model_len=max_len,
                     max_num_seqs=share.max_num_seqs,
+                    max_num_batched_tokens=max(BATCHED_TOKENS, max_len),
                     seed=seed,
                     enforce_eager=cpu,
                     logprobs_mode="processed_logprobs",  # of the distribution sampled from: after the temperature
@@ -282,11 +277,6 @@ def _release_classes(worker) -> None:
         if kind.__module__.startswith("transformers.") and kind.__init__.__module__.startswith("vllm."):
             kind.__init__ = inspect.getclosurevars(kind.__init__).nonlocals["old_init"]
             kind.do_not_compile = True  # the others; vLLM's own has it as an attribute
-
-
-def head_dim(config) -> int:
-    """Return size of one attention head."""
-    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
 
 def check_head_dim(config) -> None:
