@@ -9,6 +9,7 @@ import weakref
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from torch.distributed.tensor import Shard, distribute_tensor
 
 import baselines
@@ -179,7 +180,27 @@ def saved(folder, *, where, file_bytes) -> dict:
     return {"sha256": found["sha256"], "read": {name: x.full_tensor().tolist() for name, x in read.items()}}
 
 
-JOBS = {job.__name__: job for job in (many, steps, whole_run, groups_of, push, saved)}
+def beside_engine(folder, *, groups) -> dict:
+    """Save and load a state in each of these process groups, as vLLM starts one for one process; "" is none."""
+    import torch.testing._internal.distributed.fake_pg  # noqa: F401  # registers the backend "fake"
+
+    assert not dist.is_initialized()
+    tensors, same = {"a": torch.arange(6.0).view(2, 3), "b": torch.ones(5)}, {}
+    for i, backends in enumerate(groups):
+        if backends:
+            dist.init_process_group(backends, store=dist.HashStore(), rank=0, world_size=1)
+        kept = state.StateFolder(folder / f"state{i}", {"run": 1})
+        kept.save(tensors, 4, updates=4)
+        kept.wait()
+        read = {name: torch.zeros_like(x) for name, x in tensors.items()}
+        kept.load(kept.newest(), read)
+        same[backends] = all(torch.equal(read[name], x) for name, x in tensors.items())
+        if backends:
+            dist.destroy_process_group()
+    return same
+
+
+JOBS = {job.__name__: job for job in (many, steps, whole_run, groups_of, push, saved, beside_engine)}
 
 if __name__ == "__main__":
     chosen, given, place = sys.argv[1], json.loads(sys.argv[2]), Path(sys.argv[3])

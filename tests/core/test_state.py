@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.testing._internal.distributed.fake_pg  # noqa: F401  # registers the backend "fake"
 
 from sdpg.core import state
 from sdpg.core.state import StateFolder
@@ -13,14 +11,6 @@ from sdpg.io import read_json, sha256
 from tests.core.processes import run
 
 TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.arange(4.0), "c": torch.ones(5)}
-
-
-@pytest.fixture(params=["cuda:fake", "cuda:gloo", "cpu:gloo,cuda:fake", "gloo"])
-def engines_group(request):
-    """A process group as vLLM starts it for one process: on a GPU nothing in it may speak for the CPU."""
-    dist.init_process_group(request.param, store=dist.HashStore(), rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
 
 
 def saved(folder, tensors=TENSORS, step=4) -> StateFolder:
@@ -40,13 +30,10 @@ def same(read: dict) -> bool:
     return all(torch.equal(read[name], x) for name, x in TENSORS.items())
 
 
-def test_one_process_beside_vllm_saves_and_loads(engines_group, tmp_path):
-    assert same(loaded(saved(tmp_path / "state")))
-
-
-def test_without_any_process_group_too(tmp_path):
-    assert not dist.is_initialized()
-    assert same(loaded(saved(tmp_path / "state")))
+def test_one_process_beside_vllm_saves_and_loads(tmp_path):
+    """vLLM opens a process group for one process too, and on a GPU nothing in it speaks for the CPU."""
+    groups = ["", "cuda:fake", "cuda:gloo", "cpu:gloo,cuda:fake", "gloo"]
+    assert run("beside_engine", 1, tmp_path, {"groups": groups}) == dict.fromkeys(groups, True)
 
 
 def test_files_hold_about_so_many_bytes(tmp_path, monkeypatch):
