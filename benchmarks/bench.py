@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from benchmarks.machine import RESULTS
-from benchmarks.models import QWEN3
+from benchmarks.models import QWEN3, qwen3_sizes
 from benchmarks.workers import ROOT, peer_python
 from sdpg.cli import run
 
@@ -49,7 +49,7 @@ def large(part: str, shapes: list[str]) -> list[list[str]]:
     """Arguments of a part at the Qwen3 shapes; rollouts are left out: weights that are random sample nothing of interest."""
     if part == "head":
         sizes = ["--tokens", "1024", "4096", "16384", "--vocabulary", "151936", "--extra", "--dtype", "bfloat16"]
-        return [[*sizes, "--hidden", str(QWEN3[s]["hidden_size"]), "--name", f"head-{s}"] for s in shapes]
+        return [[*sizes, "--hidden", str(qwen3_sizes(s)["hidden_size"]), "--name", f"head-{s}"] for s in shapes]
     if part == "step":
         return [["--models", *shapes, "--checkpointing", "--one-at-a-time"]]
     if part == "limits":

@@ -15,11 +15,12 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.fixed import RECIPES, FixedBatch
-from benchmarks.flops import Shape, Work, rollout_work, step_work
+from benchmarks.flops import Work, rollout_work, step_work
 from benchmarks.machine import RESULTS, hardware_in_short, headline, in_words, machine, median, write_report
 from benchmarks.models import CPU_MODELS, NAMES, checkpoint, ids_of, precision_of
 from benchmarks.peaks import copy_bandwidth, device, matmul_peak
 from sdpg.cli import run
+from sdpg.experiment.architecture import Architecture, of_config
 
 METHODS = ("grpo", "sdpg", "sdpg-closed")  # the last: SDPG where beta(k) is 0, which should cost what GRPO does
 GATE_CLOSED = "gate_closed_step_vs_grpo"
@@ -43,14 +44,14 @@ def peaks(precision: str, quick: bool) -> dict[str, float]:
     }
 
 
-def work_of(shape: Shape, batch: FixedBatch, method: str, response: int) -> dict[str, Work]:
+def work_of(model: Architecture, width: int, batch: FixedBatch, method: str, response: int) -> dict[str, Work]:
     """Work of one step on the batch by phase; `response`: tokens that the rollout samples per response."""
     prompts = [len(x) for x, group in zip(batch.prompts, batch.responses, strict=True) for _ in group]
     teachers = [len(x) for x, group in zip(batch.teacher_prompts, batch.responses, strict=True) for _ in group]
     responses = [len(y) for group in batch.responses for y in group]
     gated = [method == "sdpg" and reward > 0 for group in batch.rewards for reward in group]  # A > 0: the right ones
-    work = step_work(shape, prompts, teachers, responses, reference=True, gated=gated)
-    return work | {"rollout": rollout_work(shape, [len(x) for x in batch.prompts], batch.group, response)}
+    work = step_work(model, width, prompts, teachers, responses, reference=True, gated=gated)
+    return work | {"rollout": rollout_work(model, width, [len(x) for x in batch.prompts], batch.group, response)}
 
 
 def new_trainer(model: str, method: str, batch: FixedBatch, response: int, args, work: Path):
@@ -129,18 +130,18 @@ def measure_model(model: str, args) -> dict:
     precision = precision_of(model)
     folder = checkpoint(model)
     batch = FixedBatch.draw(RECIPES[model], ids_of(folder))
-    shape = Shape.of(AutoConfig.from_pretrained(folder), WIDTH[precision])
+    sizes, width = of_config(AutoConfig.from_pretrained(folder).to_dict(), model), WIDTH[precision]
     response = round(sum(RECIPES[model].response_tokens) / 2)
     torch.set_num_threads(args.threads or (1 if model == "tiny" else 2))
     before = peaks(precision, args.quick)
     rows = timed_steps(model, batch, response, args)
     peak = {key: max(value, before[key]) for key, value in peaks(precision, args.quick).items()}
-    methods = {method: summarise(rows[method], work_of(shape, batch, method, response), peak) for method in args.methods}
+    methods = {method: summarise(rows[method], work_of(sizes, width, batch, method, response), peak) for method in args.methods}
     if "grpo" in methods:
         for method, part in methods.items():
             part["over_grpo"] = over(rows[method], rows["grpo"])
     print(model, {method: f"MFU {m['mfu']:.3f}" for method, m in methods.items()}, flush=True)
-    facts = {"model": model, "precision": precision, "threads": torch.get_num_threads(), "parameters": shape.parameters}
+    facts = {"model": model, "precision": precision, "threads": torch.get_num_threads(), "parameters": sizes.parameters}
     return {**facts, **batch.counts(), "sampled_tokens_per_response": response, "peak": peak, "methods": methods}
 
 

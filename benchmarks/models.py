@@ -8,16 +8,20 @@ import os
 import shutil
 from pathlib import Path
 
+from sdpg.config.files import read_mapping
+from sdpg.experiment.architecture import TABLE
+
 ROOT = Path(__file__).resolve().parents[1]
 MODELS = ROOT / "results" / "benchmarks" / "models"
 CPU_MODELS = ("tiny", "smollm2-135m")
-QWEN3 = {  # as the published checkpoints' config.json has them
-    "qwen3-0.6b": {"hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16},
-    "qwen3-1.7b": {"hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 28, "num_attention_heads": 16},
-    "qwen3-4b": {"hidden_size": 2560, "intermediate_size": 9728, "num_hidden_layers": 36, "num_attention_heads": 32},
-}
+QWEN3 = {"qwen3-0.6b": "Qwen/Qwen3-0.6B", "qwen3-1.7b": "Qwen/Qwen3-1.7B", "qwen3-4b": "Qwen/Qwen3-4B"}  # name -> hub id
 NAMES = (*CPU_MODELS, *QWEN3)
 FIRST_ID = 3  # ids below are special in every tokenizer used here
+
+
+def qwen3_sizes(name: str) -> dict:
+    """The sizes of a true Qwen3 shape, by the keys of a config.json."""
+    return read_mapping(TABLE)[QWEN3[name]]
 
 
 def qwen3_config(name: str):
@@ -25,13 +29,9 @@ def qwen3_config(name: str):
     from transformers import Qwen3Config
 
     return Qwen3Config(
-        **QWEN3[name],
-        vocab_size=151936,
-        num_key_value_heads=8,
-        head_dim=128,
+        **{key: value for key, value in qwen3_sizes(name).items() if key != "model_type"},
         max_position_embeddings=40960,
         rope_parameters={"rope_type": "default", "rope_theta": 1e6},
-        tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=1,
         pad_token_id=0,

@@ -6,33 +6,33 @@ import pytest
 import torch
 
 from benchmarks import limits
-from benchmarks.fixed import RECIPES, FixedBatch
-from benchmarks.flops import Shape, rollout_work, step_work
-from benchmarks.models import QWEN3, qwen3_config
+from benchmarks.fixed import FixedBatch
+from benchmarks.flops import forward, rollout_work, step_work
+from sdpg.experiment.architecture import Architecture, of_config
 from tests.benchmark_facts import MACHINE, SMALL
 
-TOY = Shape(layers=2, hidden=4, heads=3, kv_heads=1, head_dim=2, intermediate=5, vocabulary=7, tied=True, width=2)
+TOY = Architecture(name="toy", layers=2, hidden=4, q=6, kv=2, head_dim=2, feed_forward=5, vocabulary=7, tied=True)
+NORMS = 2 * 2 * 4 + 4
 
 
 def test_work_by_hand():
     body = 2 * (4 * 6 + 2 * 4 * 2 + 6 * 4 + 3 * 4 * 5)  # q, k and v, o; gate, up and down
-    assert (TOY.body, TOY.head, TOY.parameters) == (body, 28, body + 28)
+    assert (TOY.body, TOY.embedding, TOY.parameters) == (body, 28, body + 28 + NORMS)
     pairs = 1 + 2 + 3
-    assert TOY.forward([3], 2) == 2 * body * 3 + 2 * 2 * (2 * 3 * 2) * pairs + 2 * 28 * 2
-    work = step_work(TOY, [1, 1], [4, 4], [2, 3], reference=True, gated=[True, False])
-    forward = TOY.forward([3, 4], 5)
-    assert work["reference"].flops == forward
-    assert work["train"].flops == 3 * forward
-    assert work["teacher"].flops == TOY.forward([6], 2)
-    assert work["optimizer"].bytes == (body + 28) * (7 * 4 + 2)
-    assert set(step_work(TOY, [1], [4], [2], reference=False, gated=[False])) == {"train", "optimizer"}
+    assert forward(TOY, [3], 2) == 2 * body * 3 + 2 * 2 * (2 * 3 * 2) * pairs + 2 * 28 * 2
+    work = step_work(TOY, 2, [1, 1], [4, 4], [2, 3], reference=True, gated=[True, False])
+    assert work["reference"].flops == forward(TOY, [3, 4], 5)
+    assert work["train"].flops == 3 * forward(TOY, [3, 4], 5)
+    assert work["teacher"].flops == forward(TOY, [6], 2)
+    assert work["optimizer"].bytes == (body + 28 + NORMS) * (7 * 4 + 2)
+    assert set(step_work(TOY, 2, [1], [4], [2], reference=False, gated=[False])) == {"train", "optimizer"}
 
 
 def test_a_rollout_needs_the_flops_of_one_forward_pass_over_its_responses():
     """Without a shared prompt (one response): the same products and pairs, with logits at every sampled token."""
-    work = rollout_work(TOY, [3], 1, 4)
-    assert work.flops == TOY.forward([3 + 4 - 1], 4)  # the last token is sampled, not read
-    weights = (TOY.body + TOY.head) * 2
+    work = rollout_work(TOY, 2, [3], 1, 4)
+    assert work.flops == forward(TOY, [3 + 4 - 1], 4)  # the last token is sampled, not read
+    weights = (TOY.body + TOY.embedding) * 2
     cached = sum(3 + t for t in (1, 2, 3))
     assert work.bytes == 4 * weights + cached * 2 * 2 * 1 * 2 * 2
 
@@ -51,37 +51,21 @@ def test_flops_agree_with_torchs_counter():
         head_dim=8,
         attn_implementation="eager",  # its products are seen by the counter
     )
-    model, shape = Qwen3ForCausalLM(config), Shape.of(config, 4)
+    model, shape = Qwen3ForCausalLM(config), of_config(config.to_dict(), "small")
     ids = torch.randint(0, 50, (3, 11))
     with FlopCounterMode(display=False) as counter:
         logits = model(input_ids=ids, use_cache=False).logits
     rope = 2 * 3 * 11 * 4  # the products of the rotary frequencies, once per pass
-    expected = shape.forward([11] * 3, 33, causal=False)
+    expected = forward(shape, [11] * 3, 33, causal=False)
     assert 0 <= counter.get_total_flops() - expected <= 10 * rope
     with FlopCounterMode(display=False) as counter:
         logits.sum().backward()
     assert counter.get_total_flops() == pytest.approx(2 * expected, rel=1e-3)
 
 
-@pytest.mark.parametrize("name", QWEN3)
-def test_the_qwen3_shapes_are_the_published_ones(name):
-    """Sizes of the model cards, in billions: all parameters, and those that are no embedding."""
-    from transformers import Qwen3ForCausalLM
-
-    with torch.device("meta"):
-        model = Qwen3ForCausalLM(qwen3_config(name))
-    shape = Shape.of(model.config, 2)
-    total = sum(p.numel() for p in model.parameters())
-    norms = sum(p.numel() for p in model.parameters() if p.ndim == 1)
-    assert shape.parameters + norms == total
-    published = {"qwen3-0.6b": (0.6, 0.4), "qwen3-1.7b": (1.7, 1.4), "qwen3-4b": (4.0, 3.6)}[name]
-    assert (round(total / 1e9, 1), round((total - shape.head) / 1e9, 1)) == published
-    assert RECIPES[name].prompts > 0
-
-
 def test_a_phases_limit_is_the_larger_of_compute_and_memory():
     rows = [{"seconds": 1.0, "tokens": 5} | {f"seconds_{p}": 0.2 for p in limits.PHASES}] * 3
-    work = step_work(TOY, [1], [4], [2], reference=True, gated=[True])
+    work = step_work(TOY, 2, [1], [4], [2], reference=True, gated=[True])
     peak = {"flops_per_second": work["train"].flops / 0.1, "bytes_per_second": work["optimizer"].bytes / 0.05}
     result = limits.summarise(rows, work, peak)
     assert result["phases"]["train"] == result["phases"]["train"] | {"bound_by": "compute", "time_over_limit": 2.0}
@@ -98,7 +82,7 @@ def test_a_phases_limit_is_the_larger_of_compute_and_memory():
 
 def test_work_of_a_method_on_the_batch():
     batch = FixedBatch.draw(SMALL, range(3, 23))
-    grpo, sdpg = (limits.work_of(TOY, batch, method, 5) for method in ("grpo", "sdpg"))
+    grpo, sdpg = (limits.work_of(TOY, 2, batch, method, 5) for method in ("grpo", "sdpg"))
     assert set(grpo) == {"rollout", "reference", "train", "optimizer"}
     right = [
         (context, y)
@@ -106,7 +90,7 @@ def test_work_of_a_method_on_the_batch():
         for y, reward in zip(group, rewards, strict=True)
         if reward
     ]
-    assert sdpg["teacher"].flops == TOY.forward([len(c) + len(y) for c, y in right], sum(len(y) for _, y in right))
+    assert sdpg["teacher"].flops == forward(TOY, [len(c) + len(y) for c, y in right], sum(len(y) for _, y in right))
     assert sdpg["train"] == grpo["train"]
 
 

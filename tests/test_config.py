@@ -9,7 +9,6 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from sdpg.config import (
-    SCHEMA,
     ConfigError,
     available_scales,
     evaluation_config,
@@ -20,7 +19,7 @@ from sdpg.config import (
     run_config,
 )
 from sdpg.config.command import check_once
-from sdpg.config.settings import schema_text
+from sdpg.config.settings import SCHEMA, schema_text
 from sdpg.provenance.verify import _present
 from sdpg.rollout import engines
 from sdpg.tasks.sources import KINDS

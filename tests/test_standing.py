@@ -7,7 +7,6 @@ import shutil
 import sqlite3
 import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -121,9 +120,8 @@ def test_other_limits_for_a_base_model_make_nothing_stale(reference, tmp_path):
 )
 def test_a_job_depends_on_what_makes_a_base_model_and_not_on_the_limits_of_its_checks(key, value, again):
     one, other = Scale("smoke", {}), Scale("smoke", {f"model.warm_start.{key}": value})
-    base, run = SimpleNamespace(base="0"), SimpleNamespace(method="grpo", seed="0")
-    assert (one.base_part(base) != other.base_part(base)) is again
-    assert (one.run_part(run) != other.run_part(run)) is again
+    for stage, job in (("base_model", {"base": "0"}), ("train", {"method": "grpo", "seed": "0"})):
+        assert (one.part(stage)(job) != other.part(stage)(job)) is again
 
 
 def test_a_reference_of_the_present_code_and_config_is_current(reference, project):

@@ -16,6 +16,7 @@ from torch import Tensor
 from benchmarks.fixed import FixedBatch, Recipe
 from benchmarks.gpu.session import Session
 from benchmarks.gpu.tiny import build, tiny_config
+from benchmarks.models import QWEN3, qwen3_config, qwen3_sizes
 from sdpg.algorithms.divergences import Divergence
 from sdpg.core.batch import Sample, locate
 from sdpg.core.flops import Work, forward_flops
@@ -23,6 +24,7 @@ from sdpg.core.head.api import Head, token_signals_backward
 from sdpg.core.models import frozen
 from sdpg.core.optimizer import MasterAdamW
 from sdpg.core.passes import inputs, policy_logprobs
+from sdpg.experiment.architecture import of_config
 from sdpg.types import Rollout
 
 STATE = 2 + 4 + 8 + 4 + 2  # bytes a parameter: bf16 weights, masters, moments, gradients, reference
@@ -30,7 +32,7 @@ WORKING_GB = 12.0  # beside the state, with checkpointing, at RECIPE's size
 RECIPE = Recipe(2, 8, (128, 256), (512, 1024), (256, 1024), 16384)  # 10,000 tokens of responses
 TINY = Recipe(2, 4, (4, 8), (10, 14), (4, 12), 1024)
 ACTIVATIONS_GB = 25.0  # more without checkpointing, of the smallest shape
-PARAMETERS = {"qwen3-0.6b": 0.596e9, "qwen3-1.7b": 1.72e9, "qwen3-4b": 4.02e9}
+PARAMETERS = {name: of_config(qwen3_sizes(name), name).parameters for name in QWEN3}
 
 
 def shapes(session: Session) -> list[str]:
@@ -40,8 +42,6 @@ def shapes(session: Session) -> list[str]:
 
 def config_of(shape: str):
     """Return the HF config of a shape."""
-    from benchmarks.models import qwen3_config
-
     return tiny_config() if shape == "tiny" else qwen3_config(shape)
 
 

@@ -10,12 +10,11 @@ from __future__ import annotations
 from sdpg.config.command import from_snakemake, parse_overrides
 from sdpg.config.files import METHODS, PRESETS, ConfigError, available_presets, available_scales, nearest, parse_value
 from sdpg.config.layers import resolve
-from sdpg.config.methods import algorithm_files, method_config
+from sdpg.config.methods import method_config
 from sdpg.config.parts import (
     analysis_config,
     base_config,
     base_index,
-    base_part,
     base_seeds,
     data_config,
     evaluation_config,
@@ -26,22 +25,19 @@ from sdpg.config.parts import (
     solutions_config,
     without_checks,
 )
-from sdpg.config.settings import SCHEMA, Config
+from sdpg.config.settings import Config
 from sdpg.rollout.engines import label as engine_label
 
 __all__ = [
     "METHODS",
     "PRESETS",
-    "SCHEMA",
     "Config",
     "ConfigError",
-    "algorithm_files",
     "analysis_config",
     "available_presets",
     "available_scales",
     "base_config",
     "base_index",
-    "base_part",
     "base_seeds",
     "data_config",
     "engine_label",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import baselines
@@ -75,7 +75,12 @@ def base_config(config: Config, index: int) -> dict[str, Any]:
 
 
 def base_part(config: Config, index: int) -> dict[str, Any]:
-    """Return what decides the weights and the report of base model `index`: all that it depends on but CHECKS."""
+    """Return what decides the weights and the report of base model `index`: all that it depends on but CHECKS.
+
+    Raises ConfigError for one that the config does not have.
+    """
+    if index not in range(len(base_seeds(config))):
+        raise ConfigError(f"there is no base model {index} in this config")
     return {"base": index, **without_checks(base_config(config, index))}
 
 
@@ -167,3 +172,14 @@ def _reads_context(config: Config, method: str, steps: int) -> bool:
     algorithm = baselines.make(fields.pop("algorithm"), **fields)
     needs = (algorithm.needs(k) for k in range(1, min(steps, 1000) + 1))
     return any(need.teacher is not None and need.context == "solution" for need in needs)
+
+
+# Stage -> the part of the config that its job depends on. A job of `train` is told by method and seed, of `base_model` by base.
+PARTS: dict[str, Callable[[Config, Mapping[str, Any]], dict[str, Any]]] = {
+    "data": lambda config, job: data_config(config),
+    "solutions": lambda config, job: solutions_config(config),
+    "base_model": lambda config, job: base_part(config, int(job["base"])),
+    "train": lambda config, job: outcome_part(run_config(config, job["method"], int(job["seed"])).dump()),
+    "evaluate": lambda config, job: evaluation_config(config),
+    "lm_eval": lambda config, job: lm_eval_config(config),
+}

@@ -47,6 +47,11 @@ class Architecture:
         return self.linear + self.biases + 2 * self.hidden + (2 * self.head_dim if self.qk_norm else 0)
 
     @property
+    def body(self) -> int:
+        """Weights of all layers' matrices, which multiply every token."""
+        return self.layers * self.linear
+
+    @property
     def embedding(self) -> int:
         """Parameters of the embedding, and of the lm-head."""
         return self.vocabulary * self.hidden

@@ -14,20 +14,11 @@ from sdpg import locks
 from sdpg.artefacts import Declared, files_of, planned
 from sdpg.artefacts.declare import AcrossSpec, Files
 from sdpg.artefacts.sound import called, inputs
-from sdpg.config import (
-    base_index,
-    base_part,
-    data_config,
-    evaluation_config,
-    lm_eval_config,
-    outcome_part,
-    resolve,
-    run_config,
-    solutions_config,
-)
+from sdpg.config import base_index, data_config, resolve, run_config
 from sdpg.config.command import assignment
 from sdpg.config.files import scale_path
 from sdpg.config.methods import algorithm_files
+from sdpg.config.parts import PARTS
 from sdpg.core.trackers import check_trackers
 from sdpg.experiment import builds, solutions, written
 from sdpg.experiment.inputs import check_model, content_params, engines_of, model_files, package_file
@@ -240,29 +231,9 @@ class Scale:
         """Return the params by which a run depends on its method's files."""
         return code_params(training_sources(self.config, self.algorithm(wildcards.method))[1])
 
-    def run_part(self, wildcards) -> str:
-        """Return the part of the config that a run depends on, as a param."""
-        return config_param(outcome_part(run_config(self.config, wildcards.method, int(wildcards.seed)).dump()))
-
-    def base_part(self, wildcards) -> str:
-        """Return the part of the config that a base model depends on, as a param."""
-        return config_param(base_part(self.config, int(wildcards.base)))
-
-    def data_part(self, wildcards) -> str:
-        """Return the part of the config that the problems depend on, as a param."""
-        return config_param(data_config(self.config))
-
-    def solutions_part(self, wildcards) -> str:
-        """Return the part of the config that the written solutions depend on, as a param."""
-        return config_param(solutions_config(self.config))
-
-    def evaluation_part(self, wildcards) -> str:
-        """Return the part of the config that evaluations depend on, as a param."""
-        return config_param(evaluation_config(self.config))
-
-    def lm_eval_part(self, wildcards) -> str:
-        """Return the part of the config that lm-eval in a job of its own depends on, as a param."""
-        return config_param(lm_eval_config(self.config))
+    def part(self, stage: str) -> Callable[..., str]:
+        """Return what gives the part of the config that a job of the stage depends on, as a param, from its wildcards."""
+        return lambda wildcards: config_param(PARTS[stage](self.config, dict(wildcards.items())))
 
     @cached_property
     def steps(self) -> list[Step]:

@@ -9,19 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sdpg.artefacts import lookup
 from sdpg.artefacts.manifest import read_manifest
-from sdpg.config import (
-    ConfigError,
-    base_part,
-    base_seeds,
-    data_config,
-    evaluation_config,
-    lm_eval_config,
-    outcome_part,
-    run_config,
-    solutions_config,
-    without_checks,
-)
+from sdpg.config import outcome_part, without_checks
 from sdpg.config.diff import difference, text
+from sdpg.config.parts import PARTS
 from sdpg.io import ROOT, sha256
 from sdpg.provenance.sources import fingerprint
 
@@ -142,19 +132,4 @@ def _config(job: Mapping[str, Any], recorded: Mapping[str, Any], config: Config)
 
 def _present(stage: str, recorded: Mapping[str, Any], config: Config) -> Mapping[str, Any]:
     """Return the part of `config` that a job of a stage depends on. Raises ConfigError for a method or base that is gone."""
-    match stage:
-        case "train":
-            return outcome_part(run_config(config, recorded["method"], recorded["seed"]).dump())
-        case "evaluate":
-            return evaluation_config(config)
-        case "lm_eval":
-            return lm_eval_config(config)
-        case "data":
-            return data_config(config)
-        case "solutions":
-            return solutions_config(config)
-        case "base_model":
-            if recorded["base"] not in range(len(base_seeds(config))):
-                raise ConfigError(f"there is no base model {recorded['base']} in this config")
-            return base_part(config, recorded["base"])
-    return lookup(stage).spec.uses(config)
+    return PARTS[stage](config, recorded) if stage in PARTS else lookup(stage).spec.uses(config)

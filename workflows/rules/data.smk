@@ -28,7 +28,7 @@ for scale in SCALES:
         params:
             *scale.code("data"),
             *scale.own_content("data"),
-            config=scale.data_part,
+            config=scale.part("data"),
             run=scale.command("data"),
         message:
             f"[{scale.name}] problems to train on, and to evaluate on: {', '.join(scale.config.data.evaluation)}"

@@ -34,7 +34,7 @@ for scale in EVALUATED:
             **scale.takes("evaluate"),
         params:
             *scale.code("evaluate"),
-            config=scale.evaluation_part,
+            config=scale.part("evaluate"),
             run=scale.command("evaluate"),
             lm_eval="--lm-eval" if scale.lm_eval else "",
         message:
@@ -66,7 +66,7 @@ for scale in EVALUATED:
                 **scale.takes("evaluate", one=True),
             params:
                 *scale.code("lm_eval"),
-                config=scale.lm_eval_part,
+                config=scale.part("lm_eval"),
                 run=scale.command("lm-eval"),
             message:
                 f"[{scale.name}] lm-eval on the last checkpoint of {{wildcards.method}}, seed {{wildcards.seed}}"
@@ -93,7 +93,7 @@ for scale in EVALUATED:
             **scale.takes("evaluate", one=True),
         params:
             *scale.code("lm_eval" if scale.config.lm_eval_apart else "evaluate"),
-            config=scale.lm_eval_part if scale.config.lm_eval_apart else scale.evaluation_part,
+            config=scale.part("lm_eval" if scale.config.lm_eval_apart else "evaluate"),
             run=scale.command("lm-eval"),
         message:
             f"[{scale.name}] lm-eval on base model {{wildcards.base}}"

@@ -21,7 +21,7 @@ for scale in SCALES:
         params:
             *scale.code("base_model"),
             *scale.own_content("base_model"),
-            config=scale.base_part,
+            config=scale.part("base_model"),
             run=scale.command("base-model"),
         message:
             f"[{scale.name}] base model {{wildcards.base}} ({scale.config.model.kind}), measured as student and as teacher"

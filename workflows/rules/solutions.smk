@@ -30,7 +30,7 @@ for scale in WRITTEN:
         params:
             *scale.code("solutions"),
             *scale.own_content("solutions"),
-            config=scale.solutions_part,
+            config=scale.part("solutions"),
             run=scale.command("solutions"),
         message:
             f"[{scale.name}] worked solutions for problems that have none ({scale.config.data.solutions.kind})"

@@ -25,7 +25,7 @@ for scale in SCALES:
         params:
             *scale.code("train"),
             method=scale.method_code,
-            config=scale.run_part,
+            config=scale.part("train"),
             run=scale.command("train"),
         message:
             f"[{scale.name}] train {{wildcards.method}}, seed {{wildcards.seed}}: {scale.config.train.steps} steps"
