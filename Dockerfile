@@ -4,7 +4,7 @@
 #   docker run --rm --ipc=host --volume "$PWD/results:/sdpg/results" sdpg                # make reproduce: scale cpu
 #   docker run --rm --ipc=host --volume "$PWD/results:/sdpg/results" sdpg make smoke     # the whole chain in minutes
 #
-# Where FLAVOUR=cuda: with --gpus all, and vLLM needs a GPU, so `make smoke ARGS='--config scale=smoke set=resources.gpus=1'`.
+# Where FLAVOUR=cuda: with --gpus all, and with `make reproduce SCALE=gsm8k` or another scale for GPUs: vLLM needs one there.
 # --ipc=host: processes of one run share memory, of which a container has 64 MB otherwise.
 ARG PYTHON=3.12
 FROM python:${PYTHON}-slim

@@ -63,8 +63,9 @@ test: $(STAMP) ## Set up and run the tests; ARGS goes to pytest
 test-all: override ARGS := --all $(ARGS)
 test-all: test ## As `test`, with those that take minutes, an hour in all
 
+# The CUDA build of vLLM needs a GPU. What ARGS configures takes the place of this.
 smoke: $(STAMP) ## Everything at scale smoke: the whole chain in minutes
-	$(SNAKEMAKE) smoke $(ARGS)
+	$(SNAKEMAKE) smoke $(if $(filter --config -C,$(ARGS)),,$(if $(filter cuda,$(FLAVOUR)),--config scale=smoke set=resources.gpus=1)) $(ARGS)
 
 figures: $(STAMP) ## The figures of SCALE, and what they need
 	$(SNAKEMAKE) figures $(CONFIG)

@@ -37,6 +37,20 @@ def test_make_gives_snakemake_the_scale_and_what_args_configures(target, rule, w
     assert command.split(rule, 1)[1].split() == expected.split()
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["FLAVOUR=cpu"], ""),
+        (["FLAVOUR=cuda"], "--config scale=smoke set=resources.gpus=1"),
+        (["FLAVOUR=cuda", "ARGS=-n"], "--config scale=smoke set=resources.gpus=1 -n"),
+        (["FLAVOUR=cuda", "ARGS=--config scale=smoke seeds=[0]"], "--config scale=smoke seeds=[0]"),
+    ],
+)
+def test_smoke_gets_a_gpu_where_vllm_cannot_do_without(words, expected):
+    (command,) = [line for line in commands("smoke", *words) if "snakemake" in line and " smoke" in line]
+    assert command.split(" smoke", 1)[1].split() == expected.split()
+
+
 @pytest.mark.parametrize("arguments", ['-k "a or b"', "-k 'not long'", 'tests/test_io.py -k "a and \\"b\\""', ""])
 def test_the_tests_take_their_arguments_as_they_are_quoted(arguments):
     """`make test-all` once took them apart at their quotes."""
