@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -66,13 +67,39 @@ def summary(found: list[Mismatch], manifest: Mapping[str, Any]) -> str:
     if not found:
         return f"{head}\nevery file is the one that was made, and the present code and config are those that made it\n"
     lines = [head, f"{len({row.artefact for row in found})} of them do not match:", ""]
-    width = max(len(row.artefact) for row in found)
     for kind, meaning in KINDS.items():
-        rows = [row for row in found if row.kind == kind]
-        if rows:
-            lines += [f"{meaning}:", *(f"  {row.artefact:{width}}  {row.detail}".rstrip() for row in rows), ""]
+        details: dict[str, list[str]] = {}
+        for row in found:
+            if row.kind == kind:
+                details.setdefault(row.artefact, []).append(row.detail)
+        lines += [f"{meaning}:", *_rows(details, manifest["jobs"]), ""] if details else []
     lines.append("`make reproduce` at this scale makes again what depends on it.")
     return "\n".join(lines) + "\n"
+
+
+def _rows(details: Mapping[str, list[str]], jobs: Collection[str]) -> list[str]:
+    """Return a line for each artefact and detail. Those of which the same holds, as of all runs after an edit, share them."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for artefact, found in details.items():
+        alike.setdefault(tuple(found), []).append(artefact)
+    width = max(map(len, details))
+    lines = []
+    for found, artefacts in alike.items():
+        if len(artefacts) > 3 and found != ("",):
+            lines += [*_together(artefacts, jobs), *(f"      {detail}" for detail in found)]
+        else:
+            lines += [f"  {artefact:{width}}  {detail}".rstrip() for artefact in artefacts for detail in found]
+    return lines
+
+
+def _together(artefacts: list[str], jobs: Collection[str]) -> list[str]:
+    """Return lines that name artefacts: all jobs of one stage, or each of them."""
+    stages = {name.partition("/")[0] for name in artefacts}
+    if len(stages) == 1 and len(artefacts) == sum(job.partition("/")[0] in stages for job in jobs):
+        return [f"  all {len(artefacts)} jobs of {stages.pop()}"]
+    names = ", ".join(name.replace(" ", "\xa0") for name in artefacts)  # no line ends inside a name
+    wrapped = textwrap.wrap(f"{len(artefacts)} alike: {names}", 120, break_on_hyphens=False)
+    return [f"{'    ' if i else '  '}{line}".replace("\xa0", " ") for i, line in enumerate(wrapped)]
 
 
 def _files(root: Path, manifest: Mapping[str, Any], only: Collection[str] | None) -> list[Mismatch]:

@@ -12,6 +12,7 @@ import pytest
 
 from sdpg.artefacts.manifest import artefacts, make_manifest
 from sdpg.io import sha256
+from sdpg.provenance.verify import Mismatch, summary
 from tests.workflow.conftest import copy_project
 
 pytestmark = pytest.mark.slow
@@ -156,3 +157,24 @@ def test_without_records_or_manifest_it_says_what_to_do(tmp_path, copy):
     done = copy.script("verify", "--results", str(tmp_path))
     assert done.returncode == 2
     assert "manifest.json is missing; `make reproduce`" in done.stderr
+
+
+def test_what_holds_of_many_jobs_is_said_once():
+    """After an edit of the trainer `make verify` printed a line for each of 90 runs and each of 14 files."""
+    runs = [f"train/grpo-seed{i}" for i in range(5)]
+    jobs = dict.fromkeys([*runs, "evaluate/grpo-seed0", "evaluate/grpo-seed1", "cost"])
+    code = [Mismatch(f"{name} (2 files)", "code", f"{file}: was a, is b") for name in runs for file in ("x.py", "y.py")]
+    config = [Mismatch(f"{name} (2 files)", "config", "train.lr: was 1, is 2") for name in runs[1:]]
+    gone = [Mismatch(f"figures/{i}.png", "missing", "") for i in range(5)]
+    found = [*gone, *code, Mismatch("cost (1 file)", "code", "x.py: was a, is b"), *config]
+    lines = summary(found, {"scale": "mine", "files": {}, "jobs": jobs}).splitlines()
+    assert [line for line in lines if line.startswith(" ")] == [
+        *(f"  figures/{i}.png" for i in range(5)),
+        "  all 5 jobs of train",
+        "      x.py: was a, is b",
+        "      y.py: was a, is b",
+        "  cost (1 file)               x.py: was a, is b",
+        "  4 alike: train/grpo-seed1 (2 files), train/grpo-seed2 (2 files), train/grpo-seed3 (2 files),",
+        "    train/grpo-seed4 (2 files)",
+        "      train.lr: was 1, is 2",
+    ]
