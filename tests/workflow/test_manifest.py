@@ -161,7 +161,7 @@ def test_without_records_or_manifest_it_says_what_to_do(tmp_path, copy):
 
 def test_what_holds_of_many_jobs_is_said_once():
     """After an edit of the trainer `make verify` printed a line for each of 90 runs and each of 14 files."""
-    runs = [f"train/grpo-seed{i}" for i in range(6)]
+    runs = [f"train/rpg-seed{i}" for i in range(6)]
     jobs = dict.fromkeys([*runs, "evaluate/grpo-seed0", "evaluate/grpo-seed1", "cost"])
     code = [Mismatch(f"{name} (2 files)", "code", f"{file}: was a, is b") for name in runs for file in ("x.py", "y.py")]
     config = [Mismatch(f"{name} (2 files)", "config", "train.lr: was 1, is 2") for name in runs[1:]]
@@ -173,8 +173,8 @@ def test_what_holds_of_many_jobs_is_said_once():
         "  all 6 jobs of train",
         "      x.py: was a, is b",
         "      y.py: was a, is b",
-        "  cost (1 file)               x.py: was a, is b",
-        "  5 alike: train/grpo-seed1 (2 files), train/grpo-seed2 (2 files), train/grpo-seed3 (2 files), train/grpo-seed4 (2 files),",
-        "    train/grpo-seed5 (2 files)",
+        "  cost (1 file)              x.py: was a, is b",
+        f"  5 alike: {', '.join(f'{name} (2 files)' for name in runs[1:5])},",
+        "    train/rpg-seed5 (2 files)",
         "      train.lr: was 1, is 2",
     ]
