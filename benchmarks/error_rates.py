@@ -1,20 +1,15 @@
 """How often the rules of verdicts err, and what they can find: runs made by chance, put through the project's own functions.
 
-`python benchmarks/error_rates.py` prints the tables of docs/metrics.md (minutes); the tests call `rates` with fewer trials.
+`python -m benchmarks.error_rates` prints the tables of docs/metrics.md (minutes); the tests call `rates` with fewer trials.
 A run's score is its unit's level (a base model's), the method's effect, noise, and with some chance a collapse to `floor`.
 Shapes: M methods, U units, P problems = 1: what is said of units does not depend on the problems.
 """
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sdpg.analysis.agreement import counts_p, difference, pooled_spread, together
 from sdpg.analysis.collapse import Collapse

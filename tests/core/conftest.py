@@ -10,10 +10,31 @@ from benchmarks.gpu.tiny import Tokenizer, TokenTask
 from sdpg.config.settings import Train
 from sdpg.core.trainer import Trainer
 from sdpg.rollout.engines.in_process import HFEngine
-from sdpg.types import Problem
+from sdpg.types import Problem, Score
 
 transformers.logging.disable_progress_bar()
 VOCAB = 24
+SDPG = {"T": 6, "beta_base": 1.0, "T_warm": 0, "T_decay": 0, "alpha": 0.1}
+
+
+class Easy(TokenTask):
+    """Right: token 7 is in the response; groups are alike now and then."""
+
+    def score(self, problem, ids, finish_reason):
+        return Score(correct=7 in ids)
+
+
+class Never(TokenTask):
+    """No response is right."""
+
+    def score(self, problem, ids, finish_reason):
+        return Score(correct=False)
+
+
+def without_times(rows: list[dict]) -> list[dict]:
+    """The rows of metrics.jsonl without what differs from run to run."""
+    volatile = ("seconds", "tokens_per_second", "peak_memory")
+    return [{k: v for k, v in row.items() if not k.startswith(volatile)} for row in rows]
 
 
 def problems(count: int = 12) -> list[Problem]:

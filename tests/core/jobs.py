@@ -17,9 +17,8 @@ from sdpg.core import distributed, state
 from sdpg.core.sharding import full_tensors
 from sdpg.progress import Interrupted
 from sdpg.types import Score
-from tests.core.conftest import TokenTask, make_trainer, train_config
+from tests.core.conftest import SDPG, Easy, Never, TokenTask, make_trainer, train_config
 
-SDPG = {"T": 6, "beta_base": 1.0, "T_warm": 0, "T_decay": 0, "alpha": 0.1}
 METHODS = {
     "sdpg": ("sdpg", SDPG),
     "sdpg-urkl": ("sdpg", SDPG | {"anchor": "urkl"}),
@@ -39,23 +38,11 @@ METHODS = {
 }
 
 
-class Easy(TokenTask):
-    """Right: token 7 is in the response; groups are alike now and then."""
-
-    def score(self, problem, ids, finish_reason):
-        return Score(correct=7 in ids)
-
-
 class OneRight(TokenTask):
     """One problem's responses differ in reward, all others' are wrong: some processes have nothing to learn from."""
 
     def score(self, problem, ids, finish_reason):
         return Score(correct=problem.id == "0" and ids[0] % 2 == 0)
-
-
-class Never(TokenTask):
-    def score(self, problem, ids, finish_reason):
-        return Score(correct=False)
 
 
 TASKS = {"token": TokenTask, "easy": Easy, "one-right": OneRight, "never": Never}

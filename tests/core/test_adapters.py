@@ -7,7 +7,6 @@ import weakref
 import pytest
 import torch
 from safetensors import safe_open
-from test_trainer import Easy, without_times
 from torch import nn
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
@@ -20,7 +19,7 @@ from sdpg.core.head import weights as head_weights
 from sdpg.core.models import load_model
 from sdpg.core.recorder import read_rows
 from sdpg.core.sharding import full_tensors
-from tests.core.conftest import make_trainer, save_tiny, train_config
+from tests.core.conftest import Easy, make_trainer, save_tiny, train_config, without_times
 from tests.core.jobs import METHODS
 from tests.core.processes import Processes, run
 

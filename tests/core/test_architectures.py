@@ -19,8 +19,7 @@ from sdpg.core.sharding import full_tensors
 from sdpg.core.trainer import Trainer
 from sdpg.evaluation.checkpoints import load_checkpoints, named_tensors
 from sdpg.rollout.engines.in_process import HFEngine
-from tests.core.conftest import make_trainer, train_config
-from tests.core.test_trainer import without_times
+from tests.core.conftest import make_trainer, train_config, without_times
 
 MIXED = {"layer_types": ["linear_attention", "full_attention"]}
 REFUSED = {

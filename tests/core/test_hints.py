@@ -5,7 +5,6 @@ from collections import Counter
 
 import pytest
 import torch
-from test_trainer import Never
 from transformers import AutoModelForCausalLM
 
 import baselines
@@ -16,7 +15,7 @@ from sdpg.tasks.prompts import Template
 from sdpg.tasks.task import Task
 from sdpg.tasks.verifiers import make_verifier
 from sdpg.types import Problem, Rollout, Score
-from tests.core.conftest import TokenTask, make_trainer, train_config
+from tests.core.conftest import Never, TokenTask, make_trainer, train_config
 
 CPU = torch.device("cpu")
 PROBLEM = Problem("p", "3 4", "7", "", "test")

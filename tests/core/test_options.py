@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from test_trainer import SDPG, Easy, Never, without_times
 
 import baselines
 from benchmarks.gpu.tiny import EOS
@@ -10,7 +9,7 @@ from sdpg.algorithms.base import Needs
 from sdpg.core.models import MovingAverage
 from sdpg.core.recorder import Clock, read_rows
 from sdpg.types import Score
-from tests.core.conftest import TokenTask, make_trainer, train_config
+from tests.core.conftest import SDPG, Easy, Never, TokenTask, make_trainer, train_config, without_times
 
 CPU = torch.device("cpu")
 
