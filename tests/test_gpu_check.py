@@ -19,7 +19,7 @@ from benchmarks import gpu_check
 from benchmarks.fixed import FixedBatch
 from benchmarks.gpu import kernels, peers, report, steps
 from benchmarks.gpu.facts import PARTS
-from benchmarks.gpu.rig import TINY, config_of
+from benchmarks.gpu.rig import PARAMETERS, TINY, config_of
 from benchmarks.gpu.session import LeftOut, Outcome, Session
 from benchmarks.gpu.tiny import save_tiny
 from sdpg.core.head.torch import closed_form
@@ -190,3 +190,12 @@ def test_nothing_but_torch_and_transformers_is_needed_to_start_a_check():
     code += "from benchmarks.gpu import kernels, steps, memory, peers, mfu, learning\nimport sdpg.core.trainer, benchmarks.ours"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("shape", PARAMETERS)
+def test_the_true_shapes_can_be_built_and_have_the_parameters_that_are_reckoned_with(shape):
+    from transformers import Qwen3ForCausalLM
+
+    with torch.device("meta"):
+        model = Qwen3ForCausalLM(config_of(shape))
+    assert sum(p.numel() for p in model.parameters()) == PARAMETERS[shape]

@@ -44,6 +44,8 @@ def test_make_gives_snakemake_the_scale_and_what_args_configures(target, rule, w
         (["FLAVOUR=cuda"], "--config scale=smoke set=resources.gpus=1"),
         (["FLAVOUR=cuda", "ARGS=-n"], "--config scale=smoke set=resources.gpus=1 -n"),
         (["FLAVOUR=cuda", "ARGS=--config scale=smoke seeds=[0]"], "--config scale=smoke seeds=[0]"),
+        (["FLAVOUR=cuda", "ARGS=-n -C seeds=[0]"], "-n -C seeds=[0]"),
+        (["FLAVOUR=cuda", "ARGS=--configfile x.yaml"], "--config scale=smoke set=resources.gpus=1 --configfile x.yaml"),
     ],
 )
 def test_smoke_gets_a_gpu_where_vllm_cannot_do_without(words, expected):
